@@ -1,0 +1,38 @@
+// Memory for the hot path: free lists by size class in front of malloc, owned by one thread. A block may be freed into
+// another thread's pool than it came from. Sizes are counted into a budget that several pools can share.
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+  POOL_CLASSES = 8,            // 64, 128, 256 ... 8192 bytes; larger blocks go to malloc each time
+  POOL_CLASS_0 = 64,
+  POOL_KEEP_BYTES = 1 << 20,   // per pool: more free bytes than this go back to malloc
+};
+
+// Shared by the pools of one broker. `used` counts allocated blocks, not the free ones kept for reuse.
+struct memory_budget {
+  _Atomic int64_t used_bytes;
+  int64_t limit_bytes;
+};
+
+struct pool {
+  struct memory_budget *budget;  // NULL: not counted
+  int64_t uncounted_bytes;       // not yet added to the budget; flushed when beyond +-16 KiB and by pool_settle
+  size_t kept_bytes;
+  void *free_blocks[POOL_CLASSES];
+};
+
+void pool_init(struct pool *pool, struct memory_budget *budget);
+void pool_deinit(struct pool *pool);  // gives the kept blocks back to malloc
+
+// NULL when malloc fails. The budget is a mark for flow control, not a wall: going over it does not fail.
+void *pool_alloc(struct pool *pool, size_t size);
+
+// `size` is what was asked for. NULL is harmless.
+void pool_free(struct pool *pool, void *block, size_t size);
+
+// Adds what is uncounted to the budget. Once per loop turn is enough.
+void pool_settle(struct pool *pool);

@@ -1,0 +1,58 @@
+// MQTT 5.0 reason codes (section 2.4), also used internally for 3.1 and 3.1.1, whose CONNACK return codes and SUBACK failure
+// are mapped when they are encoded.
+#pragma once
+
+#include <stdint.h>
+
+enum mqtt_reason {
+  MQTT_SUCCESS = 0x00,  // also: normal disconnection, granted QoS 0
+  MQTT_GRANTED_QOS_1 = 0x01,
+  MQTT_GRANTED_QOS_2 = 0x02,
+  MQTT_DISCONNECT_WITH_WILL = 0x04,
+  MQTT_NO_MATCHING_SUBSCRIBERS = 0x10,
+  MQTT_NO_SUBSCRIPTION_EXISTED = 0x11,
+  MQTT_CONTINUE_AUTHENTICATION = 0x18,
+  MQTT_RE_AUTHENTICATE = 0x19,
+  MQTT_UNSPECIFIED_ERROR = 0x80,
+  MQTT_MALFORMED_PACKET = 0x81,
+  MQTT_PROTOCOL_ERROR = 0x82,
+  MQTT_IMPLEMENTATION_SPECIFIC_ERROR = 0x83,
+  MQTT_UNSUPPORTED_PROTOCOL_VERSION = 0x84,
+  MQTT_CLIENT_IDENTIFIER_NOT_VALID = 0x85,
+  MQTT_BAD_USER_NAME_OR_PASSWORD = 0x86,
+  MQTT_NOT_AUTHORIZED = 0x87,
+  MQTT_SERVER_UNAVAILABLE = 0x88,
+  MQTT_SERVER_BUSY = 0x89,
+  MQTT_BANNED = 0x8A,
+  MQTT_SERVER_SHUTTING_DOWN = 0x8B,
+  MQTT_BAD_AUTHENTICATION_METHOD = 0x8C,
+  MQTT_KEEP_ALIVE_TIMEOUT = 0x8D,
+  MQTT_SESSION_TAKEN_OVER = 0x8E,
+  MQTT_TOPIC_FILTER_INVALID = 0x8F,
+  MQTT_TOPIC_NAME_INVALID = 0x90,
+  MQTT_PACKET_ID_IN_USE = 0x91,
+  MQTT_PACKET_ID_NOT_FOUND = 0x92,
+  MQTT_RECEIVE_MAXIMUM_EXCEEDED = 0x93,
+  MQTT_TOPIC_ALIAS_INVALID = 0x94,
+  MQTT_PACKET_TOO_LARGE = 0x95,
+  MQTT_MESSAGE_RATE_TOO_HIGH = 0x96,
+  MQTT_QUOTA_EXCEEDED = 0x97,
+  MQTT_ADMINISTRATIVE_ACTION = 0x98,
+  MQTT_PAYLOAD_FORMAT_INVALID = 0x99,
+  MQTT_RETAIN_NOT_SUPPORTED = 0x9A,
+  MQTT_QOS_NOT_SUPPORTED = 0x9B,
+  MQTT_USE_ANOTHER_SERVER = 0x9C,
+  MQTT_SERVER_MOVED = 0x9D,
+  MQTT_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E,
+  MQTT_CONNECTION_RATE_EXCEEDED = 0x9F,
+  MQTT_MAXIMUM_CONNECT_TIME = 0xA0,
+  MQTT_SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1,
+  MQTT_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2,
+};
+
+// The standard's name in words, "topic filter invalid"; "unknown reason" for a code that the standard does not have.
+const char *mqtt_reason_name(enum mqtt_reason reason);
+
+// The 3.1 / 3.1.1 CONNACK return code (0..5) that is nearest to a CONNACK reason.
+uint8_t mqtt_reason_to_return_code(enum mqtt_reason reason);
+enum mqtt_reason mqtt_reason_from_return_code(uint8_t return_code);
