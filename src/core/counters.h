@@ -1,0 +1,60 @@
+// What a shard counts. Written by its thread only; others ask for a snapshot by mail, so that every snapshot balances:
+//
+//   publish_received = publish_routed + publish_unrouted + the publish_refused of all reasons      (packets from clients)
+//   copies           = delivered + copies_queued + copies_in_flight + expired + all dropped        (copies for subscribers)
+//
+// `publish_routed` counts a message once however many subscribers it has; a copy is one message for one session.
+// A message from another shard, a will, a $SYS value or a retained one that is sent at SUBSCRIBE makes copies but is not `received`.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Why a copy was not delivered. The names in the metrics are those of drop_reason_name.
+enum drop_reason {
+  DROP_QUEUE_FULL,       // queue_messages or queue_bytes reached
+  DROP_SLOW_CONSUMER,    // QoS 0 and output_bytes reached
+  DROP_OFFLINE_QOS_0,    // QoS 0 for a session without a connection, or waiting when the connection ended
+  DROP_PACKET_TOO_LARGE, // the client's maximum packet size [MQTT-3.1.2-24, -25]
+  DROP_SESSION_ENDED,    // still queued when the session ended
+  DROP_MEMORY,           // memory_limit reached
+  DROP_REFUSED,          // the subscriber answered PUBACK or PUBREC with a reason code of 0x80 or more
+  DROP_REASONS
+};
+
+// Why a PUBLISH from a client was not taken.
+enum refuse_reason {
+  REFUSE_MEMORY,          // memory_limit reached
+  REFUSE_RETAINED_LIMIT,  // retained_messages or retained_bytes reached
+  REFUSE_TOPIC_LEVELS,    // more levels than topic_levels
+  REFUSE_DUPLICATE,       // QoS 2 packet identifier already received: answered, not delivered again
+  REFUSE_NOT_AUTHORIZED,
+  REFUSE_REASONS
+};
+
+struct counters {
+  // gauges
+  uint64_t connections, sessions, subscriptions, shared_subscriptions;
+  uint64_t retained_messages, retained_bytes;
+  uint64_t copies_queued, copies_in_flight, queued_bytes;
+  uint64_t paused_connections;
+  // since start
+  uint64_t connections_accepted, connects_accepted, connects_refused, takeovers;
+  uint64_t disconnects_clean, disconnects_lost, disconnects_protocol, keep_alive_timeouts, connect_timeouts;
+  uint64_t sessions_expired, wills_sent;
+  uint64_t packets_received[16], packets_sent[16];
+  uint64_t bytes_received, bytes_sent;
+  uint64_t publish_received, publish_routed, publish_unrouted, publish_refused[REFUSE_REASONS];
+  uint64_t publish_received_bytes, delivered_bytes;  // payloads
+  uint64_t copies, delivered, expired, dropped[DROP_REASONS];
+  uint64_t redelivered;  // sent again with DUP; not in the balance
+  uint64_t mails_sent, mails_received, pauses;
+  uint64_t match_hits, match_misses;
+  uint64_t faults[256];  // connections closed by us or acknowledgements refused, by reason code
+};
+
+const char *drop_reason_name(enum drop_reason reason);      // "queue_full"
+const char *refuse_reason_name(enum refuse_reason reason);  // "memory"
+
+// Adds `from` to `into`, field by field.
+void counters_add(struct counters *into, const struct counters *from);

@@ -1,0 +1,27 @@
+// What one shard is told at its start and again at a reload. Sizes are bytes, times are in the unit of the name.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SHARE_STICKY };
+
+struct limits {
+  uint32_t packet_size;           // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
+  uint16_t in_flight;             // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
+  uint16_t topic_alias;           // aliases accepted from, and used towards, a client
+  uint16_t topic_levels;          // most levels in a topic name or filter
+  uint32_t subscriptions;         // per session
+  uint32_t queue_messages;        // QoS 1/2 waiting per session; 0: no limit by count
+  uint64_t queue_bytes;           // the same in bytes of the messages
+  uint64_t output_bytes;          // QoS 0 bytes waiting for one client before new ones are dropped
+  uint32_t retained_messages;     // 0: no limit by count
+  uint64_t retained_bytes;
+  uint32_t keep_alive_max_s;      // 0: no limit
+  uint32_t session_expiry_max_s;  // UINT32_MAX: sessions may live for ever
+  uint32_t connect_timeout_ms;
+  enum share_strategy share_strategy;
+};
+
+// The defaults of the configuration, for tests and simulation.
+struct limits limits_default(void);
