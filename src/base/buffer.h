@@ -28,11 +28,11 @@ static inline size_t buffer_size(const struct buffer *buffer)
 // Valid until the next call that changes the buffer.
 static inline struct span buffer_peek(const struct buffer *buffer)
 {
-  return (struct span){.at = buffer->data + buffer->start, .size = buffer->end - buffer->start};
+  return (struct span){.at = buffer->data ? buffer->data + buffer->start : NULL, .size = buffer->end - buffer->start};
 }
 
 // Makes room for `size` more bytes behind the end (moving unread bytes to the front, or growing by doubling) and returns
-// where they go, or NULL when memory is short. Call buffer_commit with what was written.
+// where they go, never NULL even for size 0 unless memory is short. Call buffer_commit with what was written.
 uint8_t *buffer_reserve(struct buffer *buffer, size_t size);
 void buffer_commit(struct buffer *buffer, size_t size);
 

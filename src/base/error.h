@@ -13,5 +13,6 @@ struct error {
 enum status error_set(struct error *error, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// Puts the formatted prefix and ": " before the text. Returns the error's status. `error` may be NULL (returns `ERR_INVALID`).
+// Puts the formatted prefix and ": " before the text. Returns the error's status. `error` may be NULL (returns
+// `ERR_INVALID`).
 enum status error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -9,11 +9,14 @@ struct link {
   struct link *next;
 };
 
+// The object of which *pointer is the member.
+// clang-format off
 #define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+// clang-format on
 
 // Walks from first to last; the current element may be removed while walking.
-#define LIST_EACH(cursor, head)                                                                       \
-  for (struct link *cursor = (head)->next, *cursor##_next = cursor->next; cursor != (head); \
+#define LIST_EACH(cursor, head)                                                                                             \
+  for (struct link *cursor = (head)->next, *cursor##_next = cursor->next; cursor != (head);                                 \
        cursor = cursor##_next, cursor##_next = cursor->next)
 
 static inline void list_init(struct link *head)
@@ -61,4 +64,16 @@ static inline struct link *list_take_first(struct link *head)
   if (first == head) return NULL;
   list_remove(first);
   return first;
+}
+
+// Moves all links of `from`, in order, to the empty list `to`.
+static inline void list_take_all(struct link *to, struct link *from)
+{
+  list_init(to);
+  if (list_empty(from)) return;
+  to->next = from->next;
+  to->previous = from->previous;
+  to->next->previous = to;
+  to->previous->next = to;
+  list_init(from);
 }

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 enum {
-  POOL_CLASSES = 8,            // 64, 128, 256 ... 8192 bytes; larger blocks go to malloc each time
+  POOL_CLASSES = 8,  // 64, 128, 256 ... 8192 bytes; larger blocks go to malloc each time
   POOL_CLASS_0 = 64,
-  POOL_KEEP_BYTES = 1 << 20,   // per pool: more free bytes than this go back to malloc
+  POOL_KEEP_BYTES = 1 << 20,  // per pool: more free bytes than this go back to malloc
 };
 
 // Shared by the pools of one broker. `used` counts allocated blocks, not the free ones kept for reuse.

@@ -1,4 +1,5 @@
-// A small fast pseudo-random generator (xoshiro256**), seeded by the caller. For jitter, choice and simulation; not for keys.
+// A small fast pseudo-random generator (xoshiro256**), seeded by the caller. For jitter, choice and simulation; not for
+// keys.
 #pragma once
 
 #include <stdint.h>

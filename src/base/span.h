@@ -30,5 +30,5 @@ static inline bool span_equal(struct span a, struct span b)
 // The bytes from `offset` on; `offset` must not exceed the size.
 static inline struct span span_from(struct span span, size_t offset)
 {
-  return (struct span){.at = span.at + offset, .size = span.size - offset};
+  return (struct span){.at = span.at ? span.at + offset : NULL, .size = span.size - offset};
 }
