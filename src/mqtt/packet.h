@@ -1,4 +1,5 @@
-// MQTT control packets of versions 3.1, 3.1.1 and 5.0, both directions, decoded in place and encoded into the caller's memory.
+// MQTT control packets of versions 3.1, 3.1.1 and 5.0, both directions, decoded in place and encoded into the caller's
+// memory.
 // Pure: bytes in, structs out. Spans in decoded structs point into the input and live as long as it does.
 // Sources: MQTT 5.0 (OASIS, 2019-03-07), MQTT 3.1.1 (OASIS, 2014-10-29), MQTT 3.1 (IBM/Eurotech, 2010).
 #pragma once
@@ -127,8 +128,11 @@ enum mqtt_property {
 // Fields are meaningful when their bit in `present` (1 << identifier) is set, and 0 otherwise.
 // `raw` holds the validated property bytes of a decoded packet, without their length; user properties and repeated
 // subscription identifiers are read from it with the iterators below. When encoding, `raw` is ignored and the
-// user properties come from `user` (bytes in wire form: 0x26 key value, repeated), the subscription identifiers from
-// `subscription_ids`.
+// user properties come from `user` (bytes in wire form: 0x26 key value, repeated; they are copied as they are, last, and
+// whatever their bit in `present` says, so the output of mqtt_forward_properties may stand there too), the subscription
+// identifiers from `subscription_ids`, or when that is NULL and the bit is set, from `subscription_id`. Properties that the
+// packet cannot have are left out. A decoded struct is not for encoding as it is: its `user` may hold other properties in
+// between.
 struct mqtt_properties {
   uint64_t present;
   struct span raw;
@@ -172,13 +176,14 @@ struct mqtt_user_property {
 bool mqtt_next_user_property(const struct mqtt_properties *properties, size_t *cursor, struct mqtt_user_property *out);
 bool mqtt_next_subscription_id(const struct mqtt_properties *properties, size_t *cursor, uint32_t *out_id);
 
-// Appends one user property in wire form to `out` (capacity `size`, NULL to measure) and returns its length.
+// Writes one user property in wire form to `out` (capacity `size`, NULL to measure) and returns its length, or 0 when it
+// does not fit or a string is over 65,535 bytes.
 size_t mqtt_write_user_property(uint8_t *out, size_t size, struct span name, struct span value);
 
 // The properties of a PUBLISH that a server forwards unaltered and in order (payload format, content type, response topic,
-// correlation data, user properties [MQTT-3.3.2-4, -15, -16, -17, -18, -20]): everything in `raw` (PUBLISH or will properties)
-// except topic alias, message expiry, subscription identifiers and will delay. Writes them to `out` and returns the length;
-// with `out` NULL only the length, which never exceeds raw.size.
+// correlation data, user properties [MQTT-3.3.2-4, -15, -16, -17, -18, -20]): everything in `raw` (PUBLISH or will
+// properties) except topic alias, message expiry, subscription identifiers and will delay. Writes them to `out` and returns
+// the length; with `out` NULL only the length, which never exceeds raw.size.
 size_t mqtt_forward_properties(struct span raw, uint8_t *out);
 
 // ---- The packets
@@ -194,9 +199,9 @@ struct mqtt_will {
 
 struct mqtt_connect {
   enum mqtt_version version;
-  bool clean_start;  // clean session before 5.0
-  bool bridge;       // 3.1/3.1.1: the top bit of the protocol level, as bridges of Mosquitto set it
-  bool has_user_name;
+  bool clean_start;    // clean session before 5.0
+  bool bridge;         // 3.1/3.1.1: the top bit of the protocol level, as bridges of Mosquitto set it
+  bool has_user_name;  // whether the field is there; in 3.1 a client may set the flag and leave the field out
   bool has_password;
   uint16_t keep_alive_s;
   struct span client_id;
@@ -256,8 +261,9 @@ struct mqtt_unsubscribe {
 // SUBACK, UNSUBACK. UNSUBACK has no codes before 5.0.
 struct mqtt_suback {
   uint16_t packet_id;
-  struct span codes;  // one byte per topic filter: enum mqtt_reason; before 5.0: 0, 1, 2, 0x80 (3.1.1), when encoding 3.1/3.1.1 any
-                      // code from 0x80 on becomes 0x80
+  // One byte per topic filter: enum mqtt_reason. Before 5.0: 0, 1, 2, 0x80; when 3.1 or 3.1.1 is encoded any code from 0x80 on
+  // becomes 0x80.
+  struct span codes;
   struct mqtt_properties properties;
 };
 
@@ -289,13 +295,16 @@ enum mqtt_sender { MQTT_FROM_CLIENT, MQTT_FROM_SERVER };
 // taken from the packet itself and `version` is ignored. On success every rule of the standard that can be judged from the
 // packet alone has been checked: flags, lengths, UTF-8 [MQTT-1.5.4-1..3], packet identifiers, property sets and ranges,
 // duplicated properties, topic names and filters. Returns false and fills `out_fault` otherwise.
-// A CONNECT with an unknown protocol level or name yields MQTT_UNSUPPORTED_PROTOCOL_VERSION with `out->connect.version` 0 (send the 3.1.1
-// return code 1, or the 5.0 form when the level is above 5).
+// For a CONNECT, `out->type` and `out->connect.version` are also set when it is refused, so that the CONNACK can be encoded
+// in the form that the client understands. An unknown protocol level or name yields MQTT_UNSUPPORTED_PROTOCOL_VERSION with
+// `out->connect.version` 0 (send the 3.1.1 return code 1), or 5.0 when the level is above 5 (send the 5.0 form). A fault
+// before the version is known: 0, too.
 bool mqtt_decode(enum mqtt_version version, enum mqtt_sender sender, uint8_t first, struct span body,
                  struct mqtt_packet *out, struct mqtt_fault *out_fault);
 
 // The hot path of mqtt_decode: PUBLISH only, same checks. Properties are only touched when there are any: with no properties
-// `out->properties.present`, `.raw`, `.subscription_id_count` are 0 and the rest of the properties is not written.
+// `out->properties.present`, `.raw`, `.user`, `.subscription_id_count` are 0 and the rest of the properties is not written
+// (mqtt_decode does the same for PUBLISH and the acknowledgements).
 bool mqtt_decode_publish(enum mqtt_version version, enum mqtt_sender sender, uint8_t first, struct span body,
                          struct mqtt_publish *out, struct mqtt_fault *out_fault);
 
@@ -304,17 +313,19 @@ bool mqtt_decode_ack(enum mqtt_version version, uint8_t first, struct span body,
                      struct mqtt_fault *out_fault);
 
 // Walk the payload of a decoded SUBSCRIBE / UNSUBSCRIBE: start with *cursor = 0, false at the end.
-// Filters were checked to be well-formed UTF-8 of at least one byte; whether they are valid filters is asked with mqtt_filter_check,
-// because an invalid filter is answered with reason 0x8F and not by closing.
+// Filters were checked to be well-formed UTF-8 of at least one byte; whether they are valid filters is asked with
+// mqtt_filter_parse, because an invalid filter is answered with reason 0x8F and not by closing.
 bool mqtt_next_subscription(enum mqtt_version version, const struct mqtt_subscribe *subscribe, size_t *cursor,
                             struct mqtt_subscription *out);
 bool mqtt_next_filter(const struct mqtt_unsubscribe *unsubscribe, size_t *cursor, struct span *out);
 
-// Whole size of the packet on the wire, 0 when it cannot be encoded (a string over 65,535 bytes, a remaining length over the maximum).
+// Whole size of the packet on the wire, 0 when it cannot be encoded (a string over 65,535 bytes, a remaining length over the
+// maximum).
 size_t mqtt_encoded_size(enum mqtt_version version, const struct mqtt_packet *packet);
 
-// Encodes the packet into `out` and returns its size, or 0 when `size` is too small or the packet cannot be encoded. Properties
-// are left out before 5.0. Shortest forms are used (5.0 section 3.4.2.1: no reason code and no properties when success).
+// Encodes the packet into `out` and returns its size, or 0 when `size` is too small or the packet cannot be encoded.
+// Properties are left out before 5.0. A CONNECT is encoded in its own version. Shortest forms are used (5.0 section 3.4.2.1:
+// no reason code and no properties when success).
 size_t mqtt_encode(enum mqtt_version version, const struct mqtt_packet *packet, uint8_t *out, size_t size);
 
 // A name for logs, "PUBLISH". "RESERVED" for 0.

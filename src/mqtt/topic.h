@@ -19,8 +19,8 @@ struct mqtt_filter {
   bool wildcard;
 };
 
-// False when the filter is not valid: '#' not last or not alone in its level, '+' not alone in its level, an empty filter, "$share/"
-// with an empty share name, a share name with '+' or '#', or no filter behind it [MQTT-4.7.1-2..3, 4.8.2-1..2].
+// False when the filter is not valid: '#' not last or not alone in its level, '+' not alone in its level, an empty filter,
+// "$share/" with an empty share name, a share name with '+' or '#', or no filter behind it [MQTT-4.7.1-2..3, 4.8.2-1..2].
 bool mqtt_filter_parse(struct span text, struct mqtt_filter *out);
 
 // Walks levels: "a//b" has "a", "", "b". Start with *cursor = 0, false at the end.
