@@ -189,6 +189,12 @@ static void time_does_not_go_back(void **state)
   assert_int_equal(wheel_next_ms(&world->wheel, (struct mono){400}) > 0, 1);
   advance(world, 600);
   assert_int_equal(world->firings, 1);
+
+  // Nor for the function that is handed the time.
+  arm(&world->timers[0], 50);
+  world->advance++;
+  wheel_advance(&world->wheel, (struct mono){400});
+  assert_int_equal(world->firings, 2);
   free(world);
 }
 
