@@ -68,6 +68,11 @@ static inline void count(struct pool *pool, int64_t bytes)
   if (pool->uncounted_bytes > POOL_UNCOUNTED_BYTES || pool->uncounted_bytes < -POOL_UNCOUNTED_BYTES) pool_settle(pool);
 }
 
+void pool_charge(struct pool *pool, int64_t bytes)
+{
+  count(pool, bytes);
+}
+
 void *pool_alloc(struct pool *pool, size_t size)
 {
   unsigned class = class_of(size);

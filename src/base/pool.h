@@ -34,5 +34,8 @@ void *pool_alloc(struct pool *pool, size_t size);
 // `size` is what was asked for. NULL is harmless.
 void pool_free(struct pool *pool, void *block, size_t size);
 
+// Counts memory that does not come from the pool: positive when it is taken, negative when it is given back.
+void pool_charge(struct pool *pool, int64_t bytes);
+
 // Adds what is uncounted to the budget. Once per loop turn is enough.
 void pool_settle(struct pool *pool);

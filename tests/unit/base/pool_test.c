@@ -139,6 +139,26 @@ static void going_over_the_budget_does_not_fail(void **state)
   pool_deinit(&pool);
 }
 
+static void foreign_memory_is_counted_too(void **state)
+{
+  (void)state;
+  struct memory_budget budget = {.limit_bytes = 1 << 20};
+  struct pool pool;
+  pool_init(&pool, &budget);
+  pool_charge(&pool, 100);
+  assert_int_equal(used(&budget), 0);
+  pool_charge(&pool, 50000);
+  assert_int_equal(used(&budget), 50100);
+  pool_charge(&pool, -50000);
+  pool_charge(&pool, -50);
+  pool_settle(&pool);
+  assert_int_equal(used(&budget), 50);
+  pool_charge(&pool, -50);
+  pool_deinit(&pool);
+  assert_int_equal(used(&budget), 0);
+  pool_charge(&(struct pool){0}, 100);
+}
+
 static void a_block_may_go_home_to_another_pool(void **state)
 {
   (void)state;
@@ -192,6 +212,7 @@ int main(void)
       cmocka_unit_test(blocks_can_be_written_to_their_last_byte), cmocka_unit_test(a_freed_block_serves_its_class_again),
       cmocka_unit_test(it_keeps_no_more_than_its_share),          cmocka_unit_test(the_budget_counts_whole_classes),
       cmocka_unit_test(the_budget_is_never_far_behind),           cmocka_unit_test(going_over_the_budget_does_not_fail),
+      cmocka_unit_test(foreign_memory_is_counted_too),
       cmocka_unit_test(a_block_may_go_home_to_another_pool),      cmocka_unit_test(random_use_keeps_blocks_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
