@@ -66,7 +66,7 @@ endif
 
 build-fuzz/build.ninja:
 	CC=clang meson setup build-fuzz --buildtype=debugoptimized -Dwerror=true -Dtests=false -Dfuzz=true \
-	  -Db_sanitize=address,undefined -Db_lundef=false
+	  -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all -Db_lundef=false
 
 build-fuzz:
 	@$(NEED) build check
