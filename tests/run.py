@@ -214,7 +214,8 @@ def integration(run, marker=None):
     if run.options.sanitizer:
         words += ["--timeout=180"]
     if marker:
-        words += ["-m", marker]
+        # With one shard there are no threads to watch.
+        words += ["-m", marker, "-k", "not shards1"]
     done = subprocess.run(run.command(*words), cwd=ROOT, env=run.environment, stdin=subprocess.DEVNULL)
     if not result.exists():
         run.fail("pytest")
