@@ -12,13 +12,13 @@
 
 // Why a copy was not delivered. The names in the metrics are those of drop_reason_name.
 enum drop_reason {
-  DROP_QUEUE_FULL,       // queue_messages or queue_bytes reached
-  DROP_SLOW_CONSUMER,    // QoS 0 and output_bytes reached
-  DROP_OFFLINE_QOS_0,    // QoS 0 for a session without a connection, or waiting when the connection ended
-  DROP_PACKET_TOO_LARGE, // the client's maximum packet size [MQTT-3.1.2-24, -25]
-  DROP_SESSION_ENDED,    // still queued when the session ended
-  DROP_MEMORY,           // memory_limit reached
-  DROP_REFUSED,          // the subscriber answered PUBACK or PUBREC with a reason code of 0x80 or more
+  DROP_QUEUE_FULL,        // queue_messages or queue_bytes reached
+  DROP_SLOW_CONSUMER,     // QoS 0 and output_bytes reached
+  DROP_OFFLINE_QOS_0,     // QoS 0 for a session without a connection, or waiting when the connection ended
+  DROP_PACKET_TOO_LARGE,  // the client's maximum packet size [MQTT-3.1.2-24, -25]
+  DROP_SESSION_ENDED,     // still queued when the session ended
+  DROP_MEMORY,            // memory_limit reached
+  DROP_REFUSED,           // the subscriber answered PUBACK or PUBREC with a reason code of 0x80 or more
   DROP_REASONS
 };
 

@@ -7,15 +7,15 @@
 enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SHARE_STICKY };
 
 struct limits {
-  uint32_t packet_size;           // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
-  uint16_t in_flight;             // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
-  uint16_t topic_alias;           // aliases accepted from, and used towards, a client
-  uint16_t topic_levels;          // most levels in a topic name or filter
-  uint32_t subscriptions;         // per session
-  uint32_t queue_messages;        // QoS 1/2 waiting per session; 0: no limit by count
-  uint64_t queue_bytes;           // the same in bytes of the messages
-  uint64_t output_bytes;          // QoS 0 bytes waiting for one client before new ones are dropped
-  uint32_t retained_messages;     // 0: no limit by count
+  uint32_t packet_size;        // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
+  uint16_t in_flight;          // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
+  uint16_t topic_alias;        // aliases accepted from, and used towards, a client
+  uint16_t topic_levels;       // most levels in a topic name or filter
+  uint32_t subscriptions;      // per session
+  uint32_t queue_messages;     // QoS 1/2 waiting per session; 0: no limit by count
+  uint64_t queue_bytes;        // the same in bytes of the messages
+  uint64_t output_bytes;       // QoS 0 bytes waiting for one client before new ones are dropped
+  uint32_t retained_messages;  // 0: no limit by count
   uint64_t retained_bytes;
   uint32_t keep_alive_max_s;      // 0: no limit
   uint32_t session_expiry_max_s;  // UINT32_MAX: sessions may live for ever

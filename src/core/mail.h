@@ -15,8 +15,8 @@ enum mail_kind {
   MAIL_SHARE_JOIN,       // text: "share/filter"; member joins the group that the receiver owns. ticket
   MAIL_SHARE_LEAVE,      // text, member
   MAIL_SHARE_STATE,      // text, member, flags: MAIL_ONLINE or 0
-  MAIL_SHARE_DELIVER,    // message, member: chosen for this one
-  MAIL_SHARE_RETURN,     // message, text: the chosen member could not take it; choose another
+  MAIL_SHARE_DELIVER,    // message, member: chosen for this one. ticket2 and count name the group, for a return
+  MAIL_SHARE_RETURN,     // message, text (or ticket2 and count): the chosen member could not take it; choose another
   MAIL_SHARE_CREDIT,     // text, member, count: that many deliveries are complete
   MAIL_HOST,             // pointer: belongs to the loop, core never sees it
 };
@@ -25,24 +25,26 @@ enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2 };
 
 struct mail {
   uint8_t kind;
-  uint8_t from;   // shard
+  uint8_t from;  // shard
   uint8_t flags;
-  uint8_t qos;    // MAIL_SHARE_JOIN: granted; MAIL_SHARE_DELIVER, _RETURN: of the delivery
+  uint8_t qos;  // MAIL_SHARE_JOIN: granted; MAIL_SHARE_DELIVER, _RETURN: of the delivery
   uint32_t count;
   union {
     struct message *message;
     void *pointer;
   };
   union {
-    char *text;       // NUL-terminated, heap
-    uint64_t stamp;   // MAIL_PUBLISH with MAIL_RETAIN: which of two values of one topic is the later
+    char *text;      // NUL-terminated, heap
+    uint64_t stamp;  // MAIL_PUBLISH with MAIL_RETAIN: which of two values of one topic is the later
   };
   union {
     uint64_t ticket;
     uint64_t member;
   };
-  uint64_t ticket2;  // MAIL_SHARE_JOIN: the ticket (member is used)
+  uint64_t ticket2;  // where `member` is used too: a ticket, or the hash of a group
 };
 
-// Frees what a mail refers to, for mails that never arrive (shutdown). MAIL_HOST is the caller's.
-void mail_discard(struct mail *mail);
+struct shard;
+
+// Frees what a mail refers to, for mails that never arrive (shutdown); `shard` is the one it is at. MAIL_HOST is the caller's.
+void mail_discard(struct shard *shard, struct mail *mail);

@@ -33,7 +33,7 @@ struct shard_settings {
   uint8_t shard;        // which one this is, from 0
   uint8_t shard_count;  // 1..SHARDS_MAX
   struct limits limits;
-  uint64_t seed;                 // secret and random, the same for all shards of a broker: keys of hash tables, choice of the owner
+  uint64_t seed;  // secret and random, the same for all shards of a broker: keys of hash tables, choice of the owner
   struct memory_budget *budget;  // shared by all shards of a broker
   struct log *log;               // this shard's own
 };
@@ -67,7 +67,8 @@ struct connection_origin {
 struct connection *shard_open(struct shard *shard, void *transport, const struct connection_origin *origin);
 
 // The same, for a connection that another shard has handed over: `input` are the bytes that it had received.
-struct connection *shard_adopt(struct shard *shard, void *transport, const struct connection_origin *origin, struct span input);
+struct connection *shard_adopt(struct shard *shard, void *transport, const struct connection_origin *origin,
+                               struct span input);
 
 void *connection_transport(const struct connection *connection);
 
@@ -99,8 +100,9 @@ void shard_disconnect_all(struct shard *shard, enum mqtt_reason reason);
 
 enum {
   CONNECTION_OUTPUT = 1,  // call connection_output until it has nothing, or until the transport is full
-  CONNECTION_RESUME = 2,  // read again: first call shard_receive with an empty span, it may report RECEIVE_PAUSED or RECEIVE_YIELD again
-  CONNECTION_CLOSE = 4,   // close the transport, then call shard_closed. Comes alone, last
+  CONNECTION_RESUME =
+      2,  // read again: first call shard_receive with an empty span, it may report RECEIVE_PAUSED or RECEIVE_YIELD again
+  CONNECTION_CLOSE = 4,  // close the transport, then call shard_closed. Comes alone, last
 };
 
 // The next connection that wants something, taken off the list, and what; NULL when there is none.

@@ -1,0 +1,105 @@
+// One connection: the protocol state between a transport and a session.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/list.h"
+#include "base/wheel.h"
+#include "core/session.h"
+#include "core/shard.h"
+#include "mqtt/packet.h"
+
+// EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING.
+enum connection_state { EXPECT_CONNECT, CONNECTED, CLOSING, MIGRATING };
+
+enum { PAUSED_MAIL = 1, PAUSED_MEMORY = 2, PAUSED_OUTPUT = 4 };
+
+// What a write left over.
+struct unsent {
+  size_t at, size;          // of bytes
+  struct message *message;  // then this message's payload from `message_at` and its end, or NULL
+  size_t message_at;
+  uint8_t bytes[];
+};
+
+struct aliases;
+
+struct connection {
+  struct shard *shard;
+  void *transport;
+  const char *address;      // the driver's
+  struct session *session;  // while CONNECTED
+  struct link all;          // of the shard
+  struct link attention;
+  struct link paused;
+  struct timer timer;      // EXPECT_CONNECT: time-out; CONNECTED: keep alive; CLOSING: give up waiting for the transport
+  struct buffer *input;    // what is left of a packet, or waits while paused; NULL most of the time
+  struct buffer *control;  // encoded packets other than PUBLISH, written first; NULL when empty
+  struct unsent *unsent;
+  struct aliases *aliases;  // NULL until one is used
+  uint64_t heard_ms;        // when the last whole packet arrived
+  uint64_t paused_ms;
+  uint32_t maximum_packet_size;  // the client's; UINT32_MAX when it has none
+  uint32_t in_flight;            // QoS 1/2 sent on this connection and not complete
+  uint16_t receive_maximum;      // the client's
+  uint16_t alias_maximum;        // towards the client: the smaller of its and our limit
+  uint16_t keep_alive_s;
+  uint8_t version;  // enum mqtt_version; 0 before CONNECT
+  uint8_t state;
+  uint8_t wants;
+  uint8_t pauses;  // why it is paused
+  uint8_t migrate_to;
+  bool anonymous;
+  bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
+  bool received_goodbye;     // DISCONNECT came
+};
+
+// Puts the connection on the attention list.
+void connection_want(struct connection *connection, unsigned wants);
+
+// Room for `size` bytes in the control buffer, NULL when memory is short (the connection is then closing). Commit with what was written.
+uint8_t *control_reserve(struct connection *connection, size_t size);
+void control_commit(struct connection *connection, size_t size);
+
+// All of the control buffer has been handed to the driver.
+void control_written(struct connection *connection);
+
+// Encodes a packet into the control buffer. The reason string and user properties must have been left out by the caller if
+// they do not fit the client's maximum packet size.
+void connection_send(struct connection *connection, const struct mqtt_packet *packet);
+
+// PUBACK, PUBREC, PUBREL, PUBCOMP; the shortest form.
+void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
+                         enum mqtt_reason reason, const char *reason_string);
+
+// Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session (with its will).
+void connection_fail(struct connection *connection, const struct mqtt_fault *fault);
+
+// Ends it for a reason of ours.
+void connection_end(struct connection *connection, enum mqtt_reason reason, bool with_will);
+
+void connection_pause(struct connection *connection, unsigned why);
+void connection_unpause(struct connection *connection, unsigned why);
+
+void connection_free(struct connection *connection);
+
+// ---- Packets from clients (handle_*.c). Each returns false when the connection is closing.
+
+bool handle_connect(struct connection *connection, uint8_t first, struct span body);
+bool handle_publish(struct connection *connection, uint8_t first, struct span body);
+bool handle_ack(struct connection *connection, enum mqtt_packet_type type, uint8_t first, struct span body);
+bool handle_subscribe(struct connection *connection, const struct mqtt_subscribe *subscribe);
+bool handle_unsubscribe(struct connection *connection, const struct mqtt_unsubscribe *unsubscribe);
+
+// ---- Topic aliases (aliases.c; 5.0 section 3.3.2.3.4)
+
+// The client's: resolves or sets. False: the alias is not valid; fault is filled.
+bool aliases_receive(struct connection *connection, struct mqtt_publish *publish, struct mqtt_fault *out_fault);
+
+// Ours: the alias to use for a topic. *out_known: the client has it already, the topic can be left empty. 0: none.
+// aliases_sent must be called when the packet that introduces it is written.
+uint16_t aliases_send(struct connection *connection, const struct message *message, bool *out_known);
+void aliases_sent(struct connection *connection, const struct message *message, uint16_t alias);
+void aliases_free(struct aliases *aliases);

@@ -1,0 +1,233 @@
+// CONNECT and CONNACK (5.0 sections 3.1, 3.2, 4.1): who the client is, which session it gets, what both sides may do.
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/shard_internal.h"
+
+static bool refuse(struct connection *connection, enum mqtt_reason reason, const char *statement, const char *text)
+{
+  connection->shard->counters.connects_refused++;
+  connection_fail(connection, &(struct mqtt_fault){reason, statement, text});
+  return false;
+}
+
+enum { ASSIGNED_ID_SIZE = 23 };  // "skerry-" and 16 digits: what every server must accept back [MQTT-3.1.3-5]
+
+// A client identifier that this shard owns, so that the client can stay here, and that no session has.
+static struct span assign_id(struct shard *shard, char out[ASSIGNED_ID_SIZE + 1])
+{
+  struct span id;
+  do {
+    snprintf(out, ASSIGNED_ID_SIZE + 1, "skerry-%016llx", (unsigned long long)prng_next(&shard->prng));
+    id = span_of(out, ASSIGNED_ID_SIZE);
+  } while (shard_owner(shard, id) != shard->settings.shard || session_find(shard, id));
+  return id;
+}
+
+static bool take_will(struct connection *connection, struct session *session, const struct mqtt_will *will)
+{
+  struct shard *shard = connection->shard;
+  if (!will->present) return true;
+  struct message_parts parts = {.topic = will->topic,
+                                .payload = will->payload,
+                                .raw_properties = will->properties.raw,
+                                .topic_hash = index_hash(&shard->index, will->topic),
+                                .origin = session->origin,
+                                .qos = will->qos,
+                                .retain = will->retain};
+  struct will *kept = calloc(1, sizeof *kept);
+  if (!kept) return false;
+  kept->message = message_create(&shard->pool, &parts);
+  if (!kept->message) {
+    free(kept);
+    return false;
+  }
+  kept->delay_s = MQTT_HAS(&will->properties, WILL_DELAY) ? will->properties.will_delay_s : 0;
+  kept->has_expiry = MQTT_HAS(&will->properties, MESSAGE_EXPIRY);
+  kept->expiry_s = will->properties.message_expiry_s;
+  session->will = kept;
+  return true;
+}
+
+// The session of an earlier connection: its connection ends, and so does the session when a clean start is asked for.
+static struct session *earlier_session(struct connection *connection, struct span client_id, bool clean_start)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = session_find(shard, client_id);
+  if (session && session->connection) {
+    struct connection *old = session->connection;
+    shard->counters.takeovers++;
+    count_fault(shard, MQTT_SESSION_TAKEN_OVER);
+    LOG(shard->settings.log, shard->now, LOG_INFO, "session_taken_over", FIELD_SPAN("client", client_id),
+        FIELD_TEXT("address", old->address), FIELD_TEXT("by", connection->address));
+    connection_end(old, MQTT_SESSION_TAKEN_OVER, true);  // may end the session, when it was not to outlive its connection
+    session = session_find(shard, client_id);
+  }
+  if (session && clean_start) {
+    session_end(session);
+    return NULL;
+  }
+  return session;
+}
+
+static uint32_t session_expiry(const struct shard *shard, const struct mqtt_connect *connect)
+{
+  uint32_t maximum = shard->limits.session_expiry_max_s;
+  if (connect->version != MQTT_5_0) return connect->clean_start ? 0 : maximum;
+  uint32_t wanted = MQTT_HAS(&connect->properties, SESSION_EXPIRY) ? connect->properties.session_expiry_s : 0;
+  return wanted < maximum ? wanted : maximum;
+}
+
+static void set_flow(struct connection *connection, const struct mqtt_connect *connect)
+{
+  const struct limits *limits = &connection->shard->limits;
+  const struct mqtt_properties *properties = &connect->properties;
+  connection->receive_maximum = UINT16_MAX;
+  connection->problem_information = true;
+  if (connect->version != MQTT_5_0) return;
+  if (MQTT_HAS(properties, RECEIVE_MAXIMUM)) connection->receive_maximum = properties->receive_maximum;
+  if (MQTT_HAS(properties, MAXIMUM_PACKET_SIZE)) connection->maximum_packet_size = properties->maximum_packet_size;
+  uint16_t aliases = MQTT_HAS(properties, TOPIC_ALIAS_MAXIMUM) ? properties->topic_alias_maximum : 0;
+  connection->alias_maximum = aliases < limits->topic_alias ? aliases : limits->topic_alias;
+  if (MQTT_HAS(properties, REQUEST_PROBLEM_INFORMATION))
+    connection->problem_information = properties->request_problem_information;
+}
+
+// Returns the keep alive that holds; a client before 5.0 cannot be told another one than it asked for.
+static uint16_t keep_alive(const struct shard *shard, const struct mqtt_connect *connect)
+{
+  uint32_t maximum = shard->limits.keep_alive_max_s;
+  if (maximum > UINT16_MAX) maximum = UINT16_MAX;
+  uint16_t wanted = connect->keep_alive_s;
+  bool within = maximum == 0 || (wanted > 0 && wanted <= maximum);
+  return within || connect->version != MQTT_5_0 ? wanted : (uint16_t)maximum;
+}
+
+static void set_property(struct mqtt_properties *properties, enum mqtt_property property)
+{
+  properties->present |= UINT64_C(1) << property;
+}
+
+static void send_connack(struct connection *connection, const struct mqtt_connect *connect, bool session_present,
+                         struct span assigned_id)
+{
+  const struct limits *limits = &connection->shard->limits;
+  struct mqtt_packet packet = {.type = MQTT_CONNACK, .connack = {.session_present = session_present}};
+  struct mqtt_properties *properties = &packet.connack.properties;
+  uint32_t asked = MQTT_HAS(&connect->properties, SESSION_EXPIRY) ? connect->properties.session_expiry_s : 0;
+  if (connection->session->expiry_s != asked) {
+    set_property(properties, MQTT_PROPERTY_SESSION_EXPIRY);
+    properties->session_expiry_s = connection->session->expiry_s;
+  }
+  set_property(properties, MQTT_PROPERTY_RECEIVE_MAXIMUM);
+  properties->receive_maximum = limits->in_flight;
+  set_property(properties, MQTT_PROPERTY_MAXIMUM_PACKET_SIZE);
+  properties->maximum_packet_size = limits->packet_size;
+  if (limits->topic_alias) {
+    set_property(properties, MQTT_PROPERTY_TOPIC_ALIAS_MAXIMUM);
+    properties->topic_alias_maximum = limits->topic_alias;
+  }
+  if (assigned_id.size) {
+    set_property(properties, MQTT_PROPERTY_ASSIGNED_CLIENT_ID);
+    properties->assigned_client_id = assigned_id;
+  }
+  if (connection->keep_alive_s != connect->keep_alive_s) {
+    set_property(properties, MQTT_PROPERTY_SERVER_KEEP_ALIVE);
+    properties->server_keep_alive_s = connection->keep_alive_s;
+  }
+  // What answers are to be sent to: a topic prefix of the client's own.
+  char prefix[10 + MQTT_MAX_STRING];
+  struct span client_id = session_id(connection->session);
+  if (MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information &&
+      client_id.size + 10 <= MQTT_MAX_STRING) {
+    memcpy(prefix, "responses/", 10);
+    memcpy(prefix + 10, client_id.at, client_id.size);
+    set_property(properties, MQTT_PROPERTY_RESPONSE_INFORMATION);
+    properties->response_information = span_of(prefix, client_id.size + 10);
+  }
+  if (connect->version == MQTT_5_0 && mqtt_encoded_size(MQTT_5_0, &packet) > connection->maximum_packet_size)
+    properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
+  connection_send(connection, &packet);
+}
+
+static bool check(struct connection *connection, const struct mqtt_connect *connect)
+{
+  if (connect->version == MQTT_5_0 && MQTT_HAS(&connect->properties, AUTHENTICATION_METHOD))
+    return refuse(connection, MQTT_BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "the authentication method is not known");
+  if (!connection->anonymous)
+    return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "this listener does not let anonymous clients in");
+  return true;
+}
+
+static bool decode(struct connection *connection, uint8_t first, struct span body, struct mqtt_packet *packet)
+{
+  struct mqtt_fault fault;
+  packet->connect.version = 0;
+  bool whole = mqtt_decode(MQTT_5_0, MQTT_FROM_CLIENT, first, body, packet, &fault);
+  connection->version = (uint8_t)packet->connect.version;
+  if (whole) return true;
+  connection->shard->counters.connects_refused++;
+  // [MQTT-3.1.2-2]: an unknown version is told in a form that such a client can hope to read.
+  if (fault.reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION && connection->version == 0) connection->version = MQTT_3_1_1;
+  connection_fail(connection, &fault);
+  return false;
+}
+
+static bool connect_session(struct connection *connection, const struct mqtt_connect *connect, struct span client_id,
+                            bool *out_present)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = earlier_session(connection, client_id, connect->clean_start);
+  *out_present = session;
+  if (!session && shard_memory_full(shard))
+    return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker's memory limit is reached");
+  if (!session) session = session_create(shard, client_id);
+  if (!session) return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
+  connection->state = CONNECTED;
+  connection->session = session;
+  session_attach(session, connection);
+  session->expiry_s = session_expiry(shard, connect);
+  if (take_will(connection, session, &connect->will)) return true;
+  connection->session = NULL;
+  connection->state = EXPECT_CONNECT;
+  session_detach(session, false);
+  return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
+}
+
+bool handle_connect(struct connection *connection, uint8_t first, struct span body)
+{
+  struct shard *shard = connection->shard;
+  struct mqtt_packet packet;
+  if (!decode(connection, first, body, &packet)) return false;
+  const struct mqtt_connect *connect = &packet.connect;
+  char assigned[ASSIGNED_ID_SIZE + 1];
+  struct span client_id = connect->client_id;
+  bool assign = client_id.size == 0;
+  if (assign) {
+    client_id = assign_id(shard, assigned);
+  } else if (shard_owner(shard, client_id) != shard->settings.shard) {
+    connection->state = MIGRATING;
+    connection->migrate_to = shard_owner(shard, client_id);
+    connection->version = 0;
+    return false;
+  }
+  shard->counters.packets_received[MQTT_CONNECT]++;
+  if (!check(connection, connect)) return false;
+  set_flow(connection, connect);
+  bool present;
+  if (!connect_session(connection, connect, client_id, &present)) return false;
+  connection->heard_ms = shard->now.ms;
+  connection->keep_alive_s = keep_alive(shard, connect);
+  wheel_cancel(&connection->timer);
+  if (connection->keep_alive_s)
+    wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + connection->keep_alive_s * UINT64_C(1500)});
+  shard->counters.connects_accepted++;
+  LOG(shard->settings.log, shard->now, LOG_INFO, "client_connected", FIELD_SPAN("client", client_id),
+      FIELD_TEXT("address", connection->address), FIELD_UINT("version", connection->version),
+      FIELD_BOOL("session_present", present), FIELD_UINT("keep_alive", connection->keep_alive_s));
+  send_connack(connection, connect, present, assign ? client_id : (struct span){0});
+  return connection->state == CONNECTED;
+}

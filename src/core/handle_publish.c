@@ -1,0 +1,258 @@
+// PUBLISH from a client, and the acknowledgements of both directions (5.0 sections 3.3 to 3.7, 4.3).
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/shard_internal.h"
+
+static bool fail(struct connection *connection, enum mqtt_reason reason, const char *statement, const char *text)
+{
+  connection_fail(connection, &(struct mqtt_fault){reason, statement, text});
+  return false;
+}
+
+// Taken as far as the protocol goes: the packet is answered, whatever became of the message.
+static bool answer(struct connection *connection, const struct mqtt_publish *publish, enum mqtt_reason reason,
+                   const char *text)
+{
+  if (publish->qos == 0) return true;
+  enum mqtt_packet_type type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
+  if (reason >= MQTT_UNSPECIFIED_ERROR) count_fault(connection->shard, reason);
+  connection_send_ack(connection, type, publish->packet_id, reason, text);
+  return connection->state == CONNECTED;
+}
+
+static bool refuse(struct connection *connection, const struct mqtt_publish *publish, enum refuse_reason why,
+                   enum mqtt_reason reason, const char *text)
+{
+  struct shard *shard = connection->shard;
+  shard->counters.publish_refused[why]++;
+  LOG(shard->settings.log, shard->now, LOG_WARNING, "publish_refused", FIELD_SPAN("client", session_id(connection->session)),
+      FIELD_TEXT("cause", refuse_reason_name(why)), FIELD_SPAN("topic", publish->topic));
+  return answer(connection, publish, reason, text);
+}
+
+static bool too_many_levels(const struct shard *shard, struct span topic)
+{
+  uint32_t maximum = shard->limits.topic_levels;
+  if (topic.size < maximum) return false;
+  uint32_t levels = 1;
+  for (size_t i = 0; i < topic.size; i++) levels += topic.at[i] == '/';
+  return levels > maximum;
+}
+
+// Names below these belong to the broker.
+static bool reserved(struct span topic)
+{
+  static const char *const names[] = {"$SYS", "$share", "$skerry"};
+  if (topic.at[0] != '$') return false;
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    size_t size = strlen(names[i]);
+    if (topic.size >= size && memcmp(topic.at, names[i], size) == 0 && (topic.size == size || topic.at[size] == '/'))
+      return true;
+  }
+  return false;
+}
+
+static bool retained_room(const struct shard *shard, const struct mqtt_publish *publish)
+{
+  const struct retained *retained = &shard->retained;
+  if (publish->payload.size == 0) return true;
+  const struct limits *limits = &shard->limits;
+  bool room = (limits->retained_messages == 0 || retained->messages < limits->retained_messages) &&
+              retained->bytes + publish->topic.size + publish->payload.size <= limits->retained_bytes;
+  return room || retained_find(retained, publish->topic);  // a topic that has one may change it
+}
+
+static bool route(struct connection *connection, const struct mqtt_publish *publish)
+{
+  struct shard *shard = connection->shard;
+  struct index *index = &shard->index;
+  uint64_t hash = index_hash(index, publish->topic);
+  const struct match *match = index_match(index, publish->topic, hash);
+  bool wanted = publish->retain || (match && (match->target_count || match->group_count || match->remote));
+  if (match && !wanted) {
+    shard->counters.publish_unrouted++;
+    return false;
+  }
+  struct message_parts parts = {.topic = publish->topic,
+                                .payload = publish->payload,
+                                .topic_hash = hash,
+                                .origin = connection->session->origin,
+                                .qos = publish->qos,
+                                .retain = publish->retain};
+  if (publish->properties.present) {
+    parts.raw_properties = publish->properties.raw;
+    if (MQTT_HAS(&publish->properties, MESSAGE_EXPIRY))
+      parts.expiry_ms = shard->now.ms + publish->properties.message_expiry_s * UINT64_C(1000);
+  }
+  struct message *message = match ? message_create(&shard->pool, &parts) : NULL;
+  if (!message) {
+    shard->counters.publish_refused[REFUSE_MEMORY]++;
+    return false;
+  }
+  bool anybody = route_message(shard, message, match, publish->retain);
+  if (anybody || publish->retain)
+    shard->counters.publish_routed++;
+  else
+    shard->counters.publish_unrouted++;
+  return anybody;
+}
+
+// Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then.
+static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_go_on)
+{
+  struct shard *shard = connection->shard;
+  if (too_many_levels(shard, publish->topic)) {
+    *out_go_on = refuse(connection, publish, REFUSE_TOPIC_LEVELS, MQTT_TOPIC_NAME_INVALID, "the topic has too many levels");
+    return false;
+  }
+  if (reserved(publish->topic)) {
+    *out_go_on = refuse(connection, publish, REFUSE_NOT_AUTHORIZED, MQTT_NOT_AUTHORIZED, "the topic belongs to the broker");
+    return false;
+  }
+  if (publish->retain && !retained_room(shard, publish)) {
+    *out_go_on = refuse(connection, publish, REFUSE_RETAINED_LIMIT, MQTT_QUOTA_EXCEEDED, "the retained store is full");
+    return false;
+  }
+  if (publish->qos > 0 && shard_memory_full(shard) && connection->version == MQTT_5_0) {
+    *out_go_on = refuse(connection, publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker's memory limit is reached");
+    return false;
+  }
+  return true;
+}
+
+// Over the memory limit a client before 5.0 cannot be told: its message is not acknowledged and it is not read from, until there
+// is room. QoS 0 is taken and its copies are dropped with a count.
+static bool must_wait(struct connection *connection, const struct mqtt_publish *publish)
+{
+  return publish->qos > 0 && connection->version != MQTT_5_0 && shard_memory_full(connection->shard);
+}
+
+bool handle_publish(struct connection *connection, uint8_t first, struct span body)
+{
+  struct shard *shard = connection->shard;
+  struct mqtt_publish publish;
+  struct mqtt_fault fault;
+  if (!mqtt_decode_publish(connection->version, MQTT_FROM_CLIENT, first, body, &publish, &fault)) {
+    connection_fail(connection, &fault);
+    return false;
+  }
+  if (must_wait(connection, &publish)) {
+    shard->counters.packets_received[MQTT_PUBLISH]--;  // it comes again
+    connection_pause(connection, PAUSED_MEMORY);
+    return false;
+  }
+  if (publish.properties.present && MQTT_HAS(&publish.properties, TOPIC_ALIAS) &&
+      !aliases_receive(connection, &publish, &fault)) {
+    connection_fail(connection, &fault);
+    return false;
+  }
+  struct packet_ids *received = &connection->session->received;
+  bool known = publish.qos == 2 && packet_ids_have(received, publish.packet_id);
+  // QoS 1 is answered at once, so only QoS 2 is ever outstanding.
+  if (publish.qos > 0 && !known && connection->version == MQTT_5_0 && received->count >= shard->limits.in_flight)
+    return fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-9", "more than the receive maximum is in flight");
+  shard->counters.publish_received++;
+  shard->counters.publish_received_bytes += publish.payload.size;
+  if (known) {  // sent again because our PUBREC was lost: not delivered again [MQTT-4.3.3-10]
+    shard->counters.publish_refused[REFUSE_DUPLICATE]++;
+    return answer(connection, &publish, MQTT_SUCCESS, NULL);
+  }
+  bool go_on;
+  if (!admit(connection, &publish, &go_on)) return go_on;
+  if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK)
+    return refuse(connection, &publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker is out of memory");
+  bool anybody = route(connection, &publish);
+  if (shard_memory_tight(shard)) connection_pause(connection, PAUSED_MEMORY);
+  if (publish.qos == 0) return true;
+  return answer(connection, &publish, anybody ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS, NULL);
+}
+
+// ---- Acknowledgements
+
+static void complete(struct connection *connection, struct copy *copy, bool refused)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = connection->session;
+  if (window_place(&session->window, copy) < session->window.resent) connection->in_flight--;
+  if (refused)
+    shard->counters.dropped[DROP_REFUSED]++;
+  else
+    shard->counters.delivered++;
+  shard->counters.copies_in_flight--;
+  share_credit(shard, copy->tag);
+  copy_release(shard, copy);
+  window_done(&session->window, copy);
+  if (session->queue.count > 0 || session->window.resent < session->window.span)
+    connection_want(connection, CONNECTION_OUTPUT);
+  if (session->window.span == 0 && session->window.capacity > 64) window_deinit(&session->window, &shard->pool);
+}
+
+static bool wrong_state(struct connection *connection, const char *text)
+{
+  return fail(connection, MQTT_PROTOCOL_ERROR, NULL, text);
+}
+
+static bool handle_puback(struct connection *connection, const struct mqtt_ack *ack)
+{
+  struct copy *copy = window_find(&connection->session->window, ack->packet_id);
+  if (!copy) return true;  // acknowledged before, by an earlier connection for example
+  if (copy->qos != 1) return wrong_state(connection, "PUBACK for a QoS 2 message");
+  complete(connection, copy, ack->reason >= MQTT_UNSPECIFIED_ERROR);
+  return true;
+}
+
+static bool handle_pubrec(struct connection *connection, const struct mqtt_ack *ack)
+{
+  struct shard *shard = connection->shard;
+  struct copy *copy = window_find(&connection->session->window, ack->packet_id);
+  if (!copy) {
+    if (ack->reason >= MQTT_UNSPECIFIED_ERROR) return true;
+    connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_PACKET_ID_NOT_FOUND, NULL);
+    return connection->state == CONNECTED;
+  }
+  if (copy->qos != 2) return wrong_state(connection, "PUBREC for a QoS 1 message");
+  if (ack->reason >= MQTT_UNSPECIFIED_ERROR) {
+    complete(connection, copy, true);
+    return true;
+  }
+  if (copy->state == COPY_SENT) {
+    copy->state = COPY_RELEASED;
+    message_unref(&shard->pool, copy->message);
+    copy->message = NULL;
+  }
+  connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS, NULL);
+  return connection->state == CONNECTED;
+}
+
+static bool handle_pubcomp(struct connection *connection, const struct mqtt_ack *ack)
+{
+  struct copy *copy = window_find(&connection->session->window, ack->packet_id);
+  if (!copy) return true;
+  if (copy->state != COPY_RELEASED) return wrong_state(connection, "PUBCOMP before PUBREC");
+  complete(connection, copy, ack->reason >= MQTT_UNSPECIFIED_ERROR);
+  return true;
+}
+
+static bool handle_pubrel(struct connection *connection, const struct mqtt_ack *ack)
+{
+  bool known = packet_ids_remove(&connection->session->received, ack->packet_id);
+  connection_send_ack(connection, MQTT_PUBCOMP, ack->packet_id, known ? MQTT_SUCCESS : MQTT_PACKET_ID_NOT_FOUND, NULL);
+  return connection->state == CONNECTED;
+}
+
+bool handle_ack(struct connection *connection, enum mqtt_packet_type type, uint8_t first, struct span body)
+{
+  struct mqtt_ack ack;
+  struct mqtt_fault fault;
+  if (!mqtt_decode_ack(connection->version, first, body, &ack, &fault)) {
+    connection_fail(connection, &fault);
+    return false;
+  }
+  if (type == MQTT_PUBACK) return handle_puback(connection, &ack);
+  if (type == MQTT_PUBREC) return handle_pubrec(connection, &ack);
+  if (type == MQTT_PUBREL) return handle_pubrel(connection, &ack);
+  assert(type == MQTT_PUBCOMP);
+  return handle_pubcomp(connection, &ack);
+}

@@ -1,0 +1,135 @@
+// SUBSCRIBE and UNSUBSCRIBE (5.0 sections 3.8 to 3.11, 4.7, 4.8).
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/shard_internal.h"
+#include "mqtt/topic.h"
+
+static bool too_many_levels(const struct shard *shard, struct span filter)
+{
+  uint32_t levels = 1;
+  for (size_t i = 0; i < filter.size; i++) levels += filter.at[i] == '/';
+  return levels > shard->limits.topic_levels;
+}
+
+// "share/filter" within "$share/share/filter".
+static struct span share_key(struct span text)
+{
+  return span_from(text, strlen("$share/"));
+}
+
+static void queue_retained(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = connection->session;
+  if (shard->retained.messages == 0) return;
+  struct retained_cursor *cursor = retained_cursor_create(&shard->retained, wanted->filter);
+  struct tag *tag = id ? tag_create(&id, 1) : NULL;
+  if (!cursor) return;
+  if (wanted->no_local) cursor->origin_excluded = session->origin;
+  struct copy copy = {.cursor = cursor, .tag = tag, .qos = wanted->qos, .retain = true, .is_cursor = true};
+  if (queue_append(&session->queue, &shard->pool, &copy) != OK) {
+    copy_release(shard, &copy);
+    return;
+  }
+  connection_want(connection, CONNECTION_OUTPUT);
+}
+
+static enum mqtt_reason subscribe_one(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id,
+                                      uint64_t ticket)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = connection->session;
+  struct mqtt_filter filter;
+  if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
+  if (too_many_levels(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
+  if (session->subscription_count >= shard->limits.subscriptions || shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
+  struct subscription options = {
+      .id = id, .qos = wanted->qos, .no_local = wanted->no_local, .retain_as_published = wanted->retain_as_published};
+  bool is_new;
+  if (filter.share.size > 0) {
+    if (share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+    return (enum mqtt_reason)wanted->qos;
+  }
+  if (session_subscribe(session, &options, filter.filter, ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+  bool send = wanted->retain_handling == MQTT_RETAIN_SEND ||
+              (wanted->retain_handling == MQTT_RETAIN_SEND_IF_NEW && is_new);  // [MQTT-3.3.1-9..11]
+  if (send) queue_retained(connection, wanted, id);
+  return (enum mqtt_reason)wanted->qos;
+}
+
+// SUBACK, at once or when all shards know.
+static bool answer(struct connection *connection, const struct mqtt_packet *packet, uint64_t ticket)
+{
+  struct shard *shard = connection->shard;
+  if (!ticket) {
+    connection_send(connection, packet);
+    return connection->state == CONNECTED;
+  }
+  size_t size = mqtt_encoded_size(connection->version, packet);
+  uint8_t *bytes = malloc(size);
+  if (!bytes) abort();
+  size = mqtt_encode(connection->version, packet, bytes, size);
+  ticket_set_bytes(shard, ticket, span_of(bytes, size));
+  free(bytes);
+  ticket_done(shard, ticket);
+  return connection->state == CONNECTED;
+}
+
+static void log_refused(struct connection *connection, struct span filter, enum mqtt_reason reason)
+{
+  struct shard *shard = connection->shard;
+  count_fault(shard, reason);
+  LOG(shard->settings.log, shard->now, LOG_WARNING, "subscribe_refused",
+      FIELD_SPAN("client", session_id(connection->session)), FIELD_SPAN("filter", filter),
+      FIELD_TEXT("reason_name", mqtt_reason_name(reason)));
+}
+
+bool handle_subscribe(struct connection *connection, const struct mqtt_subscribe *subscribe)
+{
+  struct shard *shard = connection->shard;
+  uint8_t *codes = malloc(subscribe->count);
+  if (!codes) abort();
+  uint64_t ticket = shard->settings.shard_count > 1 ? ticket_for_connection(shard, connection) : 0;
+  uint32_t id = MQTT_HAS(&subscribe->properties, SUBSCRIPTION_ID) ? subscribe->properties.subscription_id : 0;
+  struct mqtt_subscription wanted;
+  uint32_t count = 0;
+  for (size_t cursor = 0; mqtt_next_subscription(connection->version, subscribe, &cursor, &wanted);) {
+    enum mqtt_reason reason = subscribe_one(connection, &wanted, id, ticket);
+    if (reason >= MQTT_UNSPECIFIED_ERROR) log_refused(connection, wanted.filter, reason);
+    codes[count++] = (uint8_t)reason;
+  }
+  assert(count == subscribe->count);
+  struct mqtt_packet packet = {.type = MQTT_SUBACK,
+                               .suback = {.packet_id = subscribe->packet_id, .codes = span_of(codes, count)}};
+  bool go_on = answer(connection, &packet, ticket);
+  free(codes);
+  return go_on;
+}
+
+static enum mqtt_reason unsubscribe_one(struct session *session, struct span text)
+{
+  struct mqtt_filter filter;
+  if (!mqtt_filter_parse(text, &filter)) return MQTT_TOPIC_FILTER_INVALID;
+  bool had =
+      filter.share.size > 0 ? share_unsubscribe(session, share_key(text)) : session_unsubscribe(session, filter.filter);
+  return had ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
+}
+
+bool handle_unsubscribe(struct connection *connection, const struct mqtt_unsubscribe *unsubscribe)
+{
+  uint8_t *codes = malloc(unsubscribe->count);
+  if (!codes) abort();
+  struct span filter;
+  uint32_t count = 0;
+  for (size_t cursor = 0; mqtt_next_filter(unsubscribe, &cursor, &filter);)
+    codes[count++] = (uint8_t)unsubscribe_one(connection->session, filter);
+  assert(count == unsubscribe->count);
+  struct mqtt_packet packet = {.type = MQTT_UNSUBACK,
+                               .suback = {.packet_id = unsubscribe->packet_id, .codes = span_of(codes, count)}};
+  connection_send(connection, &packet);
+  free(codes);
+  return connection->state == CONNECTED;
+}

@@ -1,0 +1,19 @@
+#include "core/limits.h"
+
+struct limits limits_default(void)
+{
+  return (struct limits){.packet_size = 1 << 20,
+                         .in_flight = 32,
+                         .topic_alias = 32,
+                         .topic_levels = 1024,
+                         .subscriptions = 10000,
+                         .queue_messages = 1000,
+                         .queue_bytes = 16 << 20,
+                         .output_bytes = 1 << 20,
+                         .retained_messages = 100000,
+                         .retained_bytes = 32 << 20,
+                         .keep_alive_max_s = 3600,
+                         .session_expiry_max_s = 7 * 24 * 3600,
+                         .connect_timeout_ms = 10000,
+                         .share_strategy = SHARE_ROUND_ROBIN};
+}

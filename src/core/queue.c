@@ -1,0 +1,156 @@
+// Queues and windows in memory.
+
+#include "core/queue.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static_assert(sizeof(struct queue_block) == 512, "a size class of the pool");
+
+enum status queue_append(struct queue *queue, struct pool *pool, const struct copy *copy)
+{
+  if (!queue->last || queue->last_end == QUEUE_BLOCK_COPIES) {
+    struct queue_block *block = pool_alloc(pool, sizeof *block);
+    if (!block) return ERR_NO_MEMORY;
+    block->next = NULL;
+    if (queue->last)
+      queue->last->next = block;
+    else
+      *queue = (struct queue){.first = block};
+    queue->last = block;
+    queue->last_end = 0;
+  }
+  queue->last->copies[queue->last_end++] = *copy;
+  queue->count++;
+  return OK;
+}
+
+void queue_drop(struct queue *queue, struct pool *pool)
+{
+  assert(queue->count > 0);
+  queue->first_at++;
+  queue->count--;
+  if (queue->count > 0 && queue->first_at < QUEUE_BLOCK_COPIES) return;
+  struct queue_block *block = queue->first;
+  if (queue->count == 0)
+    *queue = (struct queue){0};
+  else {
+    queue->first = block->next;
+    queue->first_at = 0;
+  }
+  pool_free(pool, block, sizeof *block);
+}
+
+// ---- Window
+
+enum { PACKET_IDS = 65535 };  // 1..65535, wrapping
+
+bool window_open(const struct window *window)
+{
+  return window->span < PACKET_IDS;
+}
+
+static enum status window_grow(struct window *window, struct pool *pool)
+{
+  uint32_t capacity = window->capacity ? window->capacity * 2 : 8;
+  struct copy *ring = pool_alloc(pool, capacity * sizeof *ring);
+  if (!ring) return ERR_NO_MEMORY;
+  for (uint32_t i = 0; i < window->span; i++) ring[i] = *window_at(window, i);
+  pool_free(pool, window->ring, window->capacity * sizeof *ring);
+  window->ring = ring;
+  window->capacity = capacity;
+  window->head = 0;
+  return OK;
+}
+
+enum status window_append(struct window *window, struct pool *pool, struct copy *copy)
+{
+  assert(window_open(window));
+  if (window->span == window->capacity) {
+    enum status status = window_grow(window, pool);
+    if (status != OK) return status;
+  }
+  window->next_id = (uint16_t)(window->next_id % PACKET_IDS + 1);
+  copy->packet_id = window->next_id;
+  copy->state = COPY_SENT;
+  *window_at(window, window->span) = *copy;
+  window->span++;
+  window->count++;
+  return OK;
+}
+
+struct copy *window_find(const struct window *window, uint16_t packet_id)
+{
+  if (window->span == 0 || packet_id == 0) return NULL;
+  uint32_t first = window_at(window, 0)->packet_id;
+  uint32_t place = (packet_id + PACKET_IDS - first) % PACKET_IDS;
+  if (place >= window->span) return NULL;
+  struct copy *copy = window_at(window, place);
+  assert(copy->packet_id == packet_id);
+  return copy->state == COPY_DONE ? NULL : copy;
+}
+
+void window_done(struct window *window, struct copy *copy)
+{
+  assert(copy->state != COPY_DONE);
+  copy->state = COPY_DONE;
+  copy->message = NULL;
+  copy->tag = NULL;
+  window->count--;
+  window_trim(window);
+}
+
+void window_trim(struct window *window)
+{
+  while (window->span > 0 && window_at(window, 0)->state == COPY_DONE) {
+    window->head = (window->head + 1) & (window->capacity - 1);
+    window->span--;
+    if (window->resent > 0) window->resent--;
+  }
+}
+
+void window_deinit(struct window *window, struct pool *pool)
+{
+  assert(window->count == 0);
+  pool_free(pool, window->ring, window->capacity * sizeof *window->ring);
+  *window = (struct window){.next_id = window->next_id};
+}
+
+// ---- Packet identifiers received
+
+bool packet_ids_have(const struct packet_ids *set, uint16_t id)
+{
+  for (uint32_t i = 0; i < set->count; i++)
+    if (set->ids[i] == id) return true;
+  return false;
+}
+
+enum status packet_ids_add(struct packet_ids *set, uint16_t id)
+{
+  if (set->count == set->capacity) {
+    uint32_t capacity = set->capacity ? set->capacity * 2 : 8;
+    uint16_t *ids = realloc(set->ids, capacity * sizeof *ids);
+    if (!ids) return ERR_NO_MEMORY;
+    set->ids = ids;
+    set->capacity = capacity;
+  }
+  set->ids[set->count++] = id;
+  return OK;
+}
+
+bool packet_ids_remove(struct packet_ids *set, uint16_t id)
+{
+  for (uint32_t i = 0; i < set->count; i++) {
+    if (set->ids[i] != id) continue;
+    set->ids[i] = set->ids[--set->count];
+    return true;
+  }
+  return false;
+}
+
+void packet_ids_deinit(struct packet_ids *set)
+{
+  free(set->ids);
+  *set = (struct packet_ids){0};
+}

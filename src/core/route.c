@@ -1,0 +1,86 @@
+// Where a message goes: the sessions of this shard, the shared groups that it owns, the other shards, the retained store.
+
+#include <assert.h>
+
+#include "core/shard_internal.h"
+
+static bool deliver_to(struct shard *shard, const struct target *target, struct message *message)
+{
+  struct target own;
+  if (target->no_local && message->origin == target->session->origin) {
+    if (!index_own_target(&shard->index, message_topic(message), target->session, &own)) return false;
+    target = &own;
+  } else {
+    tag_ref(target->tag);
+  }
+  uint8_t qos = message->qos < target->qos ? message->qos : target->qos;
+  bool retain = target->retain_as_published && message->retain;
+  session_deliver(target->session, message, target->tag, qos, retain);
+  tag_unref(target->tag);
+  return true;
+}
+
+// Local sessions and groups. `match` becomes invalid when a group changes the index, so groups come last and one at a time.
+static bool route_locally(struct shard *shard, struct message *message, const struct match *match)
+{
+  bool anybody = false;
+  for (uint32_t i = 0; i < match->target_count; i++) anybody |= deliver_to(shard, &match->targets[i], message);
+  for (uint32_t i = 0; i < match->group_count; i++) {
+    share_dispatch(shard, match->groups[i], message);
+    anybody = true;
+  }
+  return anybody;
+}
+
+static bool retain_here(struct shard *shard, struct message *message, uint64_t stamp)
+{
+  if (retained_set(&shard->retained, message, stamp) != OK) return false;
+  if (shard->retained.mortal) shard_want_sweep(shard);
+  return true;
+}
+
+bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain)
+{
+  uint32_t remote = match->remote & remote_shards(shard);
+  uint64_t stamp = 0;
+  if (retain) {
+    remote = remote_shards(shard);
+    stamp = retained_stamp(&shard->retained, shard->settings.shard);
+  }
+  if (remote) message_share(message);
+  bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));
+  if (retain) (void)retain_here(shard, message, stamp);
+  for (uint8_t target = 0; remote; target++, remote >>= 1) {
+    if ((remote & 1) == 0) continue;
+    message_ref(message, 1);
+    shard_send_mail(
+        shard, target,
+        (struct mail){.kind = MAIL_PUBLISH, .flags = retain ? MAIL_RETAIN : 0, .message = message, .stamp = stamp});
+  }
+  message_unref(&shard->pool, message);
+  return anybody;
+}
+
+bool route_topic(struct shard *shard, struct message *message, bool retain)
+{
+  const struct match *match = index_match(&shard->index, message_topic(message), message->topic_hash);
+  if (match) return route_message(shard, message, match, retain);
+  message_unref(&shard->pool, message);
+  return false;
+}
+
+void route_mail(struct shard *shard, struct message *message, bool retain, uint64_t stamp)
+{
+  const struct match *match = index_match(&shard->index, message_topic(message), message->topic_hash);
+  if (match) route_locally(shard, message, match);
+  if (retain) (void)retain_here(shard, message, stamp);
+  message_unref(&shard->pool, message);
+}
+
+void shard_publish(struct shard *shard, struct span topic, struct span payload, uint8_t qos, bool retain)
+{
+  struct message_parts parts = {
+      .topic = topic, .payload = payload, .topic_hash = index_hash(&shard->index, topic), .qos = qos, .retain = retain};
+  struct message *message = message_create(&shard->pool, &parts);
+  if (message) route_topic(shard, message, retain);
+}

@@ -1,0 +1,248 @@
+// A shard's life, its time, its list of connections that want something, and its mails to others.
+
+#include "core/shard_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+
+static void sweep_fired(struct timer *timer, struct mono now)
+{
+  struct shard *shard = CONTAINER_OF(timer, struct shard, sweep);
+  retained_sweep(&shard->retained, now, SWEEP_STEPS);
+  if (shard->retained.mortal) wheel_arm(&shard->wheel, timer, (struct mono){now.ms + SWEEP_MS});
+}
+
+// A store without anything mortal needs no sweeping: an idle broker sleeps.
+void shard_want_sweep(struct shard *shard)
+{
+  if (!timer_armed(&shard->sweep)) wheel_arm(&shard->wheel, &shard->sweep, (struct mono){shard->now.ms + SWEEP_MS});
+}
+
+struct shard *shard_create(const struct shard_settings *settings, struct mono now)
+{
+  assert(settings->shard_count >= 1);
+  assert(settings->shard_count <= SHARDS_MAX);
+  assert(settings->shard < settings->shard_count);
+  struct shard *shard = calloc(1, sizeof *shard);
+  if (!shard) return NULL;
+  shard->settings = *settings;
+  shard->limits = settings->limits;
+  shard->now = now;
+  pool_init(&shard->pool, settings->budget);
+  wheel_init(&shard->wheel, now);
+  list_init(&shard->connections);
+  list_init(&shard->attention);
+  list_init(&shard->paused);
+  list_init(&shard->tickets);
+  timer_init(&shard->sweep, sweep_fired);
+  prng_seed(&shard->prng, settings->seed + settings->shard);
+  if (index_init(&shard->index, &shard->pool, settings->seed) != OK ||
+      retained_init(&shard->retained, &shard->pool, settings->seed) != OK) {
+    index_deinit(&shard->index);
+    free(shard);
+    return NULL;
+  }
+  return shard;
+}
+
+void shard_destroy(struct shard *shard)
+{
+  if (!shard) return;
+  for (struct link *link; (link = list_take_first(&shard->connections));)
+    connection_free(CONTAINER_OF(link, struct connection, all));
+  ticket_free_all(shard);
+  size_t cursor = 0;
+  for (struct session *session; (session = map_next(&shard->sessions, &cursor));) session_free(session);
+  map_deinit(&shard->sessions);
+  map_deinit(&shard->memberships);
+  share_free_groups(shard);
+  map_deinit(&shard->groups);
+  for (unsigned i = 0; i < SHARDS_MAX; i++) {
+    struct outgoing *outgoing = &shard->outgoing[i];
+    for (size_t k = 0; k < outgoing->count; k++) mail_discard(shard, &outgoing->mails[outgoing->first + k]);
+    free(outgoing->mails);
+  }
+  index_deinit(&shard->index);
+  retained_deinit(&shard->retained);
+  pool_deinit(&shard->pool);
+  free(shard);
+}
+
+void shard_set_limits(struct shard *shard, const struct limits *limits)
+{
+  shard->limits = *limits;
+}
+
+// ---- Time
+
+void shard_set_time(struct shard *shard, struct mono now)
+{
+  if (now.ms > shard->now.ms) shard->now = now;
+}
+
+static void unpause_due(struct shard *shard)
+{
+  bool mail_room = true;
+  for (unsigned i = 0; i < shard->settings.shard_count; i++)
+    if (shard->outgoing[i].count > OUTGOING_LOW) mail_room = false;
+  bool tight = shard_memory_tight(shard);
+  LIST_EACH (link, &shard->paused) {
+    struct connection *connection = CONTAINER_OF(link, struct connection, paused);
+    if (mail_room) connection_unpause(connection, PAUSED_MAIL);
+    if (!tight || shard->now.ms >= connection->paused_ms + MEMORY_PAUSE_MS) connection_unpause(connection, PAUSED_MEMORY);
+  }
+}
+
+void shard_tick(struct shard *shard)
+{
+  wheel_advance(&shard->wheel, shard->now);
+  if (!list_empty(&shard->paused)) unpause_due(shard);
+  pool_settle(&shard->pool);
+}
+
+int64_t shard_next_ms(const struct shard *shard)
+{
+  int64_t next = wheel_next_ms(&shard->wheel, shard->now);
+  LIST_EACH (link, &shard->paused) {
+    const struct connection *connection = CONTAINER_OF(link, struct connection, paused);
+    if (connection->pauses & PAUSED_MEMORY) {
+      // The oldest pause is first in the list.
+      uint64_t due = connection->paused_ms + MEMORY_PAUSE_MS;
+      int64_t wait = due > shard->now.ms ? (int64_t)(due - shard->now.ms) : 0;
+      return next < 0 || wait < next ? wait : next;
+    }
+  }
+  return next;
+}
+
+bool shard_memory_full(const struct shard *shard)
+{
+  const struct memory_budget *budget = shard->settings.budget;
+  return budget &&
+         atomic_load_explicit(&budget->used_bytes, memory_order_relaxed) + shard->pool.uncounted_bytes > budget->limit_bytes;
+}
+
+bool shard_memory_tight(const struct shard *shard)
+{
+  const struct memory_budget *budget = shard->settings.budget;
+  return budget && atomic_load_explicit(&budget->used_bytes, memory_order_relaxed) + shard->pool.uncounted_bytes >
+                       budget->limit_bytes / 4 * 3;
+}
+
+// ---- Attention
+
+void connection_want(struct connection *connection, unsigned wants)
+{
+  connection->wants |= (uint8_t)wants;
+  if (link_idle(&connection->attention)) list_append(&connection->shard->attention, &connection->attention);
+}
+
+struct connection *shard_next_attention(struct shard *shard, unsigned *out_wants)
+{
+  shard->turn_copies = 0;
+  struct link *link = list_take_first(&shard->attention);
+  if (!link) return NULL;
+  struct connection *connection = CONTAINER_OF(link, struct connection, attention);
+  *out_wants = connection->wants & CONNECTION_CLOSE ? CONNECTION_CLOSE : connection->wants;
+  connection->wants = 0;
+  return connection;
+}
+
+// ---- Mail
+
+uint8_t shard_owner(const struct shard *shard, struct span key)
+{
+  if (shard->settings.shard_count == 1) return 0;
+  return (uint8_t)(hash_span(shard->settings.seed ^ 0x5ca1ab1e, key) % shard->settings.shard_count);
+}
+
+void shard_send_mail(struct shard *shard, uint8_t target, struct mail mail)
+{
+  assert(target < shard->settings.shard_count);
+  assert(target != shard->settings.shard);
+  struct outgoing *outgoing = &shard->outgoing[target];
+  if (outgoing->first + outgoing->count == outgoing->capacity) {
+    if (outgoing->first > outgoing->capacity / 2) {
+      memmove(outgoing->mails, outgoing->mails + outgoing->first, outgoing->count * sizeof mail);
+      outgoing->first = 0;
+    } else {
+      size_t capacity = outgoing->capacity ? outgoing->capacity * 2 : 64;
+      struct mail *mails = realloc(outgoing->mails, capacity * sizeof mail);
+      if (!mails) abort();
+      outgoing->mails = mails;
+      outgoing->capacity = capacity;
+    }
+  }
+  mail.from = shard->settings.shard;
+  outgoing->mails[outgoing->first + outgoing->count++] = mail;
+  shard->counters.mails_sent++;
+}
+
+struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_count)
+{
+  struct outgoing *outgoing = &shard->outgoing[target];
+  *out_count = outgoing->count;
+  return outgoing->mails + outgoing->first;
+}
+
+void shard_outgoing_taken(struct shard *shard, uint8_t target, size_t count)
+{
+  struct outgoing *outgoing = &shard->outgoing[target];
+  assert(count <= outgoing->count);
+  outgoing->first += count;
+  outgoing->count -= count;
+  if (outgoing->count == 0) outgoing->first = 0;
+}
+
+void shard_mail(struct shard *shard, struct mail *mail)
+{
+  shard->counters.mails_received++;
+  switch ((enum mail_kind)mail->kind) {
+    case MAIL_PUBLISH: route_mail(shard, mail->message, mail->flags & MAIL_RETAIN, mail->stamp); break;
+    case MAIL_INTEREST_ADD:
+    case MAIL_INTEREST_REMOVE: interest_mail(shard, mail); break;
+    case MAIL_DONE: ticket_done(shard, mail->ticket); break;
+    case MAIL_SHARE_JOIN:
+    case MAIL_SHARE_LEAVE:
+    case MAIL_SHARE_STATE:
+    case MAIL_SHARE_DELIVER:
+    case MAIL_SHARE_RETURN:
+    case MAIL_SHARE_CREDIT: share_mail(shard, mail); break;
+    case MAIL_HOST: assert(!"host mails belong to the loop");
+  }
+}
+
+void mail_discard(struct shard *shard, struct mail *mail)
+{
+  switch ((enum mail_kind)mail->kind) {
+    case MAIL_PUBLISH:
+    case MAIL_SHARE_DELIVER: message_unref(&shard->pool, mail->message); break;
+    case MAIL_SHARE_RETURN:
+      message_unref(&shard->pool, mail->message);
+      free(mail->text);
+      break;
+    case MAIL_INTEREST_ADD:
+    case MAIL_INTEREST_REMOVE:
+    case MAIL_SHARE_JOIN:
+    case MAIL_SHARE_LEAVE:
+    case MAIL_SHARE_STATE:
+    case MAIL_SHARE_CREDIT: free(mail->text); break;
+    case MAIL_DONE:
+    case MAIL_HOST: break;
+  }
+}
+
+// ---- Counters
+
+void shard_counters(const struct shard *shard, struct counters *out)
+{
+  *out = shard->counters;
+  out->retained_messages = shard->retained.messages;
+  out->retained_bytes = shard->retained.bytes;
+  out->sessions = shard->sessions.count;
+  out->match_hits = shard->index.hits;
+  out->match_misses = shard->index.misses;
+}

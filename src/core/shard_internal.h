@@ -1,0 +1,107 @@
+// What the files of this folder share of a shard. Nobody outside src/core includes it.
+#pragma once
+
+#include "base/map.h"
+#include "base/prng.h"
+#include "base/wheel.h"
+#include "core/connection.h"
+#include "core/index.h"
+#include "core/retained.h"
+#include "core/session.h"
+#include "core/share.h"
+#include "core/shard.h"
+#include "core/ticket.h"
+
+enum {
+  YIELD_COPIES = 16384,  // copies queued before output is written in between
+  OUTGOING_HIGH = 4096,  // mails waiting for another shard: publishers pause
+  OUTGOING_LOW = 1024,
+  CONTROL_HIGH = 64 * 1024,  // unsent acknowledgements of a client that does not read them: it is not read from either
+  LINGER_MS = 5000,          // how long a closing connection may take to write its last packet
+  MEMORY_PAUSE_MS = 100,     // a publisher paused for memory goes on for one read this often: slow, not wedged
+  SWEEP_MS = 1000,
+  SWEEP_STEPS = 2000,
+  CURSOR_STEPS = 1000,
+};
+
+struct outgoing {
+  struct mail *mails;
+  size_t first, count, capacity;
+};
+
+struct shard {
+  struct shard_settings settings;
+  struct limits limits;
+  struct mono now;
+  struct pool pool;
+  struct wheel wheel;
+  struct index index;
+  struct retained retained;
+  struct map sessions;     // by client identifier
+  struct map groups;       // owned here, by key
+  struct map memberships;  // of our sessions, by number
+  struct link connections;
+  struct link attention;
+  struct link paused;
+  struct link tickets;
+  struct timer sweep;
+  struct prng prng;
+  struct outgoing outgoing[SHARDS_MAX];
+  struct counters counters;
+  uint64_t next_number;  // sessions, memberships, tickets
+  uint32_t turn_copies;  // since output was last handled
+  // Between connection_output and connection_sent.
+  struct offer {
+    struct connection *connection;
+    struct span scratch;
+    struct message *message;
+    size_t message_at;
+  } offer;
+};
+
+static inline uint32_t remote_shards(const struct shard *shard)
+{
+  return ((1u << shard->settings.shard_count) - 1) & ~(1u << shard->settings.shard);
+}
+
+// A number that no other shard of the broker gives.
+static inline uint64_t shard_number(struct shard *shard)
+{
+  return ++shard->next_number << 8 | shard->settings.shard;
+}
+
+// The shard that owns a client identifier or a shared group.
+uint8_t shard_owner(const struct shard *shard, struct span key);
+
+// Queues a mail. `mail->from` is set here. When memory is short the process cannot keep its promises: aborts.
+void shard_send_mail(struct shard *shard, uint8_t target, struct mail mail);
+
+// The retained store has something that may expire: look through it from time to time.
+void shard_want_sweep(struct shard *shard);
+
+// Someone here subscribes to a filter, or no more: other shards learn of the first and the last (interest.c). The ticket is answered
+// by each of them; 0: nobody waits.
+void interest_add(struct shard *shard, struct filter_end *end, uint64_t ticket);
+void interest_sync(struct shard *shard, uint64_t ticket);           // answered when all know what was told before
+void interest_remove(struct shard *shard, struct filter_end *end);  // may free the end
+void interest_mail(struct shard *shard, struct mail *mail);
+
+// Above the memory limit; above the soft mark (three quarters).
+bool shard_memory_full(const struct shard *shard);
+bool shard_memory_tight(const struct shard *shard);
+
+// Routes a message to local subscribers, groups and other shards, and stores it when `retain`. Uses up the caller's
+// reference. `stamp`: 0 when it starts here, else what came with the mail (no mails are sent on then).
+// Returns whether anybody was interested.
+bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain);
+
+// The same for a topic that has not been looked up.
+bool route_topic(struct shard *shard, struct message *message, bool retain);
+
+// A message that another shard has routed to us.
+void route_mail(struct shard *shard, struct message *message, bool retain, uint64_t stamp);
+
+static inline void count_fault(struct shard *shard, enum mqtt_reason reason)
+{
+  shard->counters.faults[(unsigned)reason & 0xff]++;
+}

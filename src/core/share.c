@@ -1,0 +1,458 @@
+// Shared subscriptions: groups on the shard that owns them, memberships on the shard of the client.
+
+#include "core/share.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "core/shard_internal.h"
+
+// ---- Groups, on the owner's shard
+
+static uint64_t key_hash(const struct shard *shard, struct span key)
+{
+  return hash_span(shard->settings.seed ^ 0x6709, key);
+}
+
+static bool group_matches(const void *item, const void *key)
+{
+  const struct group *group = item;
+  return span_equal(span_text(group->key), *(const struct span *)key);
+}
+
+static struct group *find_group(const struct shard *shard, struct span key)
+{
+  return map_find(&shard->groups, key_hash(shard, key), group_matches, &key);
+}
+
+static struct span filter_of(struct span key)
+{
+  const uint8_t *slash = memchr(key.at, '/', key.size);
+  assert(slash);
+  return span_from(key, (size_t)(slash - key.at) + 1);
+}
+
+static struct group *create_group(struct shard *shard, struct span key)
+{
+  struct filter_end *end = index_end(&shard->index, filter_of(key));
+  if (!end) return NULL;
+  struct group *group = calloc(1, sizeof *group + key.size + 1);
+  uint64_t hash = key_hash(shard, key);
+  if (!group || map_insert(&shard->groups, hash, group) != OK) {
+    free(group);
+    index_release(&shard->index, end);
+    return NULL;
+  }
+  memcpy(group->key, key.at, key.size);
+  group->hash = hash;
+  group->number = (uint32_t)++shard->next_number;
+  group->end = end;
+  group->next_at_end = end->groups;
+  group->link_at_end = &end->groups;
+  if (end->groups) end->groups->link_at_end = &group->next_at_end;
+  end->groups = group;
+  return group;
+}
+
+static void free_group(struct shard *shard, struct group *group)
+{
+  map_remove(&shard->groups, group->hash, group);
+  *group->link_at_end = group->next_at_end;
+  if (group->next_at_end) group->next_at_end->link_at_end = group->link_at_end;
+  interest_remove(shard, group->end);
+  free(group->members);
+  free(group);
+}
+
+void share_free_groups(struct shard *shard)
+{
+  size_t cursor = 0;
+  for (struct group *group; (group = map_next(&shard->groups, &cursor));) {
+    *group->link_at_end = group->next_at_end;
+    if (group->next_at_end) group->next_at_end->link_at_end = group->link_at_end;
+    free(group->members);
+    free(group);
+  }
+}
+
+static struct member *find_member(const struct group *group, uint64_t membership)
+{
+  for (uint32_t i = 0; i < group->count; i++)
+    if (group->members[i].membership == membership) return &group->members[i];
+  return NULL;
+}
+
+static void group_join(struct shard *shard, struct span key, uint8_t member_shard, uint64_t membership, uint8_t qos,
+                       uint64_t ticket)
+{
+  struct group *group = find_group(shard, key);
+  bool created = !group;
+  if (created) group = create_group(shard, key);
+  if (!group) abort();  // the member's shard has told its client that it is subscribed
+  struct member *member = find_member(group, membership);
+  if (!member) {
+    if (group->count == group->capacity) {
+      uint32_t capacity = group->capacity ? group->capacity * 2 : 4;
+      struct member *members = realloc(group->members, capacity * sizeof *members);
+      if (!members) abort();
+      group->members = members;
+      group->capacity = capacity;
+    }
+    member = &group->members[group->count++];
+    *member = (struct member){.membership = membership, .shard = member_shard, .online = true};
+  }
+  member->qos = qos;
+  if (created)
+    interest_add(shard, group->end, ticket);
+  else
+    interest_sync(shard, ticket);
+}
+
+static void group_leave(struct shard *shard, struct span key, uint64_t membership)
+{
+  struct group *group = find_group(shard, key);
+  struct member *member = group ? find_member(group, membership) : NULL;
+  if (!member) return;
+  size_t after = (size_t)(&group->members[group->count] - (member + 1));
+  memmove(member, member + 1, after * sizeof *member);
+  group->count--;
+  if (group->count == 0) free_group(shard, group);
+}
+
+// ---- Choosing
+
+static uint32_t least_in_flight(const struct group *group, bool online)
+{
+  uint32_t best = UINT32_MAX;
+  for (uint32_t k = 0; k < group->count; k++) {
+    uint32_t i = (group->turn + k) % group->count;  // ties go round
+    if (group->members[i].online == online &&
+        (best == UINT32_MAX || group->members[i].outstanding < group->members[best].outstanding))
+      best = i;
+  }
+  return best;
+}
+
+// Rendezvous hashing: a topic stays with its member while that is there, and only the topics of a member that left move.
+static uint32_t sticky(const struct shard *shard, const struct group *group, const struct message *message, bool online)
+{
+  uint32_t best = UINT32_MAX;
+  uint64_t best_weight = 0;
+  for (uint32_t i = 0; i < group->count; i++) {
+    uint64_t pair[2] = {message->topic_hash, group->members[i].membership};
+    uint64_t weight = hash_bytes(shard->settings.seed, pair, sizeof pair);
+    if (group->members[i].online == online && (best == UINT32_MAX || weight > best_weight)) {
+      best = i;
+      best_weight = weight;
+    }
+  }
+  return best;
+}
+
+static uint32_t from_place(const struct group *group, uint32_t place, bool online)
+{
+  for (uint32_t k = 0; k < group->count; k++) {
+    uint32_t i = (place + k) % group->count;
+    if (group->members[i].online == online) return i;
+  }
+  return UINT32_MAX;
+}
+
+static uint32_t choose_among(struct shard *shard, struct group *group, const struct message *message, bool online)
+{
+  switch (shard->limits.share_strategy) {
+    case SHARE_RANDOM: return from_place(group, (uint32_t)prng_below(&shard->prng, group->count), online);
+    case SHARE_LEAST_IN_FLIGHT: return least_in_flight(group, online);
+    case SHARE_STICKY: return sticky(shard, group, message, online);
+    case SHARE_ROUND_ROBIN: break;
+  }
+  return from_place(group, group->turn, online);
+}
+
+static bool deliver_to_membership(struct shard *shard, uint64_t number, struct message *message, uint8_t qos);
+
+static void give_to(struct shard *shard, struct group *group, struct member *member, struct message *message)
+{
+  uint8_t qos = message->qos < member->qos ? message->qos : member->qos;
+  if (shard->limits.share_strategy == SHARE_LEAST_IN_FLIGHT) member->outstanding++;
+  if (member->shard == shard->settings.shard) {
+    deliver_to_membership(shard, member->membership, message, qos);
+    return;
+  }
+  message_share(message);
+  message_ref(message, 1);
+  shard_send_mail(shard, member->shard,
+                  (struct mail){.kind = MAIL_SHARE_DELIVER,
+                                .qos = qos,
+                                .count = group->number,
+                                .message = message,
+                                .member = member->membership,
+                                .ticket2 = group->hash});
+}
+
+// Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are.
+void share_dispatch(struct shard *shard, struct group *group, struct message *message)
+{
+  uint32_t chosen = choose_among(shard, group, message, true);
+  if (chosen == UINT32_MAX) chosen = choose_among(shard, group, message, false);
+  if (chosen == UINT32_MAX) return;
+  group->turn = chosen + 1;
+  give_to(shard, group, &group->members[chosen], message);
+}
+
+// ---- Memberships, on the client's shard
+
+static uint64_t number_hash(const struct shard *shard, uint64_t number)
+{
+  return hash_bytes(shard->settings.seed, &number, sizeof number);
+}
+
+static bool membership_matches(const void *item, const void *key)
+{
+  const struct membership *membership = item;
+  return membership->number == *(const uint64_t *)key;
+}
+
+static struct membership *find_membership(const struct session *session, struct span key)
+{
+  struct membership *membership = session->memberships;
+  while (membership && !span_equal(span_text(membership->key), key)) membership = membership->next_in_session;
+  return membership;
+}
+
+// False when there is no such membership (any more).
+static bool deliver_to_membership(struct shard *shard, uint64_t number, struct message *message, uint8_t qos)
+{
+  struct membership *membership = map_find(&shard->memberships, number_hash(shard, number), membership_matches, &number);
+  if (!membership) return false;
+  bool retain = membership->retain_as_published && message->retain;
+  session_deliver(membership->session, message, membership->tag, qos, retain);
+  return true;
+}
+
+// Copies made before keep the old tag: it must not point to a membership that changes or ends.
+static enum status renew_tag(struct membership *membership, uint32_t id)
+{
+  struct tag *tag = tag_create(&id, id ? 1 : 0);
+  if (!tag) return ERR_NO_MEMORY;
+  tag->membership = membership;
+  tag_unref(membership->tag);
+  membership->tag = tag;
+  return OK;
+}
+
+static struct membership *create_membership(struct session *session, struct span key, uint32_t id)
+{
+  struct shard *shard = session->shard;
+  struct membership *membership = calloc(1, sizeof *membership + key.size + 1);
+  if (!membership) return NULL;
+  membership->number = shard_number(shard);
+  membership->session = session;
+  membership->owner = shard_owner(shard, key);
+  memcpy(membership->key, key.at, key.size);
+  if (renew_tag(membership, id) != OK ||
+      map_insert(&shard->memberships, number_hash(shard, membership->number), membership) != OK) {
+    tag_unref(membership->tag);
+    free(membership);
+    return NULL;
+  }
+  membership->next_in_session = session->memberships;
+  membership->link_in_session = &session->memberships;
+  if (session->memberships) session->memberships->link_in_session = &membership->next_in_session;
+  session->memberships = membership;
+  session->subscription_count++;
+  shard->counters.shared_subscriptions++;
+  return membership;
+}
+
+static char *copy_key(const struct membership *membership)
+{
+  char *text = strdup(membership->key);
+  if (!text) abort();  // the owner must know, or messages would go to nobody
+  return text;
+}
+
+enum status share_subscribe(struct session *session, const struct subscription *options, struct span key, uint64_t ticket,
+                            bool *out_new)
+{
+  struct shard *shard = session->shard;
+  struct membership *membership = find_membership(session, key);
+  *out_new = !membership;
+  if (!membership) {
+    membership = create_membership(session, key, options->id);
+    if (!membership) return ERR_NO_MEMORY;
+  } else if (renew_tag(membership, options->id) != OK) {
+    return ERR_NO_MEMORY;
+  }
+  membership->qos = options->qos;
+  membership->retain_as_published = options->retain_as_published;
+  if (membership->owner == shard->settings.shard) {
+    group_join(shard, key, membership->owner, membership->number, options->qos, ticket);
+    return OK;
+  }
+  ticket_expect(shard, ticket);
+  shard_send_mail(shard, membership->owner,
+                  (struct mail){.kind = MAIL_SHARE_JOIN,
+                                .qos = options->qos,
+                                .text = copy_key(membership),
+                                .member = membership->number,
+                                .ticket2 = ticket});
+  return OK;
+}
+
+static void leave(struct membership *membership)
+{
+  struct shard *shard = membership->session->shard;
+  if (membership->owner == shard->settings.shard)
+    group_leave(shard, span_text(membership->key), membership->number);
+  else
+    shard_send_mail(shard, membership->owner,
+                    (struct mail){.kind = MAIL_SHARE_LEAVE, .text = copy_key(membership), .member = membership->number});
+  map_remove(&shard->memberships, number_hash(shard, membership->number), membership);
+}
+
+static void free_membership(struct membership *membership)
+{
+  struct session *session = membership->session;
+  *membership->link_in_session = membership->next_in_session;
+  if (membership->next_in_session) membership->next_in_session->link_in_session = membership->link_in_session;
+  session->subscription_count--;
+  session->shard->counters.shared_subscriptions--;
+  // Copies that still wait keep their tags.
+  membership->tag->membership = NULL;
+  tag_unref(membership->tag);
+  free(membership);
+}
+
+bool share_unsubscribe(struct session *session, struct span key)
+{
+  struct membership *membership = find_membership(session, key);
+  if (!membership) return false;
+  leave(membership);
+  free_membership(membership);
+  return true;
+}
+
+void share_leave_groups(struct session *session)
+{
+  for (struct membership *m = session->memberships; m; m = m->next_in_session) leave(m);
+}
+
+void share_free_memberships(struct session *session)
+{
+  while (session->memberships) free_membership(session->memberships);
+}
+
+static void group_set_online(struct shard *shard, struct span key, uint64_t number, bool online)
+{
+  struct group *group = find_group(shard, key);
+  struct member *member = group ? find_member(group, number) : NULL;
+  if (member) member->online = online;
+}
+
+void share_set_online(struct session *session, bool online)
+{
+  struct shard *shard = session->shard;
+  for (struct membership *m = session->memberships; m; m = m->next_in_session) {
+    if (m->owner == shard->settings.shard)
+      group_set_online(shard, span_text(m->key), m->number, online);
+    else
+      shard_send_mail(
+          shard, m->owner,
+          (struct mail){
+              .kind = MAIL_SHARE_STATE, .flags = online ? MAIL_ONLINE : 0, .text = copy_key(m), .member = m->number});
+  }
+}
+
+// ---- Back to the group
+
+void share_return(struct shard *shard, const char *key, struct message *message)
+{
+  uint8_t owner = shard_owner(shard, span_text(key));
+  if (owner == shard->settings.shard) {
+    struct group *group = find_group(shard, span_text(key));
+    if (group) share_dispatch(shard, group, message);
+    return;
+  }
+  char *text = strdup(key);
+  if (!text) abort();
+  message_share(message);
+  message_ref(message, 1);
+  shard_send_mail(shard, owner, (struct mail){.kind = MAIL_SHARE_RETURN, .message = message, .text = text});
+}
+
+static void group_credit(struct shard *shard, struct span key, uint64_t number, uint32_t count)
+{
+  struct group *group = find_group(shard, key);
+  struct member *member = group ? find_member(group, number) : NULL;
+  if (member) member->outstanding -= member->outstanding < count ? member->outstanding : count;
+}
+
+void share_credit(struct shard *shard, const struct tag *tag)
+{
+  const struct membership *membership = tag ? tag->membership : NULL;
+  if (!membership || shard->limits.share_strategy != SHARE_LEAST_IN_FLIGHT) return;
+  if (membership->owner == shard->settings.shard) {
+    group_credit(shard, span_text(membership->key), membership->number, 1);
+    return;
+  }
+  shard_send_mail(
+      shard, membership->owner,
+      (struct mail){.kind = MAIL_SHARE_CREDIT, .count = 1, .text = copy_key(membership), .member = membership->number});
+}
+
+// ---- Mail
+
+// The member left while the message was on its way: its leaving is in front of this on the way back, so another one is chosen.
+static void deliver_mail(struct shard *shard, struct mail *mail)
+{
+  if (deliver_to_membership(shard, mail->member, mail->message, mail->qos)) {
+    message_unref(&shard->pool, mail->message);
+    return;
+  }
+  shard_send_mail(
+      shard, mail->from,
+      (struct mail){.kind = MAIL_SHARE_RETURN, .count = mail->count, .message = mail->message, .ticket2 = mail->ticket2});
+}
+
+static bool number_matches(const void *item, const void *key)
+{
+  return ((const struct group *)item)->number == *(const uint32_t *)key;
+}
+
+static void return_mail(struct shard *shard, const struct mail *mail)
+{
+  struct group *group = mail->text ? find_group(shard, span_text(mail->text))
+                                   : map_find(&shard->groups, mail->ticket2, number_matches, &mail->count);
+  if (group) share_dispatch(shard, group, mail->message);
+  message_unref(&shard->pool, mail->message);
+}
+
+void share_mail(struct shard *shard, struct mail *mail)
+{
+  if (mail->kind == MAIL_SHARE_DELIVER) {
+    deliver_mail(shard, mail);
+    return;
+  }
+  if (mail->kind == MAIL_SHARE_RETURN) {
+    return_mail(shard, mail);
+    free(mail->text);
+    return;
+  }
+  struct span key = span_text(mail->text);
+  if (mail->kind == MAIL_SHARE_JOIN) {
+    uint64_t ticket = mail->ticket2 ? ticket_for_shard(shard, mail->from, mail->ticket2) : 0;
+    group_join(shard, key, mail->from, mail->member, mail->qos, ticket);
+    ticket_done(shard, ticket);
+  } else if (mail->kind == MAIL_SHARE_LEAVE) {
+    group_leave(shard, key, mail->member);
+  } else if (mail->kind == MAIL_SHARE_STATE) {
+    group_set_online(shard, key, mail->member, mail->flags & MAIL_ONLINE);
+  } else {
+    assert(mail->kind == MAIL_SHARE_CREDIT);
+    group_credit(shard, key, mail->member, mail->count);
+  }
+  free(mail->text);
+}

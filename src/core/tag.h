@@ -1,0 +1,23 @@
+// What a copy carries besides the message because of the subscriptions that it matched: their identifiers, and the shared group
+// that chose its receiver. Reference-counted within one shard; most copies have none (NULL).
+#pragma once
+
+#include <stdint.h>
+
+struct tag {
+  uint32_t refs;
+  uint32_t id_count;
+  struct membership *membership;  // of the chosen member; cleared when the membership ends
+  uint32_t ids[];                 // subscription identifiers, in no particular order
+};
+
+// One reference, the caller's. NULL when memory is short.
+struct tag *tag_create(const uint32_t *ids, uint32_t id_count);
+
+static inline struct tag *tag_ref(struct tag *tag)
+{
+  if (tag) tag->refs++;
+  return tag;
+}
+
+void tag_unref(struct tag *tag);  // NULL is harmless
