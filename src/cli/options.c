@@ -118,7 +118,7 @@ static enum status apply_value(const struct found *found, const char *value, str
       return option_parse_duration(value, option->minimum, option->maximum, (uint64_t *)(void *)field, error);
     case OPTION_APPLY: return option->apply(found->target, words, error);
   }
-  assert(!"an option of no kind");
+  assert(false && "an option of no kind");
   return ERR_INVALID;
 }
 
