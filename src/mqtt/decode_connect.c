@@ -108,7 +108,7 @@ static bool take_will(struct reader *reader, uint8_t flags, struct mqtt_will *ou
 {
   if (!(flags & FLAG_WILL)) return true;
   out->present = true;
-  out->qos = (flags & FLAG_WILL_QOS) >> 3;
+  out->qos = (uint8_t)((flags & FLAG_WILL_QOS) >> 3);
   out->retain = flags & FLAG_WILL_RETAIN;
   if (!take_properties(reader, PACKET_WILL, &out->properties)) return false;
   if (!take_text(reader, &words_will_topic, &out->topic)) return false;

@@ -9,7 +9,7 @@
 // [MQTT-1.5.4-1, -2]. Control characters and non-characters are allowed, as the standard's MAY leaves it to us.
 bool mqtt_utf8_valid(struct span text);
 
-// A topic name to publish to: at least one byte, no wildcard [MQTT-4.7.1-1, 4.7.3-1]. UTF-8 is not checked here.
+// A topic name to publish to: at least one byte, no wildcard [MQTT-4.7.0-1, 4.7.3-1]. UTF-8 is not checked here.
 bool mqtt_topic_valid(struct span topic);
 
 // What a SUBSCRIBE or UNSUBSCRIBE names, taken apart.
@@ -20,7 +20,7 @@ struct mqtt_filter {
 };
 
 // False when the filter is not valid: '#' not last or not alone in its level, '+' not alone in its level, an empty filter,
-// "$share/" with an empty share name, a share name with '+' or '#', or no filter behind it [MQTT-4.7.1-2..3, 4.8.2-1..2].
+// "$share/" with an empty share name, a share name with '+' or '#', or no filter behind it [MQTT-4.7.1-1..2, 4.8.2-1..2].
 bool mqtt_filter_parse(struct span text, struct mqtt_filter *out);
 
 // Walks levels: "a//b" has "a", "", "b". Start with *cursor = 0, false at the end.
