@@ -62,7 +62,7 @@ static const struct option load_options[] = {
     {0, "window", "N", "QoS 1 and 2: messages in flight of each publisher (100),\nor less when the broker grants less.",
      OPTION_UINT, FIELD(window), 1, 65535, NULL},
     {0, "ahead", "N",
-     "How far a publisher may be ahead of its slowest subscriber. Default:\n2000 or 512 KiB towards a subscriber, split "
+     "How far a publisher may be ahead of its slowest subscriber. Default:\n1000 or 128 KiB towards a subscriber, split "
      "among its publishers.",
      OPTION_UINT, FIELD(ahead), 1, 1000000, NULL},
     {0, "rate", "N", "Messages a second of all publishers; measures latencies (latency: 1000).", OPTION_UINT, FIELD(rate), 1,

@@ -49,8 +49,9 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percent)
   assert(percent >= 0);
   assert(percent <= 100);
   if (histogram->count == 0) return 0;
-  double exact = percent / 100 * (double)histogram->count;
-  uint64_t rank = (uint64_t)exact;
+  // What binary fractions add to an exact rank is far below this.
+  double exact = percent / 100 * (double)histogram->count - 1e-6;
+  uint64_t rank = exact > 0 ? (uint64_t)exact : 0;
   if ((double)rank < exact) rank++;
   if (rank == 0) return histogram->least;
   uint64_t seen = 0;

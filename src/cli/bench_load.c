@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 enum {
-  AHEAD_MESSAGES = 2000,
-  AHEAD_BYTES = 512 * 1024,
+  AHEAD_MESSAGES = 1000,
+  AHEAD_BYTES = 128 * 1024,
   BATCHES_AHEAD = 4,
   INTACT_EVERY = 64,
   TURN_NS = 50 * BENCH_NS_PER_MS,

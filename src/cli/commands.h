@@ -12,5 +12,6 @@ enum command_exit {
 
 int pub_command(int argc, char **argv);
 int sub_command(int argc, char **argv);
+int bench_command(int argc, char **argv);
 int sense_command(int argc, char **argv);
 int top_command(int argc, char **argv);
