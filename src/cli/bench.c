@@ -50,16 +50,16 @@ static const struct option load_options[] = {
     {0, "publishers", "N", "Publishing clients (1).", OPTION_UINT, FIELD(publishers), 1, 10000, NULL},
     {0, "subscribers", "N", "Subscribing clients (1).", OPTION_UINT, FIELD(subscribers), 0, 10000, NULL},
     {0, "topics", "N",
-     "Topics, over which both sides are dealt out in turn (1).\nAs many as publishers and subscribers makes pairs.",
+     "Topics, over which both sides are dealt out in turn (1). As many as publishers and subscribers makes pairs.",
      OPTION_UINT, FIELD(topics), 1, 10000, NULL},
     {0, "filters", "N",
-     "Instead: N wildcard filters for each subscriber, 200 topics for each\npublisher. A message is for subscribers * N / "
+     "Instead: N wildcard filters for each subscriber, 200 topics for each publisher. A message is for subscribers * N / "
      "200.",
      OPTION_UINT, FIELD(filters), 1, SHAPE_WILDCARD_TOPICS, NULL},
     {'q', "qos", "QOS", "Quality of service, both ways (0; backlog: 1).", OPTION_UINT, FIELD(qos), 0, 2, NULL},
     {0, "payload", "BYTES", "Size of a message's payload (64).", OPTION_UINT, FIELD(payload_bytes), SHAPE_STAMP_SIZE,
      1000000, NULL},
-    {0, "window", "N", "QoS 1 and 2: messages in flight of each publisher (100),\nor less when the broker grants less.",
+    {0, "window", "N", "QoS 1 and 2: messages in flight of each publisher (100), or less when the broker grants less.",
      OPTION_UINT, FIELD(window), 1, 65535, NULL},
     {0, "ahead", "N",
      "How far a publisher may be ahead of its slowest subscriber. Default:\n1000 or 128 KiB towards a subscriber, split "

@@ -18,6 +18,7 @@ struct command {
 static const struct command commands[] = {
     {"pub", pub_command, "publish messages"},
     {"sub", sub_command, "subscribe and print messages"},
+    {"bench", bench_command, "load a broker, measure it, verify every message"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -14,7 +14,7 @@ enum { VERSIONS = sizeof versions / sizeof versions[0] };
 
 static struct span body_of(const uint8_t *packet, size_t size, uint8_t *out_first)
 {
-  struct mqtt_fixed_header header;
+  struct mqtt_fixed_header header = {0};
   assert_int_equal(mqtt_fixed_header(span_of(packet, size), &header), MQTT_HEADER_OK);
   assert_int_equal(header.size + header.remaining, size);
   *out_first = header.first;
@@ -23,7 +23,7 @@ static struct span body_of(const uint8_t *packet, size_t size, uint8_t *out_firs
 
 static struct mqtt_packet decode(enum mqtt_version version, const uint8_t *bytes, size_t size)
 {
-  struct mqtt_packet packet;
+  struct mqtt_packet packet = {0};
   struct mqtt_fault fault;
   uint8_t first;
   struct span body = body_of(bytes, size, &first);
@@ -125,7 +125,7 @@ static void test_template(void **state)
     assert_int_equal(packet.publish.packet_id, qos ? 0x1234 : 0);
     assert_span(packet.publish.topic, "bench/x/0001");
     assert_int_equal(packet.publish.payload.size, payload_size);
-    struct packet_publish publish;
+    struct packet_publish publish = {0};
     uint8_t first;
     struct span body = body_of(template.bytes, template.size, &first);
     assert_true(packet_read_publish(version, first, body, &publish));
@@ -174,7 +174,7 @@ static void test_properties_are_skipped(void **state)
   assert_true(size > 200);
   uint8_t first;
   struct span body = body_of(packet, size, &first);
-  struct packet_publish read;
+  struct packet_publish read = {0};
   assert_true(packet_read_publish(MQTT_5_0, first, body, &read));
   assert_span(read.payload, "0123456789abcdef");
 }
@@ -192,7 +192,7 @@ static void test_publish_cut_short(void **state)
     for (size_t size = 0; size <= body.size; size++) {
       uint8_t *copy = malloc(size ? size : 1);
       memcpy(copy, body.at, size);
-      struct packet_publish publish;
+      struct packet_publish publish = {0};
       assert_int_equal(packet_read_publish(versions[i], first, span_of(copy, size), &publish), size >= needed);
       free(copy);
     }
@@ -203,7 +203,7 @@ static void test_publish_cut_short(void **state)
 static void test_publish_that_lies(void **state)
 {
   (void)state;
-  struct packet_publish publish;
+  struct packet_publish publish = {0};
   const uint8_t long_topic[] = {0xff, 0xff, 'a', 'b', 0};
   assert_false(packet_read_publish(MQTT_3_1_1, 0x30, span_of(long_topic, sizeof long_topic), &publish));
   const uint8_t long_properties[] = {0, 1, 'a', 0xff, 0xff, 0xff, 0x7f, 1};
@@ -218,7 +218,7 @@ static void test_ack(void **state)
 {
   (void)state;
   const uint8_t bytes[] = {0x12, 0x34, 0x97, 0};
-  struct packet_ack ack;
+  struct packet_ack ack = {0};
   assert_false(packet_read_ack(span_of(bytes, 0), &ack));
   assert_false(packet_read_ack(span_of(bytes, 1), &ack));
   assert_true(packet_read_ack(span_of(bytes, 2), &ack));
