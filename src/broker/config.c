@@ -1,0 +1,254 @@
+// The struct itself: made, completed, checked as a whole, set by path.
+#include "broker/config.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/config_schema.h"
+
+static const char default_listener[] = "mqtt://127.0.0.1:1883";
+
+enum { NAME_SIZE = 64, MAX_EDITS = 3, LONGEST_COMPARED = 40 };
+
+enum status config_init(struct config *config)
+{
+  *config = (struct config){0};
+  return config_set_defaults(false, config);
+}
+
+void config_deinit(struct config *config)
+{
+  for (size_t i = 0; i < config->listener_count; i++) listen_address_deinit(&config->listeners[i].address);
+  free(config->listeners);
+  for (size_t i = 0; i < config_key_count; i++)
+    if (!config_find_section(config_keys[i].section)->list) config_value_deinit(&config_keys[i], config);
+  *config = (struct config){0};
+}
+
+struct listener_config *config_add_listener(struct config *config)
+{
+  if (config->listener_count == CONFIG_MAX_LISTENERS) return NULL;
+  struct listener_config *grown = reallocarray(config->listeners, config->listener_count + 1, sizeof *grown);
+  if (!grown) return NULL;
+  config->listeners = grown;
+  struct listener_config *listener = &grown[config->listener_count];
+  *listener = (struct listener_config){0};
+  if (config_set_defaults(true, listener)) return NULL;
+  config->listener_count++;
+  return listener;
+}
+
+uint32_t config_shards(const struct config *config, uint32_t cores)
+{
+  if (config->broker.shards) return config->broker.shards;
+  if (cores <= 2) return 1;
+  return cores - 1 < 4 ? cores - 1 : 4;
+}
+
+// ---- The nearest known name
+
+static unsigned minimum(unsigned a, unsigned b)
+{
+  return a < b ? a : b;
+}
+
+// Edits (insert, remove, replace, swap of neighbours) that make one word of the other. Words that are too long count as far.
+static unsigned distance(const char *a, const char *b)
+{
+  size_t a_size = strlen(a);
+  size_t b_size = strlen(b);
+  if (a_size > LONGEST_COMPARED || b_size > LONGEST_COMPARED) return LONGEST_COMPARED;
+  unsigned rows[3][LONGEST_COMPARED + 1];
+  unsigned *before_last = rows[0];
+  unsigned *last = rows[1];
+  unsigned *row = rows[2];
+  for (size_t j = 0; j <= b_size; j++) last[j] = (unsigned)j;
+  for (size_t i = 1; i <= a_size; i++) {
+    row[0] = (unsigned)i;
+    for (size_t j = 1; j <= b_size; j++) {
+      row[j] = minimum(minimum(last[j], row[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = minimum(row[j], before_last[j - 2] + 1);
+    }
+    unsigned *reused = before_last;
+    before_last = last;
+    last = row;
+    row = reused;
+  }
+  return last[b_size];
+}
+
+struct nearest {
+  const char *word;
+  const char *name;  // NULL: nothing near
+  const char *section;
+  unsigned edits;
+};
+
+static void consider(struct nearest *nearest, const char *section, const char *name)
+{
+  unsigned edits = distance(nearest->word, name);
+  unsigned allowed = minimum((unsigned)(strlen(name) + 2) / 3, MAX_EDITS);
+  if (edits > allowed || (nearest->name && edits >= nearest->edits)) return;
+  nearest->name = name;
+  nearest->section = section;
+  nearest->edits = edits;
+}
+
+void config_unknown_key(const char *section, const char *name, char *out, size_t size)
+{
+  struct nearest here = {.word = name};
+  struct nearest elsewhere = {.word = name};
+  size_t n = (size_t)snprintf(out, size, "unknown key; ");
+  for (size_t i = 0; i < config_section_count && !section; i++) consider(&here, NULL, config_sections[i].name);
+  for (size_t i = 0; i < config_key_count; i++) {
+    const struct config_key *key = &config_keys[i];
+    bool sibling = section && strcmp(key->section, section) == 0;
+    consider(sibling ? &here : &elsewhere, key->section, key->name);
+  }
+  if (here.name) {
+    snprintf(out + n, size - n, "did you mean \"%s\"?", here.name);
+  } else if (elsewhere.name) {
+    snprintf(out + n, size - n, "did you mean \"%s%s.%s\"?", elsewhere.section,
+             config_find_section(elsewhere.section)->list ? "[]" : "", elsewhere.name);
+  } else {
+    n += (size_t)snprintf(out + n, size - n, "known here: ");
+    const char *separator = "";
+    for (size_t i = 0; i < config_section_count && !section && n < size; i++, separator = ", ")
+      n += (size_t)snprintf(out + n, size - n, "%s%s", separator, config_sections[i].name);
+    for (size_t i = 0; i < config_key_count && section && n < size; i++) {
+      if (strcmp(config_keys[i].section, section) != 0) continue;
+      n += (size_t)snprintf(out + n, size - n, "%s%s", separator, config_keys[i].name);
+      separator = ", ";
+    }
+  }
+}
+
+// ---- Setting by path
+
+static enum status set_key(const char *section, const char *name, const char *value, void *object, uint64_t *given,
+                           struct error *error)
+{
+  const struct config_key *key = config_find_key(section, name);
+  if (!key) {
+    char message[256];
+    config_unknown_key(section, name, message, sizeof message);
+    return error_set(error, ERR_INVALID, "%s", message);
+  }
+  if (given) *given |= config_key_bit(key);  // also when it is wrong: then it is not missing
+  return config_value_parse(key, value, object, error);
+}
+
+// "[0].anonymous" or "[0]", behind "listeners".
+static enum status set_listener(struct config *config, const char *path, const char *value, struct error *error)
+{
+  char *end = NULL;
+  bool digit = path[0] == '[' && path[1] >= '0' && path[1] <= '9';
+  unsigned long index = digit ? strtoul(path + 1, &end, 10) : 0;
+  if (!digit || end[0] != ']' || (end[1] != '.' && end[1] != '\0'))
+    return error_set(error, ERR_INVALID, "listeners are set one by one; write listeners[0].anonymous=false");
+  if (index > config->listener_count)
+    return error_set(error, ERR_INVALID, "there are %zu listeners; write an index from 0 to %zu", config->listener_count,
+                     config->listener_count);
+  if (index == config->listener_count && !config_add_listener(config))
+    return error_set(error, ERR_INVALID, "there are too many listeners; at most %d are possible", CONFIG_MAX_LISTENERS);
+  struct listener_config *listener = &config->listeners[index];
+  const char *name = end[1] == '.' ? end + 2 : "url";
+  return set_key("listeners", name, value, listener, &listener->given, error);
+}
+
+enum status config_set(struct config *config, const char *path, const char *value, struct error *error)
+{
+  struct error local;
+  if (!error) error = &local;
+  size_t section_size = strcspn(path, ".[");
+  char section[NAME_SIZE];
+  snprintf(section, sizeof section, "%.*s", (int)(section_size < NAME_SIZE ? section_size : NAME_SIZE), path);
+  const struct config_section *found = config_find_section(section);
+  if (!found) {
+    char message[256];
+    config_unknown_key(NULL, section, message, sizeof message);
+    return error_set(error, ERR_INVALID, "%s", message);
+  }
+  if (found->list) return set_listener(config, path + section_size, value, error);
+  if (path[section_size] != '.')
+    return error_set(error, ERR_INVALID, "this is a section; write the key too, such as log.level=debug");
+  return set_key(section, path + section_size + 1, value, config, NULL, error);
+}
+
+// ---- Checks that need more than one key
+
+struct checker {
+  const char *file;
+  struct diagnostics *diagnostics;
+  bool failed;
+};
+
+static void complain(struct checker *checker, struct config_mark mark, size_t listener, const char *key, const char *text)
+{
+  checker->failed = true;
+  (void)diagnostics_add(checker->diagnostics, checker->file, mark, "listeners[%zu].%s: %s", listener, key, text);
+}
+
+static bool given(const struct listener_config *listener, const char *name)
+{
+  return (listener->given & config_key_bit(config_find_key("listeners", name))) != 0;
+}
+
+static void check_listener(struct checker *checker, struct listener_config *listener, size_t index)
+{
+  const struct listen_address *address = &listener->address;
+  if (!address->text) {
+    // A URL that was written and is wrong has been complained about.
+    checker->failed = true;
+    if (!given(listener, "url"))
+      complain(checker, listener->mark, index, "url", "is missing; write a URL, such as mqtt://127.0.0.1:1883");
+    return;
+  }
+  bool network = address->kind == LISTEN_TCP || address->kind == LISTEN_WEBSOCKET;
+  if (given(listener, "mode") && address->kind != LISTEN_UNIX)
+    complain(checker, listener->mark, index, "mode", "only unix sockets have permissions; remove it, or use a unix:// URL");
+  if (listener->ipv6_only && (!network || (address->host && !strchr(address->host, ':'))))
+    complain(checker, listener->mark, index, "ipv6_only", "the address is not IPv6; remove it, or use the host * or [::]");
+  if (!given(listener, "anonymous")) listener->anonymous = listen_address_local(address);
+}
+
+static void check_clashes(struct checker *checker, const struct config *config, size_t index)
+{
+  const struct listener_config *listener = &config->listeners[index];
+  char text[160];
+  if (!listener->address.text) return;
+  for (size_t i = 0; i < index; i++) {
+    const struct listener_config *other = &config->listeners[i];
+    if (!other->address.text ||
+        !listen_address_clashes(&listener->address, listener->ipv6_only, &other->address, other->ipv6_only))
+      continue;
+    snprintf(text, sizeof text, "listens where listeners[%zu] (%.80s) does; use another port or path", i,
+             other->address.text);
+    complain(checker, listener->mark, index, "url", text);
+    return;
+  }
+  const struct listen_address *metrics = &config->metrics.listen;
+  if (metrics->text && listen_address_clashes(&listener->address, listener->ipv6_only, metrics, false)) {
+    checker->failed = true;
+    (void)diagnostics_add(checker->diagnostics, checker->file, config->metrics_mark,
+                          "metrics.listen: listens where listeners[%zu] (%.80s) does; use another port", index,
+                          listener->address.text);
+  }
+}
+
+bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics)
+{
+  struct checker checker = {.file = file, .diagnostics = diagnostics};
+  if (config->listener_count == 0) {
+    struct error error;
+    if (config_set(config, "listeners[0].url", default_listener, &error)) {
+      assert(error.status == ERR_NO_MEMORY);
+      return false;
+    }
+  }
+  for (size_t i = 0; i < config->listener_count; i++) check_listener(&checker, &config->listeners[i], i);
+  for (size_t i = 0; i < config->listener_count; i++) check_clashes(&checker, config, i);
+  return !checker.failed;
+}

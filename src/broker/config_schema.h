@@ -1,0 +1,100 @@
+// The table of all keys, and what its rows can do. Internal to the configuration.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "broker/config.h"
+
+enum config_type {
+  CONFIG_STRING,     // char *
+  CONFIG_BOOL,       // bool
+  CONFIG_INTEGER,    // unsigned, any width
+  CONFIG_SIZE,       // unsigned bytes, any width: 512, 64KiB, 1MiB, 2GiB
+  CONFIG_DURATION,   // unsigned, any width, in units of `unit_ms`: 500ms, 10s, 5m, 1h, 7d, 1h30m
+  CONFIG_CHOICE,     // an enum: one word of `choices`
+  CONFIG_MODE,       // unsigned: octal permissions
+  CONFIG_URL,        // struct listen_address, a listener's URL
+  CONFIG_HOST_PORT,  // struct listen_address
+};
+
+struct config_key {
+  const char *section;  // "limits"; "listeners" for the keys of each of its items
+  const char *name;
+  enum config_type type;
+  bool reloadable;
+  uint8_t width;     // bytes of the field
+  uint32_t unit_ms;  // durations
+  size_t offset;     // in struct config, or in struct listener_config
+  uint64_t minimum;  // in the field's unit; for texts in bytes
+  uint64_t maximum;
+  const char *special_word;  // a word that stands for `special_value`, which need not be in the range
+  uint64_t special_value;
+  const char *const *choices;  // NULL-terminated, in the order of the enum
+  const char *forbidden;       // strings: characters that must not occur
+  const char *default_text;    // as it would be written; NULL: not set, or `default_note` says how it is found
+  const char *default_note;
+  const char *example;  // for messages; NULL: the default
+  const char *help;
+};
+
+struct config_section {
+  const char *name;
+  bool list;
+  const char *help;
+};
+
+extern const struct config_section config_sections[];
+extern const size_t config_section_count;
+extern const struct config_key config_keys[];
+extern const size_t config_key_count;  // at most 64
+
+const struct config_section *config_find_section(const char *name);
+const struct config_key *config_find_key(const char *section, const char *name);
+
+static inline uint64_t config_key_bit(const struct config_key *key)
+{
+  return UINT64_C(1) << (key - config_keys);
+}
+
+// `object` is the struct that holds the field: a config or a listener_config.
+
+// Parses `text` and stores it. On failure the field keeps its value and the error says what is wrong and what would be right.
+CHECK_RESULT enum status config_value_parse(const struct config_key *key, const char *text, void *object,
+                                            struct error *error);
+
+// The value as it would be written, cut to `size`; "" when it is not set.
+void config_value_format(const struct config_key *key, const void *object, char *out, size_t size);
+bool config_value_equal(const struct config_key *key, const void *a, const void *b);
+void config_value_deinit(const struct config_key *key, void *object);
+
+// "a size from 256 to 256MiB", for messages and help.
+void config_value_expected(const struct config_key *key, char *out, size_t size);
+
+// Sets all fields of a section's keys to their defaults, where they have one. ERR_NO_MEMORY.
+CHECK_RESULT enum status config_set_defaults(bool listener, void *object);
+
+// ---- Loading (config_load.c)
+
+struct diagnostics;
+
+// Adds a message, its place before it when `mark` is from a file. False when it is one too many, or memory is short.
+bool diagnostics_add(struct diagnostics *diagnostics, const char *file, struct config_mark mark, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+// The configuration with defaults and no listener. config_deinit it, also after a failure.
+CHECK_RESULT enum status config_init(struct config *config);
+
+// Appends a listener with its defaults; NULL when there are CONFIG_MAX_LISTENERS or memory is short.
+struct listener_config *config_add_listener(struct config *config);
+
+// Sets one key by its path, as --set does. An index equal to the number of listeners appends one.
+CHECK_RESULT enum status config_set(struct config *config, const char *path, const char *value, struct error *error);
+
+// Fills in what depends on other keys, and checks what needs more than one key. False when something is wrong.
+bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics);
+
+// The message for a name that no key or section of `section` (NULL: the top) has.
+void config_unknown_key(const char *section, const char *name, char *out, size_t size);
