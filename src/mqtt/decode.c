@@ -65,7 +65,7 @@ static bool decode_connack(struct reader *reader, struct mqtt_connack *out)
   if (flags > 1)
     return reader_refuse(reader, MQTT_MALFORMED_PACKET, STATEMENT("MQTT-3.2.2-1", "MQTT-2.2.2-1"),
                          "reserved acknowledge flags are set");
-  if (modern ? !reason_allowed(code, MQTT_CONNACK, MQTT_FROM_SERVER) : code > 5)
+  if (modern ? !mqtt_reason_allowed(code, MQTT_CONNACK, MQTT_FROM_SERVER) : code > 5)
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.2.2-8", "MQTT-3.2.2-6"),
                          "CONNACK cannot have this code");
   if (flags && code != 0)
@@ -73,7 +73,7 @@ static bool decode_connack(struct reader *reader, struct mqtt_connack *out)
                          "session present in a CONNACK that refuses");
   out->session_present = flags;
   out->reason = modern ? (enum mqtt_reason)code : mqtt_reason_from_return_code(code);
-  return take_properties(reader, MQTT_CONNACK, &out->properties) && take_end(reader);
+  return mqtt_take_properties(reader, MQTT_CONNACK, &out->properties) && mqtt_take_end(reader);
 }
 
 // ---- SUBSCRIBE and UNSUBSCRIBE
@@ -82,7 +82,7 @@ static const struct text_words words_filter = TEXT_WORDS("topic filter");
 
 static bool take_filter(struct reader *reader, struct span *out)
 {
-  if (!take_text(reader, &words_filter, out)) return false;
+  if (!mqtt_take_text(reader, &words_filter, out)) return false;
   if (out->size == 0)
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-4.7.3-1", "MQTT-4.7.3-1"), "topic filter is empty");
   return true;
@@ -125,8 +125,8 @@ static bool check_options(const struct reader *reader, struct span filter, uint8
 
 static bool decode_subscribe(struct reader *reader, struct mqtt_subscribe *out)
 {
-  if (!take_packet_id(reader, STATEMENT("MQTT-2.2.1-3", "MQTT-2.3.1-1"), &out->packet_id)) return false;
-  if (!take_properties(reader, MQTT_SUBSCRIBE, &out->properties)) return false;
+  if (!mqtt_take_packet_id(reader, STATEMENT("MQTT-2.2.1-3", "MQTT-2.3.1-1"), &out->packet_id)) return false;
+  if (!mqtt_take_properties(reader, MQTT_SUBSCRIBE, &out->properties)) return false;
   out->payload = span_of(reader->at, reader_left(reader));
   out->count = 0;
   while (reader_left(reader) > 0) {
@@ -145,8 +145,8 @@ static bool decode_subscribe(struct reader *reader, struct mqtt_subscribe *out)
 
 static bool decode_unsubscribe(struct reader *reader, struct mqtt_unsubscribe *out)
 {
-  if (!take_packet_id(reader, STATEMENT("MQTT-2.2.1-3", "MQTT-2.3.1-1"), &out->packet_id)) return false;
-  if (!take_properties(reader, MQTT_UNSUBSCRIBE, &out->properties)) return false;
+  if (!mqtt_take_packet_id(reader, STATEMENT("MQTT-2.2.1-3", "MQTT-2.3.1-1"), &out->packet_id)) return false;
+  if (!mqtt_take_properties(reader, MQTT_UNSUBSCRIBE, &out->properties)) return false;
   out->payload = span_of(reader->at, reader_left(reader));
   out->count = 0;
   while (reader_left(reader) > 0) {
@@ -196,17 +196,17 @@ bool mqtt_next_filter(const struct mqtt_unsubscribe *unsubscribe, size_t *cursor
 
 static bool suback_code_allowed(enum mqtt_version version, unsigned type, uint8_t code)
 {
-  if (version == MQTT_5_0) return reason_allowed(code, (enum mqtt_packet_type)type, MQTT_FROM_SERVER);
+  if (version == MQTT_5_0) return mqtt_reason_allowed(code, (enum mqtt_packet_type)type, MQTT_FROM_SERVER);
   // 3.1 has no failure code, but servers that speak 3.1.1 too use theirs.
   return code <= 2 || code == MQTT_UNSPECIFIED_ERROR;
 }
 
 static bool decode_suback(struct reader *reader, unsigned type, struct mqtt_suback *out)
 {
-  if (!take_packet_id(reader, STATEMENT("MQTT-2.2.1-6", "MQTT-2.3.1-7"), &out->packet_id)) return false;
-  if (!take_properties(reader, type, &out->properties)) return false;
+  if (!mqtt_take_packet_id(reader, STATEMENT("MQTT-2.2.1-6", "MQTT-2.3.1-7"), &out->packet_id)) return false;
+  if (!mqtt_take_properties(reader, type, &out->properties)) return false;
   out->codes = span_of(reader->at, reader_left(reader));
-  if (type == MQTT_UNSUBACK && reader->version != MQTT_5_0) return take_end(reader);
+  if (type == MQTT_UNSUBACK && reader->version != MQTT_5_0) return mqtt_take_end(reader);
   for (size_t i = 0; i < out->codes.size; i++)
     if (!suback_code_allowed(reader->version, type, out->codes.at[i]))
       return reader_refuse(reader, MQTT_PROTOCOL_ERROR,
@@ -226,16 +226,16 @@ static bool decode_disconnect(struct reader *reader, enum mqtt_sender sender, st
   uint8_t code = MQTT_SUCCESS;
   memset(&out->properties, 0, sizeof out->properties);
   if (reader->version == MQTT_5_0) {
-    if (read_u8(reader, &code) && !reason_allowed(code, MQTT_DISCONNECT, sender))
+    if (read_u8(reader, &code) && !mqtt_reason_allowed(code, MQTT_DISCONNECT, sender))
       return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.14.2-1", NULL),
                            "DISCONNECT cannot have this reason code");
-    if (reader_left(reader) > 0 && !take_properties(reader, MQTT_DISCONNECT, &out->properties)) return false;
+    if (reader_left(reader) > 0 && !mqtt_take_properties(reader, MQTT_DISCONNECT, &out->properties)) return false;
     if (sender == MQTT_FROM_SERVER && MQTT_HAS(&out->properties, SESSION_EXPIRY))
       return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.14.2-2", NULL),
                            "a server's DISCONNECT has a session expiry interval");
   }
   out->reason = (enum mqtt_reason)code;
-  return take_end(reader);
+  return mqtt_take_end(reader);
 }
 
 // Without anything it means success (5.0 section 3.15.2.1), which only servers say; otherwise the method must be there.
@@ -243,17 +243,17 @@ static bool decode_auth(struct reader *reader, enum mqtt_sender sender, struct m
 {
   uint8_t code = MQTT_SUCCESS;
   bool whole = read_u8(reader, &code);
-  if (!reason_allowed(code, MQTT_AUTH, sender))
+  if (!mqtt_reason_allowed(code, MQTT_AUTH, sender))
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.15.2-1", NULL), "AUTH cannot have this reason code");
   out->reason = (enum mqtt_reason)code;
   if (!whole) {
     memset(&out->properties, 0, sizeof out->properties);
     return true;
   }
-  if (!take_properties(reader, MQTT_AUTH, &out->properties)) return false;
+  if (!mqtt_take_properties(reader, MQTT_AUTH, &out->properties)) return false;
   if (!MQTT_HAS(&out->properties, AUTHENTICATION_METHOD))
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, NO_STATEMENT, "AUTH without an authentication method");
-  return take_end(reader);
+  return mqtt_take_end(reader);
 }
 
 // ---- All
@@ -269,7 +269,7 @@ static bool decode_other(struct reader *reader, enum mqtt_sender sender, struct 
     case MQTT_DISCONNECT: return decode_disconnect(reader, sender, &out->disconnect);
     case MQTT_AUTH: return decode_auth(reader, sender, &out->disconnect);
     case MQTT_PINGREQ:
-    case MQTT_PINGRESP: return take_end(reader);
+    case MQTT_PINGRESP: return mqtt_take_end(reader);
     case MQTT_CONNECT:
     case MQTT_PUBLISH:
     case MQTT_PUBACK:
@@ -296,6 +296,6 @@ bool mqtt_decode(enum mqtt_version version, enum mqtt_sender sender, uint8_t fir
   if (type == MQTT_PUBLISH) return mqtt_decode_publish(version, sender, first, body, &out->publish, out_fault);
   if (type >= MQTT_PUBACK && type <= MQTT_PUBCOMP) return mqtt_decode_ack(version, first, body, &out->ack, out_fault);
   if (!check_flags(&reader, type, first & 0x0f)) return false;
-  if (type == MQTT_CONNECT) return decode_connect(body, &out->connect, out_fault);
+  if (type == MQTT_CONNECT) return mqtt_decode_connect(body, &out->connect, out_fault);
   return decode_other(&reader, sender, out);
 }

@@ -76,7 +76,7 @@ static bool check_flags(const struct reader *reader, uint8_t flags)
 
 static bool take_connect_properties(struct reader *reader, struct mqtt_properties *out)
 {
-  if (!take_properties(reader, MQTT_CONNECT, out)) return false;
+  if (!mqtt_take_properties(reader, MQTT_CONNECT, out)) return false;
   if (MQTT_HAS(out, AUTHENTICATION_DATA) && !MQTT_HAS(out, AUTHENTICATION_METHOD))
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, NO_STATEMENT, "authentication data without an authentication method");
   return true;
@@ -91,7 +91,7 @@ static size_t count_characters(struct span text)
 
 static bool take_client_id(struct reader *reader, struct mqtt_connect *out)
 {
-  if (!take_text(reader, &words_client_id, &out->client_id)) return false;
+  if (!mqtt_take_text(reader, &words_client_id, &out->client_id)) return false;
   if (reader->version == MQTT_3_1) {
     size_t characters = count_characters(out->client_id);
     if (characters == 0 || characters > CLIENT_ID_MAX_CHARACTERS_3_1)
@@ -110,8 +110,8 @@ static bool take_will(struct reader *reader, uint8_t flags, struct mqtt_will *ou
   out->present = true;
   out->qos = (uint8_t)((flags & FLAG_WILL_QOS) >> 3);
   out->retain = flags & FLAG_WILL_RETAIN;
-  if (!take_properties(reader, PACKET_WILL, &out->properties)) return false;
-  if (!take_text(reader, &words_will_topic, &out->topic)) return false;
+  if (!mqtt_take_properties(reader, PACKET_WILL, &out->properties)) return false;
+  if (!mqtt_take_text(reader, &words_will_topic, &out->topic)) return false;
   if (out->topic.size == 0)
     return reader_refuse(reader, MQTT_TOPIC_NAME_INVALID, STATEMENT("MQTT-4.7.3-1", "MQTT-4.7.3-1"), "will topic is empty");
   if (text_has_wildcard(out->topic))
@@ -126,7 +126,7 @@ static bool take_credentials(struct reader *reader, uint8_t flags, struct mqtt_c
 {
   bool may_miss = reader->version == MQTT_3_1;
   if ((flags & FLAG_USER_NAME) && !(may_miss && reader_left(reader) == 0)) {
-    if (!take_text(reader, &words_user_name, &out->user_name)) return false;
+    if (!mqtt_take_text(reader, &words_user_name, &out->user_name)) return false;
     out->has_user_name = true;
   }
   if ((flags & FLAG_PASSWORD) && !(may_miss && reader_left(reader) == 0)) {
@@ -136,7 +136,7 @@ static bool take_credentials(struct reader *reader, uint8_t flags, struct mqtt_c
   return true;
 }
 
-bool decode_connect(struct span body, struct mqtt_connect *out, struct mqtt_fault *out_fault)
+bool mqtt_decode_connect(struct span body, struct mqtt_connect *out, struct mqtt_fault *out_fault)
 {
   struct reader reader = {
       .at = body.at, .end = body.size > 0 ? body.at + body.size : body.at, .fault = out_fault, .version = MQTT_3_1_1};
@@ -151,5 +151,5 @@ bool decode_connect(struct span body, struct mqtt_connect *out, struct mqtt_faul
   if (!take_client_id(&reader, out)) return false;
   if (!take_will(&reader, flags, &out->will)) return false;
   if (!take_credentials(&reader, flags, out)) return false;
-  return take_end(&reader);
+  return mqtt_take_end(&reader);
 }

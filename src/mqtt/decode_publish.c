@@ -8,7 +8,7 @@ static const struct text_words words_topic = TEXT_WORDS("topic name");
 // What is wrong with a topic name that is not plain, if anything.
 __attribute__((noinline)) static bool check_odd_topic(const struct reader *reader, struct span topic)
 {
-  if (!check_text(reader, topic, &words_topic)) return false;
+  if (!mqtt_check_text(reader, topic, &words_topic)) return false;
   if (text_has_wildcard(topic))
     return reader_refuse(reader, MQTT_TOPIC_NAME_INVALID, STATEMENT("MQTT-3.3.2-2", "MQTT-3.3.2-2"),
                          "topic name has a wildcard");
@@ -18,7 +18,7 @@ __attribute__((noinline)) static bool check_odd_topic(const struct reader *reade
 __attribute__((noinline)) static bool take_publish_properties(struct reader *reader, enum mqtt_sender sender,
                                                               struct mqtt_properties *out)
 {
-  if (!take_properties(reader, MQTT_PUBLISH, out)) return false;
+  if (!mqtt_take_properties(reader, MQTT_PUBLISH, out)) return false;
   if (sender == MQTT_FROM_CLIENT && MQTT_HAS(out, SUBSCRIPTION_ID))
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.3.4-6", NULL),
                          "a client's PUBLISH has a subscription identifier");
@@ -52,7 +52,7 @@ bool mqtt_decode_publish(enum mqtt_version version, enum mqtt_sender sender, uin
 
   uint16_t packet_id = 0;
   struct statement not_zero = STATEMENT(sender == MQTT_FROM_CLIENT ? "MQTT-2.2.1-3" : "MQTT-2.2.1-4", "MQTT-2.3.1-1");
-  if (qos > 0 && UNLIKELY(!take_packet_id(&reader, not_zero, &packet_id))) return false;
+  if (qos > 0 && UNLIKELY(!mqtt_take_packet_id(&reader, not_zero, &packet_id))) return false;
 
   if (version == MQTT_5_0 && UNLIKELY(reader.at == reader.end || *reader.at != 0)) {
     if (!take_publish_properties(&reader, sender, &out->properties)) return false;
@@ -106,14 +106,14 @@ __attribute__((noinline)) static bool refuse_ack_reason(const struct reader *rea
 static bool take_ack_reason(struct reader *reader, unsigned type, struct mqtt_ack *out)
 {
   uint8_t code;
-  if (!read_u8(reader, &code)) return take_end(reader);
+  if (!read_u8(reader, &code)) return mqtt_take_end(reader);
   // Either side may be the receiver of the message, so either side's codes will do.
-  if (code != MQTT_SUCCESS && !reason_allowed(code, (enum mqtt_packet_type)type, MQTT_FROM_SERVER))
+  if (code != MQTT_SUCCESS && !mqtt_reason_allowed(code, (enum mqtt_packet_type)type, MQTT_FROM_SERVER))
     return refuse_ack_reason(reader, type);
   out->reason = (enum mqtt_reason)code;
   if (reader_left(reader) == 0) return true;
-  if (!take_properties(reader, type, &out->properties)) return false;
-  return take_end(reader);
+  if (!mqtt_take_properties(reader, type, &out->properties)) return false;
+  return mqtt_take_end(reader);
 }
 
 bool mqtt_decode_ack(enum mqtt_version version, uint8_t first, struct span body, struct mqtt_ack *out,
@@ -126,12 +126,12 @@ bool mqtt_decode_ack(enum mqtt_version version, uint8_t first, struct span body,
   if (!check_ack_flags(&reader, type, first & 0x0f)) return false;
   reader.end = body.size > 0 ? body.at + body.size : body.at;
   uint16_t packet_id;
-  if (!take_packet_id(&reader, STATEMENT("MQTT-2.2.1-5", "MQTT-2.3.1-6"), &packet_id)) return false;
+  if (!mqtt_take_packet_id(&reader, STATEMENT("MQTT-2.2.1-5", "MQTT-2.3.1-6"), &packet_id)) return false;
   out->packet_id = packet_id;
   out->reason = MQTT_SUCCESS;
   properties_none(&out->properties);
   if (UNLIKELY(reader_left(&reader) > 0)) {
-    if (version != MQTT_5_0) return take_end(&reader);
+    if (version != MQTT_5_0) return mqtt_take_end(&reader);
     return take_ack_reason(&reader, type, out);
   }
   return true;

@@ -15,10 +15,10 @@ static void put_connect(struct writer *writer, const struct mqtt_connect *connec
   if (will->present) flags |= 0x04u | (unsigned)will->qos << 3 | (will->retain ? 0x20u : 0u);
   put_u8(writer, (uint8_t)flags);
   put_u16(writer, connect->keep_alive_s);
-  if (modern) put_properties(writer, MQTT_CONNECT, &connect->properties);
+  if (modern) mqtt_put_properties(writer, MQTT_CONNECT, &connect->properties);
   put_binary(writer, connect->client_id);
   if (will->present) {
-    if (modern) put_properties(writer, PACKET_WILL, &will->properties);
+    if (modern) mqtt_put_properties(writer, PACKET_WILL, &will->properties);
     put_binary(writer, will->topic);
     put_binary(writer, will->payload);
   }
@@ -32,14 +32,14 @@ static void put_connack(struct writer *writer, enum mqtt_version version, const 
   bool present = connack->session_present && connack->reason == MQTT_SUCCESS && version != MQTT_3_1;
   put_u8(writer, present);
   put_u8(writer, version == MQTT_5_0 ? (uint8_t)connack->reason : mqtt_reason_to_return_code(connack->reason));
-  if (version == MQTT_5_0) put_properties(writer, MQTT_CONNACK, &connack->properties);
+  if (version == MQTT_5_0) mqtt_put_properties(writer, MQTT_CONNACK, &connack->properties);
 }
 
 static void put_publish(struct writer *writer, enum mqtt_version version, const struct mqtt_publish *publish)
 {
   put_binary(writer, publish->topic);
   if (publish->qos > 0) put_u16(writer, publish->packet_id);
-  if (version == MQTT_5_0) put_properties(writer, MQTT_PUBLISH, &publish->properties);
+  if (version == MQTT_5_0) mqtt_put_properties(writer, MQTT_PUBLISH, &publish->properties);
   put_bytes(writer, publish->payload.at, publish->payload.size);
 }
 
@@ -47,17 +47,17 @@ static void put_ack(struct writer *writer, enum mqtt_version version, unsigned t
 {
   put_u16(writer, ack->packet_id);
   if (version != MQTT_5_0) return;
-  bool empty = properties_empty(type, &ack->properties);
+  bool empty = mqtt_properties_empty(type, &ack->properties);
   if (empty && ack->reason == MQTT_SUCCESS) return;
   put_u8(writer, (uint8_t)ack->reason);
-  if (!empty) put_properties(writer, type, &ack->properties);
+  if (!empty) mqtt_put_properties(writer, type, &ack->properties);
 }
 
 static void put_suback(struct writer *writer, enum mqtt_version version, unsigned type, const struct mqtt_suback *suback)
 {
   put_u16(writer, suback->packet_id);
   if (version == MQTT_5_0) {
-    put_properties(writer, type, &suback->properties);
+    mqtt_put_properties(writer, type, &suback->properties);
     put_bytes(writer, suback->codes.at, suback->codes.size);
     return;
   }
@@ -72,11 +72,11 @@ static void put_disconnect(struct writer *writer, enum mqtt_version version, uns
                            const struct mqtt_disconnect *disconnect)
 {
   if (version != MQTT_5_0) return;
-  bool empty = properties_empty(type, &disconnect->properties);
+  bool empty = mqtt_properties_empty(type, &disconnect->properties);
   if (empty && disconnect->reason == MQTT_SUCCESS) return;
   put_u8(writer, (uint8_t)disconnect->reason);
   // AUTH has no form without a property length.
-  if (!empty || type == MQTT_AUTH) put_properties(writer, type, &disconnect->properties);
+  if (!empty || type == MQTT_AUTH) mqtt_put_properties(writer, type, &disconnect->properties);
 }
 
 static void put_body(struct writer *writer, enum mqtt_version version, const struct mqtt_packet *packet)
@@ -91,12 +91,12 @@ static void put_body(struct writer *writer, enum mqtt_version version, const str
     case MQTT_PUBCOMP: put_ack(writer, version, packet->type, &packet->ack); break;
     case MQTT_SUBSCRIBE:
       put_u16(writer, packet->subscribe.packet_id);
-      if (version == MQTT_5_0) put_properties(writer, MQTT_SUBSCRIBE, &packet->subscribe.properties);
+      if (version == MQTT_5_0) mqtt_put_properties(writer, MQTT_SUBSCRIBE, &packet->subscribe.properties);
       put_bytes(writer, packet->subscribe.payload.at, packet->subscribe.payload.size);
       break;
     case MQTT_UNSUBSCRIBE:
       put_u16(writer, packet->unsubscribe.packet_id);
-      if (version == MQTT_5_0) put_properties(writer, MQTT_UNSUBSCRIBE, &packet->unsubscribe.properties);
+      if (version == MQTT_5_0) mqtt_put_properties(writer, MQTT_UNSUBSCRIBE, &packet->unsubscribe.properties);
       put_bytes(writer, packet->unsubscribe.payload.at, packet->unsubscribe.payload.size);
       break;
     case MQTT_SUBACK:

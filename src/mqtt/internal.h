@@ -49,7 +49,7 @@ __attribute__((cold)) static inline bool reader_refuse(const struct reader *read
 enum text_verdict { TEXT_VALID, TEXT_ILL_FORMED, TEXT_HAS_NUL };
 
 // 5.0 section 1.5.4: the first thing that is wrong, if any.
-enum text_verdict text_check(struct span text);
+enum text_verdict mqtt_text_check(struct span text);
 
 static inline uint64_t text_word(const uint8_t *at)
 {
@@ -146,7 +146,7 @@ static inline bool read_binary(struct reader *reader, struct span *out)
 // ---- Fields that report what is wrong with them
 
 // A variable byte integer in its shortest form [MQTT-1.5.5-1].
-bool take_varint(struct reader *reader, uint32_t *out);
+bool mqtt_take_varint(struct reader *reader, uint32_t *out);
 
 // The words for a text field's faults.
 struct text_words {
@@ -160,14 +160,14 @@ struct text_words {
     .cut_off = name " is cut off", .ill_formed = name " is not well-formed UTF-8", .has_nul = name " contains U+0000"       \
   }
 
-bool check_text(const struct reader *reader, struct span text, const struct text_words *words);
-bool take_text(struct reader *reader, const struct text_words *words, struct span *out);
+bool mqtt_check_text(const struct reader *reader, struct span text, const struct text_words *words);
+bool mqtt_take_text(struct reader *reader, const struct text_words *words, struct span *out);
 
 // A packet identifier; 0 breaks `statement`.
-bool take_packet_id(struct reader *reader, struct statement statement, uint16_t *out);
+bool mqtt_take_packet_id(struct reader *reader, struct statement statement, uint16_t *out);
 
 // Nothing may be left.
-bool take_end(const struct reader *reader);
+bool mqtt_take_end(const struct reader *reader);
 
 // ---- Properties
 
@@ -175,7 +175,7 @@ bool take_end(const struct reader *reader);
 enum { PACKET_WILL = 0 };
 
 // The property length and the properties. Before 5.0 there are none and nothing is read.
-bool take_properties(struct reader *reader, unsigned packet, struct mqtt_properties *out);
+bool mqtt_take_properties(struct reader *reader, unsigned packet, struct mqtt_properties *out);
 
 // As said of mqtt_decode_publish: what must be 0 when there are no properties, and nothing else.
 static inline void properties_none(struct mqtt_properties *properties)
@@ -194,8 +194,8 @@ struct writer {
 };
 
 // The properties with their length in front.
-void put_properties(struct writer *writer, unsigned packet, const struct mqtt_properties *properties);
-bool properties_empty(unsigned packet, const struct mqtt_properties *properties);
+void mqtt_put_properties(struct writer *writer, unsigned packet, const struct mqtt_properties *properties);
+bool mqtt_properties_empty(unsigned packet, const struct mqtt_properties *properties);
 
 static inline void put_bytes(struct writer *writer, const void *bytes, size_t size)
 {
@@ -244,8 +244,8 @@ static inline void put_binary(struct writer *writer, struct span bytes)
 // ---- Reason codes
 
 // Whether 5.0 lists this code for packets of this type from this sender (sections 3.2.2.2, 3.4.2.1 ... 3.15.2.1).
-bool reason_allowed(uint8_t code, enum mqtt_packet_type type, enum mqtt_sender sender);
+bool mqtt_reason_allowed(uint8_t code, enum mqtt_packet_type type, enum mqtt_sender sender);
 
 // ---- The packets that have a file of their own
 
-bool decode_connect(struct span body, struct mqtt_connect *out, struct mqtt_fault *out_fault);
+bool mqtt_decode_connect(struct span body, struct mqtt_connect *out, struct mqtt_fault *out_fault);

@@ -261,8 +261,8 @@ struct mqtt_unsubscribe {
 // SUBACK, UNSUBACK. UNSUBACK has no codes before 5.0.
 struct mqtt_suback {
   uint16_t packet_id;
-  // One byte per topic filter: enum mqtt_reason. Before 5.0: 0, 1, 2, 0x80; when 3.1 or 3.1.1 is encoded any code from 0x80 on
-  // becomes 0x80.
+  // One byte per topic filter: enum mqtt_reason. Before 5.0: 0, 1, 2, 0x80; when 3.1 or 3.1.1 is encoded any code from 0x80
+  // on becomes 0x80.
   struct span codes;
   struct mqtt_properties properties;
 };

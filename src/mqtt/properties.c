@@ -115,7 +115,7 @@ static bool take_number(struct reader *reader, const struct property_kind *kind,
     value = u16;
   } else if (kind->type == PROPERTY_U32) {
     whole = read_u32(reader, &value);
-  } else if (!take_varint(reader, &value)) {
+  } else if (!mqtt_take_varint(reader, &value)) {
     return false;
   }
   if (!whole) return refuse_cut_off(reader);
@@ -135,7 +135,7 @@ static bool take_pair(struct reader *reader)
 {
   struct span name;
   struct span value;
-  if (take_text(reader, &words_name, &name) && take_text(reader, &words_value, &value)) return true;
+  if (mqtt_take_text(reader, &words_name, &name) && mqtt_take_text(reader, &words_value, &value)) return true;
   // Ill-formed strings of a pair have a statement of their own.
   if (reader->fault->statement) reader->fault->statement = "MQTT-1.5.7-1";
   return false;
@@ -147,7 +147,7 @@ static bool take_string(struct reader *reader, const struct property_kind *kind,
   if (kind->type == PROPERTY_BINARY) {
     if (!read_binary(reader, &text)) return refuse_cut_off(reader);
   } else {
-    if (!take_text(reader, &words_text, &text)) return false;
+    if (!mqtt_take_text(reader, &words_text, &text)) return false;
   }
   if (kind->type == PROPERTY_TOPIC && text_has_wildcard(text))
     return reader_refuse(reader, MQTT_PROTOCOL_ERROR, STATEMENT("MQTT-3.3.2-14", NULL), "response topic has a wildcard");
@@ -194,12 +194,12 @@ static bool take_property(struct reader *reader, unsigned packet, struct mqtt_pr
   return take_string(reader, kind, field);
 }
 
-bool take_properties(struct reader *reader, unsigned packet, struct mqtt_properties *out)
+bool mqtt_take_properties(struct reader *reader, unsigned packet, struct mqtt_properties *out)
 {
   memset(out, 0, sizeof *out);
   if (reader->version != MQTT_5_0) return true;
   uint32_t size;
-  if (!take_varint(reader, &size)) return false;
+  if (!mqtt_take_varint(reader, &size)) return false;
   if (reader_left(reader) < size)
     return reader_refuse(reader, MQTT_MALFORMED_PACKET, NO_STATEMENT, "the property length exceeds the packet");
   if (size == 0) return true;
@@ -384,7 +384,7 @@ static void put_each(struct writer *writer, unsigned packet, const struct mqtt_p
   put_bytes(writer, properties->user.at, properties->user.size);
 }
 
-bool properties_empty(unsigned packet, const struct mqtt_properties *properties)
+bool mqtt_properties_empty(unsigned packet, const struct mqtt_properties *properties)
 {
   if (properties->present == 0 && properties->user.size == 0 && properties->subscription_id_count == 0) return true;
   struct writer counter = {.at = NULL};
@@ -392,7 +392,7 @@ bool properties_empty(unsigned packet, const struct mqtt_properties *properties)
   return counter.size == 0 && !counter.failed;
 }
 
-void put_properties(struct writer *writer, unsigned packet, const struct mqtt_properties *properties)
+void mqtt_put_properties(struct writer *writer, unsigned packet, const struct mqtt_properties *properties)
 {
   if (properties->present == 0 && properties->user.size == 0 && properties->subscription_id_count == 0) {
     put_u8(writer, 0);

@@ -1,7 +1,7 @@
 // Fields of a packet that have rules of their own.
 #include "mqtt/internal.h"
 
-bool take_varint(struct reader *reader, uint32_t *out)
+bool mqtt_take_varint(struct reader *reader, uint32_t *out)
 {
   uint32_t value = 0;
   for (unsigned i = 0; i < 4; i++) {
@@ -19,9 +19,9 @@ bool take_varint(struct reader *reader, uint32_t *out)
   return reader_refuse(reader, MQTT_MALFORMED_PACKET, NO_STATEMENT, "a variable byte integer is longer than four bytes");
 }
 
-bool check_text(const struct reader *reader, struct span text, const struct text_words *words)
+bool mqtt_check_text(const struct reader *reader, struct span text, const struct text_words *words)
 {
-  switch (text_check(text)) {
+  switch (mqtt_text_check(text)) {
     case TEXT_VALID: return true;
     case TEXT_ILL_FORMED:
       return reader_refuse(reader, MQTT_MALFORMED_PACKET, STATEMENT("MQTT-1.5.4-1", "MQTT-1.5.3-1"), words->ill_formed);
@@ -30,16 +30,16 @@ bool check_text(const struct reader *reader, struct span text, const struct text
   return reader_refuse(reader, MQTT_MALFORMED_PACKET, STATEMENT("MQTT-1.5.4-2", "MQTT-1.5.3-2"), words->has_nul);
 }
 
-bool take_text(struct reader *reader, const struct text_words *words, struct span *out)
+bool mqtt_take_text(struct reader *reader, const struct text_words *words, struct span *out)
 {
   struct span text;
   if (!read_binary(reader, &text)) return reader_refuse(reader, MQTT_MALFORMED_PACKET, NO_STATEMENT, words->cut_off);
-  if (!check_text(reader, text, words)) return false;
+  if (!mqtt_check_text(reader, text, words)) return false;
   *out = text;
   return true;
 }
 
-bool take_packet_id(struct reader *reader, struct statement statement, uint16_t *out)
+bool mqtt_take_packet_id(struct reader *reader, struct statement statement, uint16_t *out)
 {
   uint16_t id;
   if (!read_u16(reader, &id))
@@ -49,7 +49,7 @@ bool take_packet_id(struct reader *reader, struct statement statement, uint16_t 
   return true;
 }
 
-bool take_end(const struct reader *reader)
+bool mqtt_take_end(const struct reader *reader)
 {
   if (reader->at == reader->end) return true;
   return reader_refuse(reader, MQTT_MALFORMED_PACKET, NO_STATEMENT, "bytes are left behind the end of the packet");

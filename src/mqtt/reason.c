@@ -69,7 +69,7 @@ const char *mqtt_reason_name(enum mqtt_reason reason)
   return code < ROW_COUNT && rows[code].name ? rows[code].name : "unknown reason";
 }
 
-bool reason_allowed(uint8_t code, enum mqtt_packet_type type, enum mqtt_sender sender)
+bool mqtt_reason_allowed(uint8_t code, enum mqtt_packet_type type, enum mqtt_sender sender)
 {
   if (code >= ROW_COUNT) return false;
   unsigned packets = sender == MQTT_FROM_CLIENT ? rows[code].from_client : rows[code].from_server;

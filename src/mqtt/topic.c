@@ -5,7 +5,7 @@
 #include "base/utf8.h"
 #include "mqtt/internal.h"
 
-enum text_verdict text_check(struct span text)
+enum text_verdict mqtt_text_check(struct span text)
 {
   size_t i = 0;
   while (i < text.size) {
@@ -31,7 +31,7 @@ enum text_verdict text_check(struct span text)
 
 bool mqtt_utf8_valid(struct span text)
 {
-  return text_check(text) == TEXT_VALID;
+  return mqtt_text_check(text) == TEXT_VALID;
 }
 
 bool mqtt_topic_valid(struct span topic)

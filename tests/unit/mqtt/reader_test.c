@@ -40,7 +40,7 @@ static void variable_byte_integers(void **state)
     struct mqtt_fault fault = {0};
     struct reader reader = reader_of(copy, &fault);
     uint32_t value = 0;
-    assert_int_equal(take_varint(&reader, &value), cases[i].valid);
+    assert_int_equal(mqtt_take_varint(&reader, &value), cases[i].valid);
     assert_int_equal(value, cases[i].value);
     if (cases[i].valid) {
       assert_int_equal(reader_left(&reader), 0);
@@ -97,7 +97,7 @@ static void texts_say_what_is_wrong(void **state)
     struct mqtt_fault fault = {0};
     struct reader reader = reader_of(copy, &fault);
     struct span text;
-    bool valid = take_text(&reader, &words, &text);
+    bool valid = mqtt_take_text(&reader, &words, &text);
     assert_int_equal(valid, cases[i].text == NULL);
     if (!valid) assert_string_equal(fault.text, cases[i].text);
     exact_free(copy);

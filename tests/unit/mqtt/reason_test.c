@@ -51,7 +51,7 @@ static void codes_of_each_packet(void **state)
     size_t count = bytes_parse(cases[i].codes, codes);
     for (unsigned code = 0; code < 256; code++) {
       bool wanted = memchr(codes, (int)code, count) != NULL;
-      if (reason_allowed((uint8_t)code, cases[i].type, cases[i].sender) != wanted)
+      if (mqtt_reason_allowed((uint8_t)code, cases[i].type, cases[i].sender) != wanted)
         fail_msg("%s %s: %#x", mqtt_packet_name(cases[i].type), cases[i].sender == MQTT_FROM_CLIENT ? "client" : "server",
                  code);
     }
