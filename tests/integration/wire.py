@@ -715,7 +715,7 @@ class Client:
                 break
             early.append(got)
         self.stash = early + self.stash
-        assert (got.kind, got.packet_id) == (kind, packet_id), f"{got} instead of {kind.name} {packet_id}"
+        assert got.kind == kind and got.packet_id == packet_id, f"{got} instead of {kind.name} {packet_id}"
         assert reason is None or got.reason == reason, f"{got} instead of reason {reason:#x}"
         return got
 
