@@ -74,8 +74,10 @@ void config_help_overview(FILE *out)
       "The broker is configured by a YAML file (skerry broker -c FILE). Every key has a default; \"skerry check FILE\" says "
       "what is wrong in a file.",
       0);
+  fprintf(out, "\n");
   print_wrapped(out, type_help, 0);
   print_wrapped(out, override_help, 0);
+  fprintf(out, "\n");
   print_wrapped(out, reload_help, 0);
   for (size_t i = 0; i < config_section_count; i++) {
     fprintf(out, "\n");

@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"pub", pub_command, "publish messages"},
     {"sub", sub_command, "subscribe and print messages"},
     {"bench", bench_command, "load a broker, measure it, verify every message"},
+    {"check", check_command, "say what is wrong in a configuration file"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -35,6 +36,7 @@ static void print_overview(FILE *out)
   fprintf(out, "Skerry: edge-native MQTT in one small binary.\n\nUsage: skerry COMMAND [OPTIONS]\n\nCommands:\n");
   for (size_t i = 0; i < COMMAND_COUNT; i++) fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
   fprintf(out, "  %-8s %s\n", "help", "show this text, or the help of a command: skerry help pub");
+  fprintf(out, "  %-8s %s\n", "", "or of the configuration: skerry help config");
   fprintf(out, "\n\"skerry COMMAND --help\" shows the options of a command, \"skerry --version\" the version.\n");
 }
 
@@ -57,6 +59,7 @@ static int help(int argc, char **argv)
     print_overview(stdout);
     return COMMAND_OK;
   }
+  if (strcmp(argv[1], "config") == 0) return help_config_command(argc - 1, argv + 1);
   const struct command *command = find_command(argv[1]);
   if (!command) return unknown_command(argv[1]);
   char option[] = "--help";
