@@ -393,7 +393,10 @@ enum status engine_poll(struct engine *engine, uint64_t timeout_ns, struct error
 // Waits until no more than `most` connections are on their way.
 static enum status wait_for_ready(struct engine *engine, struct engine_opening *opening, uint64_t most, struct error *error)
 {
-  if (opening->seen_ns == 0) opening->seen_ns = bench_now_ns();
+  if (opening->seen_ns == 0) {
+    opening->seen_ready = *opening->ready_count;
+    opening->seen_ns = bench_now_ns();
+  }
   while (opening->opened - *opening->ready_count > most) {
     enum status status = engine_poll(engine, OPEN_TURN_NS, error);
     if (status) return error_prefix(error, "connection %u of %u", *opening->ready_count + 1, opening->opened);
