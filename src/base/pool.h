@@ -15,7 +15,7 @@ enum {
 // Shared by the pools of one broker. `used` counts allocated blocks, not the free ones kept for reuse.
 struct memory_budget {
   _Atomic int64_t used_bytes;
-  int64_t limit_bytes;
+  _Atomic int64_t limit_bytes;  // may change while it is used
 };
 
 struct pool {

@@ -57,6 +57,11 @@ void *connection_transport(const struct connection *connection)
   return connection->transport;
 }
 
+void connection_set_address(struct connection *connection, const char *address)
+{
+  connection->address = address;
+}
+
 static void free_buffer(struct connection *connection, struct buffer **buffer)
 {
   if (!*buffer) return;

@@ -181,6 +181,12 @@ void shard_send_mail(struct shard *shard, uint8_t target, struct mail mail)
   shard->counters.mails_sent++;
 }
 
+void shard_send_host(struct shard *shard, uint8_t target, struct mail mail)
+{
+  assert(mail.kind == MAIL_HOST);
+  shard_send_mail(shard, target, mail);
+}
+
 struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_count)
 {
   struct outgoing *outgoing = &shard->outgoing[target];

@@ -59,7 +59,7 @@ int64_t shard_next_ms(const struct shard *shard);
 // ---- Connections
 
 struct connection_origin {
-  const char *address;  // of the peer, for logs: "192.0.2.7:51234". Copied.
+  const char *address;  // of the peer, for logs: "192.0.2.7:51234". The driver's; lives as long as the connection
   bool anonymous;       // the listener lets clients in without credentials
 };
 
@@ -71,6 +71,9 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
                                struct span input);
 
 void *connection_transport(const struct connection *connection);
+
+// Another address than at first, when a PROXY header has told it. Lives as long as the connection.
+void connection_set_address(struct connection *connection, const char *address);
 
 enum receive_result {
   RECEIVE_OK,       // all bytes are taken
@@ -130,6 +133,9 @@ void shard_mail(struct shard *shard, struct mail *mail);
 // many are left, the shard pauses the connections that publish.
 struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_count);
 void shard_outgoing_taken(struct shard *shard, uint8_t target, size_t count);
+
+// Puts a MAIL_HOST of the driver's own behind the shard's mails.
+void shard_send_host(struct shard *shard, uint8_t target, struct mail mail);
 
 // ---- From inside the broker
 

@@ -1,0 +1,257 @@
+// The control thread: starts everything in order, waits for signals, stops everything in order.
+
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "broker/broker_internal.h"
+#include "broker/service.h"
+
+enum { STOP_PATIENCE_MS = 3000 };
+
+struct mono broker_now(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (struct mono){(uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000};
+}
+
+// ---- Watching
+
+static void fill_view(void *context, struct status_view *out)
+{
+  struct broker *broker = context;
+  *out = (struct status_view){.shard_count = net_loops(broker->net),
+                              .memory_limit_bytes = broker->budget.limit_bytes,
+                              .uptime_s = (broker_now().ms - broker->started.ms) / 1000,
+                              .reloads = broker->reloads,
+                              .reloads_refused = broker->reloads_refused,
+                              .version = broker->options->version,
+                              .broker_id = broker->config.broker.id ? broker->config.broker.id : "",
+                              .ready = broker->ready};
+  net_snapshot(broker->net, out->shards, &out->net);
+  for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
+  out->memory_used_bytes = atomic_load(&broker->budget.used_bytes);
+}
+
+enum status broker_open_metrics(struct broker *broker, const struct config *config, struct admin_http **out,
+                                struct error *error)
+{
+  const struct listen_address *address = &config->metrics.listen;
+  *out = NULL;
+  if (!address->text) return OK;
+  return admin_http_open(broker->base, address->host, address->port, fill_view, broker, out, error);
+}
+
+static void publish_sys(evutil_socket_t fd, short what, void *context)
+{
+  (void)fd;
+  (void)what;
+  struct broker *broker = context;
+  struct status_view view;
+  fill_view(broker, &view);
+  struct mono now = broker_now();
+  uint32_t interval_s = broker->sys_published.ms ? (uint32_t)((now.ms - broker->sys_published.ms + 500) / 1000) : 0;
+  broker->sys_published = now;
+  size_t count;
+  const struct net_value *values = sys_topics_update(broker->sys, &view, interval_s, &count);
+  net_publish(broker->net, values, count, true);
+}
+
+void broker_start_sys(struct broker *broker)
+{
+  event_del(broker->sys_timer);
+  uint32_t interval_s = broker->config.sys.interval_s;
+  if (interval_s == 0) return;
+  struct timeval interval = {.tv_sec = interval_s};
+  event_add(broker->sys_timer, &interval);
+  publish_sys(-1, 0, broker);
+}
+
+// ---- Signals
+
+static void take_signal(evutil_socket_t fd, short what, void *context)
+{
+  (void)what;
+  struct broker *broker = context;
+  struct signalfd_siginfo info;
+  if (read(fd, &info, sizeof info) != sizeof info) return;
+  if (info.ssi_signo == SIGHUP) {
+    broker_reload(broker);
+    return;
+  }
+  BROKER_LOG(broker, LOG_INFO, "stopping", FIELD_TEXT("signal", strsignal((int)info.ssi_signo)));
+  event_base_loopbreak(broker->base);
+}
+
+// Before any thread starts: all of them inherit the mask, so that signals arrive only here.
+static enum status block_signals(struct broker *broker, struct error *error)
+{
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  signal(SIGPIPE, SIG_IGN);
+  broker->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  return broker->signal_fd >= 0 ? OK : error_set(error, status_from_errno(errno), "signalfd: %s", strerror(errno));
+}
+
+// ---- Starting
+
+static void raise_descriptor_limit(void)
+{
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static enum status start_net(struct broker *broker, struct error *error)
+{
+  const struct config *config = &broker->config;
+  uint64_t seed;
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    return error_set(error, ERR_IO, "no random numbers: %s", strerror(errno));
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  broker->budget.limit_bytes = (int64_t)config->broker.memory_limit_bytes;
+  struct net_settings settings = {.loops = (uint8_t)config_shards(config, cores > 0 ? (uint32_t)cores : 1),
+                                  .limits = config->limits,
+                                  .seed = seed,
+                                  .budget = &broker->budget,
+                                  .max_connections = config->connections,
+                                  .log_sink = log_output_write,
+                                  .log_level = config->log.level};
+  for (uint8_t i = 0; i < settings.loops; i++) {
+    broker->shard_origins[i] = (struct log_origin){.output = &broker->output, .shard = i};
+    settings.log_contexts[i] = &broker->shard_origins[i];
+  }
+  enum status status = net_create(&settings, &broker->net, error);
+  return status == OK ? net_start(broker->net, error) : status;
+}
+
+static enum status start_listeners(struct broker *broker, struct error *error)
+{
+  const struct config *config = &broker->config;
+  broker->listeners = calloc(config->listener_count, sizeof(struct listener *));
+  if (!broker->listeners) return error_set(error, ERR_NO_MEMORY, "out of memory");
+  for (size_t i = 0; i < config->listener_count; i++) {
+    enum status status = broker_open_listener(&config->listeners[i], &broker->listeners[i], error);
+    if (status != OK) return status;
+    broker_apply_listener(&config->listeners[i], config->connection_rate, broker->listeners[i]);
+  }
+  // All could be opened: only now does any of them accept.
+  for (size_t i = 0; i < config->listener_count; i++) net_add_listener(broker->net, broker->listeners[i]);
+  return OK;
+}
+
+static enum status start_control(struct broker *broker, struct error *error)
+{
+  struct event_config *settings = event_config_new();
+  if (settings) event_config_set_flag(settings, EVENT_BASE_FLAG_NOLOCK);
+  broker->base = settings ? event_base_new_with_config(settings) : NULL;
+  if (settings) event_config_free(settings);
+  if (!broker->base) return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
+  broker->signals = event_new(broker->base, broker->signal_fd, EV_READ | EV_PERSIST, take_signal, broker);
+  broker->sys_timer = event_new(broker->base, -1, EV_PERSIST, publish_sys, broker);
+  broker->sys = sys_topics_create();
+  if (!broker->signals || !broker->sys_timer || !broker->sys)
+    return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
+  event_add(broker->signals, NULL);
+  return broker_open_metrics(broker, &broker->config, &broker->http, error);
+}
+
+static enum status start(struct broker *broker, struct error *error)
+{
+  raise_descriptor_limit();
+  enum status status = block_signals(broker, error);
+  if (status == OK) status = start_net(broker, error);
+  if (status == OK) status = start_control(broker, error);
+  if (status == OK) status = start_listeners(broker, error);
+  return status;
+}
+
+static void log_ready(struct broker *broker)
+{
+  if (broker->config.broker.data)
+    BROKER_LOG(broker, LOG_WARNING, "storage_in_memory", FIELD_TEXT("data", broker->config.broker.data),
+               FIELD_TEXT("detail", "this version keeps sessions and retained messages in memory only"));
+  for (size_t i = 0; i < broker->config.listener_count; i++)
+    BROKER_LOG(broker, LOG_INFO, "listening", FIELD_TEXT("url", broker->listeners[i]->url),
+               FIELD_UINT("port", listener_port(broker->listeners[i])),
+               FIELD_BOOL("anonymous", broker->config.listeners[i].anonymous));
+  BROKER_LOG(broker, LOG_INFO, "ready", FIELD_TEXT("version", broker->options->version),
+             FIELD_TEXT("id", broker->config.broker.id ? broker->config.broker.id : ""),
+             FIELD_UINT("listeners", broker->config.listener_count), FIELD_UINT("shards", net_loops(broker->net)));
+}
+
+// ---- Stopping
+
+static void stop(struct broker *broker)
+{
+  if (broker->net && broker->listeners) {
+    for (size_t i = 0; i < broker->config.listener_count; i++) {
+      if (!broker->listeners[i]) continue;
+      net_remove_listener(broker->net, broker->listeners[i]);
+      listener_close(broker->listeners[i]);
+      listener_unref(broker->listeners[i]);
+    }
+  }
+  free(broker->listeners);
+  admin_http_close(broker->http);
+  if (broker->net) net_stop(broker->net, MQTT_SERVER_SHUTTING_DOWN, STOP_PATIENCE_MS);
+  net_destroy(broker->net);
+  sys_topics_destroy(broker->sys);
+  if (broker->sys_timer) event_free(broker->sys_timer);
+  if (broker->signals) event_free(broker->signals);
+  if (broker->base) event_base_free(broker->base);
+  if (broker->signal_fd >= 0) close(broker->signal_fd);
+}
+
+static bool load(const struct broker_options *options, struct config *out)
+{
+  struct diagnostics diagnostics = {0};
+  enum status status = config_load(&options->source, out, &diagnostics);
+  for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "skerry broker: %s\n", diagnostics.texts[i]);
+  if (status != OK && diagnostics.count == 0) fprintf(stderr, "skerry broker: %s\n", status_name(status));
+  diagnostics_deinit(&diagnostics);
+  return status == OK;
+}
+
+enum broker_exit broker_run(const struct broker_options *options)
+{
+  struct broker broker = {.options = options, .started = broker_now(), .signal_fd = -1, .output = {.fd = STDERR_FILENO}};
+  if (!load(options, &broker.config)) return BROKER_CONFIGURATION;
+  atomic_store(&broker.output.format, (int)broker.config.log.format);
+  broker.origin = (struct log_origin){.output = &broker.output, .shard = -1};
+  log_init(&broker.log, log_output_write, &broker.origin, broker.config.log.level);
+  struct error error = {0};
+  enum status status = start(&broker, &error);
+  if (status == OK) {
+    broker.ready = true;
+    log_ready(&broker);
+    broker_start_sys(&broker);
+    service_notify("READY=1\nSTATUS=serving");
+    event_base_dispatch(broker.base);
+    broker.ready = false;
+    service_notify("STOPPING=1");
+  } else {
+    BROKER_LOG(&broker, LOG_ERROR, "start_failed", FIELD_TEXT("error", error.text));
+  }
+  stop(&broker);
+  if (status == OK)
+    BROKER_LOG(&broker, LOG_INFO, "stopped", FIELD_UINT("uptime_s", (broker_now().ms - broker.started.ms) / 1000));
+  config_deinit(&broker.config);
+  return status == OK ? BROKER_OK : BROKER_FAILED;
+}

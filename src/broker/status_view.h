@@ -1,0 +1,23 @@
+// What the broker shows of itself, taken at one moment: every shard's counters balance in it (core/counters.h).
+#pragma once
+
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "core/counters.h"
+#include "core/shard.h"
+#include "net/loop.h"
+
+struct status_view {
+  struct counters shards[SHARDS_MAX];
+  struct counters total;
+  uint8_t shard_count;
+  struct net_counters net;
+  int64_t memory_used_bytes;
+  int64_t memory_limit_bytes;
+  uint64_t uptime_s;
+  uint64_t reloads, reloads_refused;
+  const char *version;    // "0.1.0"
+  const char *broker_id;  // never NULL
+  bool ready;             // every listener accepts
+};

@@ -1,0 +1,187 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { BACKLOG = 4096 };
+
+static enum status fail(struct error *error, const struct listener_settings *settings, const char *what)
+{
+  int number = errno;
+  return error_set(error, status_from_errno(number), "%s: cannot %s: %s", settings->url, what, strerror(number));
+}
+
+static int set_on(int fd, int level, int option)
+{
+  int on = 1;
+  return setsockopt(fd, level, option, &on, sizeof on);
+}
+
+// One address of the name. Dual stack: an IPv6 socket that takes IPv4 too.
+static enum status bind_address(const struct listener_settings *settings, const struct addrinfo *address, int *out_fd,
+                                struct error *error)
+{
+  int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail(error, settings, "make a socket");
+  const char *failed = NULL;
+  bool both = !settings->host && !settings->ipv6_only;
+  int v6_only = !both;
+  if (set_on(fd, SOL_SOCKET, SO_REUSEADDR) < 0)
+    failed = "set SO_REUSEADDR";
+  else if (address->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) < 0)
+    failed = "set IPV6_V6ONLY";
+  else if (set_on(fd, IPPROTO_TCP, TCP_NODELAY) < 0)  // accepted sockets inherit it
+    failed = "set TCP_NODELAY";
+  else if (bind(fd, address->ai_addr, address->ai_addrlen) < 0)
+    failed = "bind the address";
+  else if (listen(fd, BACKLOG) < 0)
+    failed = "listen";
+  if (failed) {
+    enum status status = fail(error, settings, failed);
+    close(fd);
+    return status;
+  }
+  *out_fd = fd;
+  return OK;
+}
+
+static enum status open_tcp(const struct listener_settings *settings, int *out_fd, struct error *error)
+{
+  char port[8];
+  snprintf(port, sizeof port, "%u", settings->port);
+  struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+  if (!settings->host) hints.ai_family = AF_INET6;
+  struct addrinfo *addresses = NULL;
+  int result = getaddrinfo(settings->host ? settings->host : "::", port, &hints, &addresses);
+  if (result != 0)
+    return error_set(error, ERR_INVALID, "%s: cannot find the address: %s", settings->url, gai_strerror(result));
+  enum status status = bind_address(settings, addresses, out_fd, error);
+  freeaddrinfo(addresses);
+  if (status == OK || settings->host || settings->ipv6_only) return status;
+  // A host without IPv6: all IPv4 addresses are then all addresses.
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(settings->port)};
+  struct addrinfo v4 = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&any, .ai_addrlen = sizeof any};
+  return status == ERR_EXISTS ? status : bind_address(settings, &v4, out_fd, error);
+}
+
+// A socket file that nobody listens on is left over from a crash and is replaced.
+static enum status remove_stale(const struct listener_settings *settings, const struct sockaddr_un *address,
+                                struct error *error)
+{
+  struct stat info;
+  if (lstat(address->sun_path, &info) < 0) return errno == ENOENT ? OK : fail(error, settings, "look at the path");
+  if (!S_ISSOCK(info.st_mode)) return error_set(error, ERR_EXISTS, "%s: the path exists and is not a socket", settings->url);
+  int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (probe < 0) return fail(error, settings, "make a socket");
+  int result = connect(probe, (const struct sockaddr *)address, sizeof *address);
+  int number = errno;
+  close(probe);
+  if (result == 0 || number == EAGAIN)
+    return error_set(error, ERR_EXISTS, "%s: another process listens on this socket", settings->url);
+  if (unlink(address->sun_path) < 0) return fail(error, settings, "remove the old socket");
+  return OK;
+}
+
+static enum status open_unix(const struct listener_settings *settings, int *out_fd, struct error *error)
+{
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(settings->unix_path) >= sizeof address.sun_path)
+    return error_set(error, ERR_INVALID, "%s: the path is longer than %zu bytes", settings->url,
+                     sizeof address.sun_path - 1);
+  strcpy(address.sun_path, settings->unix_path);
+  enum status status = remove_stale(settings, &address, error);
+  if (status != OK) return status;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail(error, settings, "make a socket");
+  // fchmod before bind decides the mode of the file: nobody can connect in between.
+  if (fchmod(fd, settings->unix_mode) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+      chmod(address.sun_path, settings->unix_mode) < 0 || listen(fd, BACKLOG) < 0) {
+    status = fail(error, settings, "listen on the path");
+    close(fd);
+    return status;
+  }
+  *out_fd = fd;
+  return OK;
+}
+
+static enum status take_passed(const struct listener_settings *settings, int *out_fd, struct error *error)
+{
+  int flags = fcntl(settings->passed_fd, F_GETFL);
+  if (flags < 0 || fcntl(settings->passed_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+    return fail(error, settings, "use the passed socket");
+  (void)fcntl(settings->passed_fd, F_SETFD, FD_CLOEXEC);
+  (void)set_on(settings->passed_fd, IPPROTO_TCP, TCP_NODELAY);  // fails on Unix sockets, where there is no delay
+  *out_fd = settings->passed_fd;
+  return OK;
+}
+
+enum status listener_open(const struct listener_settings *settings, struct listener **out, struct error *error)
+{
+  struct listener *listener = calloc(1, sizeof *listener);
+  if (!listener) return error_set(error, ERR_NO_MEMORY, "%s: out of memory", settings->url);
+  listener->refs = 1;
+  listener->fd = -1;
+  listener->kind = settings->kind;
+  listener->websocket = settings->websocket;
+  listener->url = strdup(settings->url);
+  listener->websocket_path = settings->websocket_path ? strdup(settings->websocket_path) : NULL;
+  enum status status;
+  if (settings->passed_fd >= 0)
+    status = take_passed(settings, &listener->fd, error);
+  else if (settings->kind == LISTENER_UNIX)
+    status = open_unix(settings, &listener->fd, error);
+  else
+    status = open_tcp(settings, &listener->fd, error);
+  if (status == OK && settings->kind == LISTENER_UNIX && settings->passed_fd < 0)
+    listener->unix_path = strdup(settings->unix_path);
+  if (status != OK) {
+    listener_unref(listener);
+    return status;
+  }
+  *out = listener;
+  return OK;
+}
+
+struct listener *listener_ref(struct listener *listener)
+{
+  atomic_fetch_add_explicit(&listener->refs, 1, memory_order_relaxed);
+  return listener;
+}
+
+void listener_unref(struct listener *listener)
+{
+  if (!listener || atomic_fetch_sub_explicit(&listener->refs, 1, memory_order_acq_rel) > 1) return;
+  listener_close(listener);
+  free(listener->url);
+  free(listener->unix_path);
+  free(listener->websocket_path);
+  free(listener);
+}
+
+void listener_close(struct listener *listener)
+{
+  if (listener->fd < 0) return;
+  close(listener->fd);
+  listener->fd = -1;
+  if (listener->unix_path) unlink(listener->unix_path);
+}
+
+uint16_t listener_port(const struct listener *listener)
+{
+  struct sockaddr_storage address;
+  socklen_t size = sizeof address;
+  if (getsockname(listener->fd, (struct sockaddr *)&address, &size) < 0) return 0;
+  if (address.ss_family == AF_INET) return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port);
+  if (address.ss_family == AF_INET6) return ntohs(((struct sockaddr_in6 *)(void *)&address)->sin6_port);
+  return 0;
+}

@@ -1,0 +1,325 @@
+// The turn of a shard: one wait, then everything that is ready, then one write per connection.
+
+#include "net/loop_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+struct mono loop_clock(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (struct mono){(uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000};
+}
+
+// ---- Transports
+
+static void set_interest(struct loop *loop, struct transport *transport)
+{
+  struct epoll_event event = {.events = (transport->reading ? EPOLLIN : 0u) | (transport->blocked ? EPOLLOUT : 0u),
+                              .data.ptr = transport};
+  (void)epoll_ctl(loop->epoll, EPOLL_CTL_MOD, transport->fd, &event);
+}
+
+bool loop_register(struct loop *loop, struct transport *transport)
+{
+  transport->reading = true;
+  transport->blocked = false;
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = transport};
+  return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, transport->fd, &event) == 0;
+}
+
+void loop_drop(struct loop *loop, struct transport *transport)
+{
+  // An event of this turn may still point to it: it is freed when the turn is over.
+  (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, transport->fd, NULL);
+  atomic_fetch_sub_explicit(&transport->listener->connections, 1, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&loop->net->connections, 1, memory_order_relaxed);
+  transport->connection = NULL;
+  list_append(&loop->dead, &transport->link);
+}
+
+static void closed(struct loop *loop, struct transport *transport)
+{
+  shard_closed(loop->shard, transport->connection);
+  loop_drop(loop, transport);
+}
+
+static void block(struct loop *loop, struct transport *transport, bool blocked)
+{
+  if (transport->blocked == blocked) return;
+  transport->blocked = blocked;
+  set_interest(loop, transport);
+}
+
+// Writes until there is nothing more or the socket is full. False when the connection is gone.
+static bool write_output(struct loop *loop, struct transport *transport)
+{
+  struct connection *connection = transport->connection;
+  for (;;) {
+    struct output output;
+    size_t size = connection_output(loop->shard, connection, loop->scratch, sizeof loop->scratch, &output);
+    if (size == 0) {
+      block(loop, transport, transport_unsent(transport));
+      return true;
+    }
+    ssize_t written = transport_write(transport, output.parts);
+    unsigned wants = connection_sent(loop->shard, connection, written > 0 ? (size_t)written : 0);
+    if (written < 0 || wants & CONNECTION_CLOSE) {
+      if (written >= 0) transport_goodbye(transport);
+      closed(loop, transport);
+      return false;
+    }
+    if ((size_t)written < size) {
+      block(loop, transport, true);
+      return true;
+    }
+    if (!(wants & CONNECTION_OUTPUT)) {
+      block(loop, transport, transport_unsent(transport));
+      return true;
+    }
+  }
+}
+
+static void receive(struct loop *loop, struct transport *transport, struct span bytes);
+
+static void resume(struct loop *loop, struct transport *transport)
+{
+  if (!transport->reading) {
+    transport->reading = true;
+    set_interest(loop, transport);
+  }
+  receive(loop, transport, (struct span){0});
+}
+
+// What the connections of this turn want: written once each, however many messages there are.
+static void give_attention(struct loop *loop)
+{
+  unsigned wants;
+  for (struct connection *connection; (connection = shard_next_attention(loop->shard, &wants));) {
+    struct transport *transport = connection_transport(connection);
+    if (wants & CONNECTION_CLOSE) {
+      transport_goodbye(transport);
+      closed(loop, transport);
+      continue;
+    }
+    if (wants & CONNECTION_OUTPUT && !transport->blocked && !write_output(loop, transport)) continue;
+    if (wants & CONNECTION_RESUME) resume(loop, transport);
+  }
+}
+
+static void hand_over(struct loop *loop, struct transport *transport)
+{
+  struct handoff *handoff = calloc(1, sizeof *handoff);
+  if (!handoff) abort();
+  handoff->transport = transport;
+  (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, transport->fd, NULL);
+  uint8_t target = shard_detach(loop->shard, transport->connection, &handoff->input, &handoff->size);
+  transport->connection = NULL;
+  loop_send(loop, target, (struct mail){.kind = MAIL_HOST, .flags = HOST_HANDOFF, .pointer = handoff});
+}
+
+static void receive(struct loop *loop, struct transport *transport, struct span bytes)
+{
+  for (;;) {
+    size_t taken;
+    switch (shard_receive(loop->shard, transport->connection, bytes, &taken)) {
+      case RECEIVE_OK:
+      case RECEIVE_CLOSING: return;
+      case RECEIVE_PAUSED:
+        if (transport->reading) {
+          transport->reading = false;
+          set_interest(loop, transport);
+        }
+        return;
+      case RECEIVE_MIGRATE: hand_over(loop, transport); return;
+      case RECEIVE_YIELD: bytes = span_from(bytes, taken); break;
+    }
+    give_attention(loop);
+    if (!transport->connection) return;  // closed meanwhile
+    loop_post_outgoing(loop);
+  }
+}
+
+static void read_input(struct loop *loop, struct transport *transport)
+{
+  ssize_t size = recv(transport->fd, loop->input, sizeof loop->input, MSG_DONTWAIT);
+  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (size <= 0) {
+    closed(loop, transport);
+    return;
+  }
+  struct span bytes;
+  const char *why;
+  enum transport_result result = transport_unwrap(transport, loop->input, (size_t)size, &bytes, &why);
+  if (bytes.size > 0) receive(loop, transport, bytes);
+  if (!transport->connection || result == TRANSPORT_OK) return;
+  if (result == TRANSPORT_REFUSED) {
+    loop->counters.refused_framing++;
+    LOG(&loop->log, loop->now, LOG_WARNING, "framing_refused", FIELD_TEXT("address", transport->address),
+        FIELD_TEXT("listener", transport->listener->url), FIELD_TEXT("detail", why));
+  }
+  // Packets that came in front of the end have been handled; their answers are written if they can be.
+  give_attention(loop);
+  if (transport->connection) closed(loop, transport);
+}
+
+static void handle_transport(struct loop *loop, struct transport *transport, uint32_t events)
+{
+  if (!transport->connection) return;  // closed earlier in this turn
+  if (events & EPOLLOUT && transport->blocked) {
+    if (!write_output(loop, transport)) return;
+  }
+  if (events & EPOLLIN && transport->reading)
+    read_input(loop, transport);
+  else if (events & (EPOLLERR | EPOLLHUP))
+    closed(loop, transport);
+}
+
+// ---- Mail
+
+void loop_send(struct loop *loop, uint8_t target, struct mail mail)
+{
+  shard_send_host(loop->shard, target, mail);
+}
+
+static void wake(struct loop *target)
+{
+  if (!atomic_load_explicit(&target->sleeping, memory_order_seq_cst)) return;
+  uint64_t one = 1;
+  ssize_t written = write(target->wake, &one, sizeof one);
+  (void)written;
+}
+
+void loop_wake(struct loop *target)
+{
+  wake(target);
+}
+
+void loop_post_outgoing(struct loop *loop)
+{
+  loop->outgoing_left = false;
+  for (uint8_t i = 0; i < loop->net->loops; i++) {
+    if (i == loop->number) continue;
+    size_t count;
+    struct mail *mails = shard_outgoing(loop->shard, i, &count);
+    if (count == 0) continue;
+    struct loop *target = loop->net->loop[i];
+    size_t put = mailbox_put(&target->mailboxes[loop->number], mails, count);
+    shard_outgoing_taken(loop->shard, i, put);
+    if (put > 0) wake(target);
+    if (put < count) loop->outgoing_left = true;
+  }
+}
+
+static void adopt(struct loop *loop, struct handoff *handoff)
+{
+  struct transport *transport = handoff->transport;
+  struct connection_origin origin = {.address = transport->address, .anonymous = transport->listener->anonymous};
+  transport->connection = shard_adopt(loop->shard, transport, &origin, span_of(handoff->input, handoff->size));
+  bool registered = transport->connection && loop_register(loop, transport);
+  if (!registered) {
+    if (transport->connection) shard_closed(loop->shard, transport->connection);
+    loop_drop(loop, transport);
+  }
+  free(handoff->input);
+  free(handoff);
+}
+
+static bool take_mails(struct loop *loop)
+{
+  bool any = false;
+  for (uint8_t from = 0; from <= loop->net->loops; from++) {
+    if (from == loop->number) continue;
+    struct mail mail;
+    // Not more than one ring's worth: the others and the sockets have their turn too.
+    for (unsigned i = 0; i < MAILBOX_SLOTS && mailbox_take(&loop->mailboxes[from], &mail); i++) {
+      any = true;
+      if (mail.kind != MAIL_HOST)
+        shard_mail(loop->shard, &mail);
+      else if (mail.flags == HOST_HANDOFF)
+        adopt(loop, mail.pointer);
+      else
+        loop_run_task(loop, mail.pointer);
+    }
+  }
+  return any;
+}
+
+static bool mails_wait(const struct loop *loop)
+{
+  for (uint8_t from = 0; from <= loop->net->loops; from++)
+    if (mailbox_waiting(&loop->mailboxes[from])) return true;
+  return false;
+}
+
+// ---- The turn
+
+static int timeout_ms(struct loop *loop)
+{
+  int64_t next = shard_next_ms(loop->shard);
+  if (loop->outgoing_left && (next < 0 || next > 1)) next = 1;  // the other's mailbox was full: try again soon
+  int64_t accept = loop_accept_resumes_ms(loop);
+  if (accept >= 0 && (next < 0 || accept < next)) next = accept;
+  return next < 0 ? -1 : next > 1000000 ? 1000000 : (int)next;
+}
+
+static int wait_events(struct loop *loop, struct epoll_event *events, int capacity)
+{
+  int timeout = timeout_ms(loop);
+  if (timeout != 0) {
+    // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the other.
+    atomic_store_explicit(&loop->sleeping, true, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (mails_wait(loop)) timeout = 0;
+  }
+  int count = epoll_wait(loop->epoll, events, capacity, timeout);
+  atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
+  return count < 0 ? 0 : count;
+}
+
+static void bury(struct loop *loop)
+{
+  for (struct link *link; (link = list_take_first(&loop->dead));)
+    transport_destroy(CONTAINER_OF(link, struct transport, link));
+}
+
+static void turn(struct loop *loop)
+{
+  struct epoll_event events[256];
+  int count = wait_events(loop, events, sizeof events / sizeof events[0]);
+  loop->now = loop_clock();
+  shard_set_time(loop->shard, loop->now);
+  take_mails(loop);
+  for (int i = 0; i < count; i++) {
+    enum source_kind kind = *(const enum source_kind *)events[i].data.ptr;
+    if (kind == SOURCE_TRANSPORT) {
+      handle_transport(loop, events[i].data.ptr, events[i].events);
+    } else if (kind == SOURCE_LISTENER) {
+      loop_accept(loop, events[i].data.ptr);
+    } else {
+      uint64_t wakes;
+      ssize_t size = read(loop->wake, &wakes, sizeof wakes);
+      (void)size;
+    }
+  }
+  loop_resume_accepting(loop);
+  shard_tick(loop->shard);
+  give_attention(loop);
+  loop_post_outgoing(loop);
+  bury(loop);
+}
+
+void *loop_main(void *argument)
+{
+  struct loop *loop = argument;
+  while (!loop->stop) turn(loop);
+  return NULL;
+}

@@ -1,0 +1,303 @@
+// The control thread's side: makes the loops, gives them tasks and waits for these.
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "net/loop_internal.h"
+
+enum { STACK_SIZE = 256 * 1024 };
+
+static void loop_destroy(struct loop *loop)
+{
+  if (!loop) return;
+  while (!list_empty(&loop->accepting))
+    loop_remove_listener(loop, CONTAINER_OF(loop->accepting.next, struct accepting, link)->listener);
+  shard_destroy(loop->shard);
+  for (struct link *link; (link = list_take_first(&loop->dead));)
+    transport_destroy(CONTAINER_OF(link, struct transport, link));
+  if (loop->epoll >= 0) close(loop->epoll);
+  if (loop->wake >= 0) close(loop->wake);
+  free(loop->mailboxes);
+  free(loop);
+}
+
+static enum status loop_create(struct net *net, const struct net_settings *settings, uint8_t number, struct error *error)
+{
+  // Zeroed pages that nobody touches cost nothing: the buffers and rings of an idle broker stay unmapped.
+  struct loop *loop = calloc(1, sizeof *loop);
+  if (!loop) return error_set(error, ERR_NO_MEMORY, "no memory for a shard");
+  net->loop[number] = loop;
+  loop->net = net;
+  loop->number = number;
+  loop->now = loop_clock();
+  loop->wake_source = SOURCE_WAKE;
+  list_init(&loop->dead);
+  list_init(&loop->accepting);
+  log_init(&loop->log, settings->log_sink, settings->log_contexts[number], settings->log_level);
+  loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+  loop->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = &loop->wake_source};
+  if (loop->epoll < 0 || loop->wake < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) < 0)
+    return error_set(error, status_from_errno(errno), "cannot make an event loop: %s", strerror(errno));
+  size_t size = (settings->loops + 1u) * sizeof *loop->mailboxes;
+  loop->mailboxes = aligned_alloc(_Alignof(struct mailbox), size);
+  struct shard_settings shard = {.shard = number,
+                                 .shard_count = settings->loops,
+                                 .limits = settings->limits,
+                                 .seed = settings->seed,
+                                 .budget = settings->budget,
+                                 .log = &loop->log};
+  loop->shard = shard_create(&shard, loop->now);
+  if (!loop->mailboxes || !loop->shard) return error_set(error, ERR_NO_MEMORY, "no memory for a shard");
+  for (uint8_t i = 0; i <= settings->loops; i++) {
+    struct mailbox *mailbox = &loop->mailboxes[i];
+    mailbox->written = mailbox->read_seen = mailbox->read = 0;
+  }
+  return OK;
+}
+
+enum status net_create(const struct net_settings *settings, struct net **out, struct error *error)
+{
+  assert(settings->loops >= 1);
+  assert(settings->loops <= SHARDS_MAX);
+  struct net *net = calloc(1, sizeof *net);
+  if (!net) return error_set(error, ERR_NO_MEMORY, "no memory for the network");
+  net->loops = settings->loops;
+  net->max_connections = settings->max_connections;
+  for (uint8_t i = 0; i < settings->loops; i++) {
+    enum status status = loop_create(net, settings, i, error);
+    if (status == OK) continue;
+    net_destroy(net);
+    return status;
+  }
+  *out = net;
+  return OK;
+}
+
+enum status net_start(struct net *net, struct error *error)
+{
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, STACK_SIZE);
+  int result = 0;
+  for (uint8_t i = 0; i < net->loops && result == 0; i++) {
+    result = pthread_create(&net->loop[i]->thread, &attributes, loop_main, net->loop[i]);
+    net->loop[i]->started = result == 0;
+  }
+  pthread_attr_destroy(&attributes);
+  return result == 0 ? OK : error_set(error, status_from_errno(result), "cannot start a thread: %s", strerror(result));
+}
+
+// ---- Tasks
+
+void loop_run_task(struct loop *loop, struct task *task)
+{
+  sem_t *done = task->done;
+  task->run(loop, task->argument);
+  sem_post(done);  // the task belongs to the waiting thread again
+}
+
+static void post(struct net *net, uint8_t number, struct task *task)
+{
+  struct loop *loop = net->loop[number];
+  struct mail mail = {.kind = MAIL_HOST, .flags = HOST_TASK, .pointer = task};
+  // The control thread waits for each task, so the ring always has room.
+  size_t put = mailbox_put(&loop->mailboxes[net->loops], &mail, 1);
+  assert(put == 1);
+  loop_wake(loop);
+}
+
+static void wait_for(sem_t *done, unsigned count)
+{
+  while (count > 0)
+    if (sem_wait(done) == 0) count--;
+}
+
+// Runs on the loops `first` to `last` at once, returns when all have. Before they are started: here and now.
+static void run_on(struct net *net, uint8_t first, uint8_t last, void (*run)(struct loop *, void *), void *argument)
+{
+  sem_t done;
+  sem_init(&done, 0, 0);
+  struct task task = {.run = run, .argument = argument, .done = &done};
+  unsigned waiting = 0;
+  for (uint8_t i = first; i <= last; i++) {
+    if (net->loop[i]->started) {
+      post(net, i, &task);
+      waiting++;
+    } else {
+      run(net->loop[i], argument);
+    }
+  }
+  wait_for(&done, waiting);
+  sem_destroy(&done);
+}
+
+static void run_on_all(struct net *net, void (*run)(struct loop *, void *), void *argument)
+{
+  run_on(net, 0, (uint8_t)(net->loops - 1), run, argument);
+}
+
+static void add_listener(struct loop *loop, void *argument)
+{
+  loop_add_listener(loop, argument);
+}
+
+static void remove_listener(struct loop *loop, void *argument)
+{
+  loop_remove_listener(loop, argument);
+}
+
+uint8_t net_loops(const struct net *net)
+{
+  return net->loops;
+}
+
+void net_add_listener(struct net *net, struct listener *listener)
+{
+  run_on_all(net, add_listener, listener);
+}
+
+void net_remove_listener(struct net *net, struct listener *listener)
+{
+  run_on_all(net, remove_listener, listener);
+}
+
+struct new_limits {
+  const struct limits *limits;
+  enum log_level log_level;
+};
+
+static void set_limits(struct loop *loop, void *argument)
+{
+  const struct new_limits *new_limits = argument;
+  shard_set_limits(loop->shard, new_limits->limits);
+  loop->log.level = new_limits->log_level;
+}
+
+void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level)
+{
+  struct new_limits new_limits = {.limits = limits, .log_level = log_level};
+  atomic_store(&net->max_connections, max_connections);
+  run_on_all(net, set_limits, &new_limits);
+}
+
+struct snapshot {
+  struct counters *shards;
+  struct net_counters *loops;
+};
+
+static void snapshot(struct loop *loop, void *argument)
+{
+  const struct snapshot *into = argument;
+  shard_counters(loop->shard, &into->shards[loop->number]);
+  into->loops[loop->number] = loop->counters;
+}
+
+void net_snapshot(struct net *net, struct counters *out, struct net_counters *out_net)
+{
+  struct net_counters loops[SHARDS_MAX];
+  struct snapshot into = {.shards = out, .loops = loops};
+  run_on_all(net, snapshot, &into);
+  *out_net = (struct net_counters){0};
+  for (uint8_t i = 0; i < net->loops; i++) {
+    out_net->accepted += loops[i].accepted;
+    out_net->refused_limit += loops[i].refused_limit;
+    out_net->refused_framing += loops[i].refused_framing;
+    out_net->accept_errors += loops[i].accept_errors;
+    out_net->rate_pauses += loops[i].rate_pauses;
+  }
+}
+
+struct values {
+  const struct net_value *values;
+  size_t count;
+  bool retain;
+};
+
+static void publish(struct loop *loop, void *argument)
+{
+  const struct values *values = argument;
+  for (size_t i = 0; i < values->count; i++)
+    shard_publish(loop->shard, values->values[i].topic, values->values[i].payload, 0, values->retain);
+}
+
+void net_publish(struct net *net, const struct net_value *values, size_t count, bool retain)
+{
+  struct values all = {.values = values, .count = count, .retain = retain};
+  run_on(net, 0, 0, publish, &all);
+}
+
+// ---- The end
+
+static void disconnect_all(struct loop *loop, void *argument)
+{
+  shard_disconnect_all(loop->shard, *(const enum mqtt_reason *)argument);
+}
+
+static void stop(struct loop *loop, void *argument)
+{
+  (void)argument;
+  loop->stop = true;
+}
+
+void net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms)
+{
+  run_on_all(net, disconnect_all, &reason);
+  uint64_t deadline_ms = loop_clock().ms + patience_ms;
+  while (atomic_load(&net->connections) > 0 && loop_clock().ms < deadline_ms) usleep(1000);
+  run_on_all(net, stop, NULL);
+  for (uint8_t i = 0; i < net->loops; i++) {
+    if (!net->loop[i]->started) continue;
+    pthread_join(net->loop[i]->thread, NULL);
+    net->loop[i]->started = false;
+  }
+}
+
+static void discard_handoff(struct handoff *handoff)
+{
+  transport_destroy(handoff->transport);
+  free(handoff->input);
+  free(handoff);
+}
+
+static void discard_mails(struct loop *loop)
+{
+  struct mail mail;
+  for (uint8_t from = 0; from <= loop->net->loops; from++)
+    while (mailbox_take(&loop->mailboxes[from], &mail)) {
+      if (mail.kind != MAIL_HOST)
+        mail_discard(loop->shard, &mail);
+      else if (mail.flags == HOST_HANDOFF)
+        discard_handoff(mail.pointer);
+    }
+}
+
+// Transports that are still open: the shard is about to free their connections.
+static void close_transports(struct loop *loop)
+{
+  shard_disconnect_all(loop->shard, MQTT_SERVER_SHUTTING_DOWN);
+  unsigned wants;
+  for (struct connection *connection; (connection = shard_next_attention(loop->shard, &wants));)
+    if (connection_transport(connection)) {
+      struct transport *transport = connection_transport(connection);
+      shard_closed(loop->shard, connection);
+      loop_drop(loop, transport);
+    }
+}
+
+void net_destroy(struct net *net)
+{
+  if (!net) return;
+  for (uint8_t i = 0; i < net->loops; i++)
+    if (net->loop[i] && net->loop[i]->shard && net->loop[i]->mailboxes) {
+      discard_mails(net->loop[i]);
+      close_transports(net->loop[i]);
+    }
+  for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);
+  free(net);
+}
