@@ -222,7 +222,8 @@ void client_accepted(struct client *client, const struct mqtt_connack *connack)
   }
   client->keep_alive_s =
       MQTT_HAS(properties, SERVER_KEEP_ALIVE) ? properties->server_keep_alive_s : client->settings.keep_alive_s;
-  client->in_flight_limit = client->settings.in_flight ? client->settings.in_flight : CLIENT_IN_FLIGHT;
+  size_t in_flight = client->settings.version == MQTT_5_0 ? CLIENT_IN_FLIGHT : CLIENT_IN_FLIGHT_OLD;
+  client->in_flight_limit = client->settings.in_flight ? client->settings.in_flight : in_flight;
   if (MQTT_HAS(properties, RECEIVE_MAXIMUM) && properties->receive_maximum < client->in_flight_limit)
     client->in_flight_limit = properties->receive_maximum;
   // Before 3.1.1 the broker cannot say whether it has a session.

@@ -16,8 +16,10 @@ enum {
   CLIENT_CONNECT_TIMEOUT_MS = 10000,  // for all of: connecting, the WebSocket handshake, CONNACK
   CLIENT_BACKOFF_FIRST_MS = 500,
   CLIENT_BACKOFF_MAX_MS = 30000,
-  CLIENT_IN_FLIGHT =
-      100,  // how many QoS 1 and 2 messages are sent before the first is acknowledged, unless the broker wants fewer
+  // QoS 1 and 2 messages sent before the first is acknowledged, unless a 5.0 broker wants fewer. Before 5.0 it cannot say so, and
+  // some break off when there are more than 20.
+  CLIENT_IN_FLIGHT = 100,
+  CLIENT_IN_FLIGHT_OLD = 20,
   CLIENT_TOPIC_ALIASES = 32,  // that the broker may assign
 };
 
@@ -35,7 +37,7 @@ struct client_settings {
   bool discard_session;  // 5.0: ends the session when the client ends, however long its expiry is
   bool reconnect;        // when an established connection breaks; otherwise that is a failure
   bool retry_first;      // also when the first connection cannot be made
-  uint16_t in_flight;    // 0: CLIENT_IN_FLIGHT
+  uint16_t in_flight;    // 0: the defaults above
   struct mqtt_will will;
   struct mqtt_properties connect_properties;     // 5.0
   struct mqtt_properties disconnect_properties;  // 5.0

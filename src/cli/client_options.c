@@ -124,8 +124,8 @@ static const struct option session_rows[] = {
     {'x', "session-expiry-interval", "SECONDS",
      "How long the broker keeps the session after the end, -1 for ever (5.0). Default: 0, with -c -1.", OPTION_APPLY, 0, 0,
      0, apply_session_expiry},
-    {'M', "max-inflight", "N", "QoS 1 and 2 messages sent before the first is acknowledged. Default: 100.", OPTION_UINT,
-     FIELD(in_flight), 1, 65000, NULL},
+    {'M', "max-inflight", "N", "QoS 1 and 2 messages sent before the first is acknowledged. Default: 100, before 5.0 20.",
+     OPTION_UINT, FIELD(in_flight), 1, 65000, NULL},
     {'D', "property", "PACKET NAME VALUE",
      "A property of MQTT 5.0, several allowed: -D publish content-type text/plain, -D connect user-property key value.\n"
      "PACKET: connect, will, publish, subscribe, unsubscribe, disconnect.",

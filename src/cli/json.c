@@ -2,6 +2,7 @@
 #include "cli/json.h"
 
 #include "base/utf8.h"
+#include "wire/base64.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -153,18 +154,13 @@ void json_number(struct json *json, double value, unsigned decimals)
 
 void json_base64(struct json *json, struct span bytes)
 {
-  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   before_value(json);
   put(json, "\"", 1);
-  for (size_t i = 0; i < bytes.size; i += 3) {
-    size_t left = bytes.size - i;
-    uint32_t group = (uint32_t)bytes.at[i] << 16;
-    if (left > 1) group |= (uint32_t)bytes.at[i + 1] << 8;
-    if (left > 2) group |= bytes.at[i + 2];
-    char four[4] = {digits[group >> 18], digits[(group >> 12) & 63], left > 1 ? digits[(group >> 6) & 63] : '=',
-                    left > 2 ? digits[group & 63] : '='};
-    put(json, four, sizeof four);
-  }
+  uint8_t *at = json->failed ? NULL : buffer_reserve(json->out, base64_size(bytes.size) + 1);
+  if (at)
+    buffer_commit(json->out, base64_encode(bytes, (char *)at));
+  else
+    json->failed = true;
   put(json, "\"", 1);
 }
 

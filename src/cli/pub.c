@@ -129,14 +129,18 @@ static enum status load_payload(struct pub *pub, struct error *error)
   return status;
 }
 
-static void give(struct pub *pub, struct span payload)
+// False when the client takes no more.
+static bool give(struct pub *pub, struct span payload)
 {
   pub->publish.payload = payload;
-  if (client_publish(pub->client, &pub->publish, 0) == OK) return;
+  enum status status = client_publish(pub->client, &pub->publish, 0);
+  if (status == OK) return true;
+  pub->input_over = true;
+  if (status == ERR_CLOSED) return false;  // the client has said why
   complain(pub->options, "out of memory");
   pub->exit_code = COMMAND_FAILED;
-  pub->input_over = true;
   client_end(pub->client, false);
+  return false;
 }
 
 static bool has_room(const struct pub *pub)
@@ -151,7 +155,7 @@ static void give_lines(struct pub *pub)
   const uint8_t *newline;
   while (done < all.size && (newline = memchr(all.at + done, '\n', all.size - done))) {
     size_t size = (size_t)(newline - (all.at + done));
-    give(pub, span_of(all.at + done, size));
+    if (!give(pub, span_of(all.at + done, size))) break;
     done += size + 1;
   }
   buffer_consume(&pub->input, done);
@@ -171,7 +175,7 @@ static void read_lines(struct pub *pub)
     complain(pub->options, "standard input: %s", size > 0 ? "a line is longer than a message can be" : strerror(errno));
     pub->exit_code = COMMAND_FAILED;
   } else if (buffer_size(&pub->input) > 0) {
-    give(pub, buffer_peek(&pub->input));  // the last line has no newline
+    (void)give(pub, buffer_peek(&pub->input));  // the last line has no newline
   }
   pub->input_over = true;
 }
@@ -181,7 +185,7 @@ static void give_repetitions(struct pub *pub)
 {
   uint64_t now_ms = client_now_ms();
   while (pub->left > 0 && now_ms >= pub->next_ms && has_room(pub)) {
-    give(pub, pub->publish.payload);
+    if (!give(pub, pub->publish.payload)) return;
     pub->left--;
     pub->next_ms = now_ms + pub->options->repeat_delay_ms;
   }
