@@ -37,7 +37,7 @@ static void fill_view(void *context, struct status_view *out)
                               .reloads = broker->reloads,
                               .reloads_refused = broker->reloads_refused,
                               .version = broker->options->version,
-                              .broker_id = broker->config.broker.id ? broker->config.broker.id : "",
+                              .broker_id = broker->id,
                               .ready = broker->ready};
   net_snapshot(broker->net, out->shards, &out->net);
   for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
@@ -184,15 +184,16 @@ static enum status start(struct broker *broker, struct error *error)
 
 static void log_ready(struct broker *broker)
 {
-  if (broker->config.broker.data)
-    BROKER_LOG(broker, LOG_WARNING, "storage_in_memory", FIELD_TEXT("data", broker->config.broker.data),
-               FIELD_TEXT("detail", "this version keeps sessions and retained messages in memory only"));
+  const char *data = broker->config.broker.data;
+  BROKER_LOG(
+      broker, data ? LOG_WARNING : LOG_INFO, "storage", FIELD_TEXT("kind", "memory"), FIELD_TEXT("data", data ? data : ""),
+      FIELD_TEXT("detail", data ? "this version does not use broker.data yet: a stop forgets sessions and retained messages"
+                                : "no broker.data is set: a stop forgets sessions and retained messages"));
   for (size_t i = 0; i < broker->config.listener_count; i++)
     BROKER_LOG(broker, LOG_INFO, "listening", FIELD_TEXT("url", broker->listeners[i]->url),
                FIELD_UINT("port", listener_port(broker->listeners[i])),
                FIELD_BOOL("anonymous", broker->config.listeners[i].anonymous));
-  BROKER_LOG(broker, LOG_INFO, "ready", FIELD_TEXT("version", broker->options->version),
-             FIELD_TEXT("id", broker->config.broker.id ? broker->config.broker.id : ""),
+  BROKER_LOG(broker, LOG_INFO, "ready", FIELD_TEXT("version", broker->options->version), FIELD_TEXT("id", broker->id),
              FIELD_UINT("listeners", broker->config.listener_count), FIELD_UINT("shards", net_loops(broker->net)));
 }
 
@@ -229,10 +230,19 @@ static bool load(const struct broker_options *options, struct config *out)
   return status == OK;
 }
 
+static void set_id(struct broker *broker)
+{
+  if (broker->config.broker.id)
+    snprintf(broker->id, sizeof broker->id, "%s", broker->config.broker.id);
+  else if (gethostname(broker->id, sizeof broker->id - 1) < 0)
+    strcpy(broker->id, "skerry");
+}
+
 enum broker_exit broker_run(const struct broker_options *options)
 {
   struct broker broker = {.options = options, .started = broker_now(), .signal_fd = -1, .output = {.fd = STDERR_FILENO}};
   if (!load(options, &broker.config)) return BROKER_CONFIGURATION;
+  set_id(&broker);
   atomic_store(&broker.output.format, (int)broker.config.log.format);
   broker.origin = (struct log_origin){.output = &broker.output, .shard = -1};
   log_init(&broker.log, log_output_write, &broker.origin, broker.config.log.level);

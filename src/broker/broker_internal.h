@@ -28,6 +28,7 @@ struct broker {
   uint64_t reloads, reloads_refused;
   int signal_fd;
   bool ready;
+  char id[256];  // configured, or the host's name
 };
 
 struct mono broker_now(void);

@@ -65,7 +65,7 @@ static void some_need_a_restart(void **state)
   (void)state;
   assert_changes("broker: {id: a}\n",
                  "broker: {shards: 2, data: /var/x}\nmetrics: {listen: \"127.0.0.1:9100\"}\nsys: {interval: 1s}\n", 4,
-                 "broker.id: a ->  !\nbroker.data: ./data -> /var/x !\nbroker.shards: auto -> 2 !\n"
+                 "broker.id: a ->  !\nbroker.data:  -> /var/x !\nbroker.shards: auto -> 2 !\n"
                  "metrics.listen:  -> 127.0.0.1:9100 !\nsys.interval: 10s -> 1s");
 }
 

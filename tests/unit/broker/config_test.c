@@ -52,7 +52,7 @@ static void nothing_gives_the_defaults(void **state)
     assert_string_equal(config.listeners[0].address.text, "mqtt://127.0.0.1:1883");
     assert_true(config.listeners[0].anonymous);
     assert_null(config.broker.id);
-    assert_string_equal(config.broker.data, "./data");
+    assert_null(config.broker.data);
     assert_int_equal(config.broker.shards, 0);
     assert_int_equal(config.broker.memory_limit_bytes, 64 << 20);
     assert_int_equal(config.connections, 10000);
@@ -63,7 +63,7 @@ static void nothing_gives_the_defaults(void **state)
     assert_int_equal(config.limits.queue_bytes, 16 << 20);
     assert_int_equal(config.limits.output_bytes, 1 << 20);
     assert_int_equal(config.limits.topic_alias, 32);
-    assert_int_equal(config.limits.topic_levels, 128);
+    assert_int_equal(config.limits.topic_levels, 1024);
     assert_int_equal(config.limits.subscriptions, 10000);
     assert_int_equal(config.limits.retained_messages, 100000);
     assert_int_equal(config.limits.retained_bytes, 32 << 20);
@@ -351,6 +351,22 @@ static void a_file_that_is_too_large(void **state)
   free(text);
 }
 
+// Files that would keep libyaml busy for minutes.
+static void shapes_that_no_configuration_has(void **state)
+{
+  (void)state;
+  enum { SIZE = 600000 };
+  char *text = malloc(SIZE);
+  assert_non_null(text);
+  memset(text, '[', SIZE - 1);
+  text[SIZE - 1] = '\0';
+  assert_messages(text, "broker.yaml:1:17: sections and lists are nested too deep; no key needs more than three levels");
+  size_t n = (size_t)snprintf(text, SIZE, "log: [");
+  for (unsigned i = 0; i < 30000; i++) n += (size_t)snprintf(text + n, SIZE - n, "&a%u x, ", i);
+  assert_messages(text, "broker.yaml:1:8900: there are more than 1000 anchors; remove those that no alias uses");
+  free(text);
+}
+
 static void files(void **state)
 {
   (void)state;
@@ -490,6 +506,7 @@ int main(void)
       cmocka_unit_test(broken_yaml),
       cmocka_unit_test(the_number_of_messages_is_bounded),
       cmocka_unit_test(a_file_that_is_too_large),
+      cmocka_unit_test(shapes_that_no_configuration_has),
       cmocka_unit_test(files),
       cmocka_unit_test(settings_override_the_file),
       cmocka_unit_test(listen_replaces_the_listeners),
