@@ -37,12 +37,11 @@ static void on_message(void *context, struct engine_connection *connection, cons
   }
   struct stamp stamp = stamp_read(payload);
   struct subscriber *subscriber = &load->subscribers[connection->index];
-  if (stamp.publisher >= load->shape.publishers ||
-      (stamp.number % INTACT_EVERY == 0 && !packet_payload_intact(payload, size))) {
+  struct publisher *publisher = stamp.publisher < load->shape.publishers ? &load->publishers[stamp.publisher] : NULL;
+  if (!publisher || !packet_payload_intact(&publisher->layout, payload)) {
     load->counts.corrupt++;
     return;
   }
-  struct publisher *publisher = &load->publishers[stamp.publisher];
   uint32_t topic = 0;
   uint32_t sequence = stamp.number;
   if (load->topics > 1) {

@@ -70,11 +70,6 @@ enum status packet_write_subscribe(enum mqtt_version version, const struct shape
   return status;
 }
 
-static uint8_t pattern_at(size_t i)
-{
-  return (uint8_t)('A' + i % 26);
-}
-
 enum status packet_template_init(struct packet_template *template, enum mqtt_version version, const char *topic, uint8_t qos,
                                  size_t payload_size)
 {
@@ -82,7 +77,7 @@ enum status packet_template_init(struct packet_template *template, enum mqtt_ver
   *template = (struct packet_template){0};
   uint8_t *payload = malloc(payload_size);
   if (!payload) return ERR_NO_MEMORY;
-  for (size_t i = 0; i < payload_size; i++) payload[i] = pattern_at(i);
+  for (size_t i = 0; i < payload_size; i++) payload[i] = (uint8_t)('A' + i % 26);
   struct mqtt_packet packet = {.type = MQTT_PUBLISH};
   packet.publish = (struct mqtt_publish){
       .qos = qos, .packet_id = qos ? 1 : 0, .topic = span_text(topic), .payload = span_of(payload, payload_size)};
@@ -105,11 +100,4 @@ void packet_template_deinit(struct packet_template *template)
 {
   free(template->bytes);
   *template = (struct packet_template){0};
-}
-
-bool packet_payload_intact(const uint8_t *payload, size_t size)
-{
-  for (size_t i = SHAPE_STAMP_SIZE; i < size; i++)
-    if (payload[i] != pattern_at(i)) return false;
-  return true;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buffer.h"
 #include "base/span.h"
@@ -92,10 +93,14 @@ struct packet_template {
   size_t payload_at;
 };
 
-// The payload is a pattern that packet_payload_intact knows. `payload_size` is SHAPE_STAMP_SIZE or more. The bytes are the caller's.
+// The payload is a pattern behind its stamp. `payload_size` is SHAPE_STAMP_SIZE or more. Free with packet_template_deinit.
 CHECK_RESULT enum status packet_template_init(struct packet_template *template, enum mqtt_version version, const char *topic,
                                               uint8_t qos, size_t payload_size);
 void packet_template_deinit(struct packet_template *template);
 
-// Whether everything behind the stamp is as packet_template_init made it.
-bool packet_payload_intact(const uint8_t *payload, size_t size);
+// Whether a payload of the template's size is as it was made, but for its stamp.
+static inline bool packet_payload_intact(const struct packet_template *template, const uint8_t *payload)
+{
+  size_t size = template->size - template->payload_at - SHAPE_STAMP_SIZE;
+  return memcmp(payload + SHAPE_STAMP_SIZE, template->bytes + template->payload_at + SHAPE_STAMP_SIZE, size) == 0;
+}
