@@ -37,10 +37,8 @@ static bool tag_add_id(struct tag **tag, uint32_t id)
   uint32_t ids[64];
   uint32_t count = *tag ? (*tag)->id_count : 0;
   if (count + 1 > sizeof ids / sizeof ids[0]) return true;  // more identifiers than a client could tell apart are left out
-  for (uint32_t i = 0; i < count; i++) {
-    ids[i] = (*tag)->ids[i];
-    if (ids[i] == id) return true;
-  }
+  // The same one for several subscriptions is sent as often (5.0 section 3.3.4).
+  for (uint32_t i = 0; i < count; i++) ids[i] = (*tag)->ids[i];
   ids[count] = id;
   struct tag *bigger = tag_create(ids, count + 1);
   if (!bigger) return false;

@@ -57,7 +57,9 @@ static void measure(struct connection *connection, struct encoding *e, uint8_t q
     if (message->expiry_ms) {
       e->properties += 5;
       // Rounded up: a message with a little life left must not be sent with none.
-      e->expiry_s = (uint32_t)((message->expiry_ms - connection->shard->now.ms + 999) / 1000);
+      // What is sent again may have none left.
+      uint64_t now_ms = connection->shard->now.ms;
+      e->expiry_s = message->expiry_ms > now_ms ? (uint32_t)((message->expiry_ms - now_ms + 999) / 1000) : 0;
     }
     if (e->alias) e->properties += 3;
     if (e->tag)
@@ -109,11 +111,12 @@ struct fill {
 
 enum fate { SENT, DROPPED_EXPIRED, DROPPED_TOO_LARGE, NO_ROOM };
 
-// Whether the message can be written now, and how.
-static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos)
+// Whether the message can be written now, and how. What was sent before does not expire: its delivery has started [MQTT-3.3.2-5,
+// 4.4.0-1], and the client may hold its packet identifier.
+static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
 {
   struct connection *connection = fill->connection;
-  if (message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
+  if (!again && message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
   measure(connection, e, qos);
   if (e->size > connection->maximum_packet_size) return DROPPED_TOO_LARGE;
   if (e->size <= fill->size - fill->used) return SENT;
@@ -181,7 +184,7 @@ static void fill_resend(struct fill *fill)
         return;
       }
       struct encoding e = {.message = copy->message, .tag = copy->tag};
-      enum fate fate = plan(fill, &e, copy->qos);
+      enum fate fate = plan(fill, &e, copy->qos, true);
       if (fate == NO_ROOM) {
         fill->full = true;
         return;
@@ -212,7 +215,7 @@ static enum fate send_copy(struct fill *fill, struct copy *copy)
   struct session *session = connection->session;
   struct encoding e = {.message = copy->message, .tag = copy->tag};
   if (copy->qos > 0 && (!quota_left(fill) || !window_open(&session->window))) return NO_ROOM;
-  enum fate fate = plan(fill, &e, copy->qos);
+  enum fate fate = plan(fill, &e, copy->qos, false);
   if (fate == NO_ROOM) return fate;
   if (fate != SENT) {
     count_dropped(fill, fate);

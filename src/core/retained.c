@@ -56,10 +56,10 @@ void retained_deinit(struct retained *retained)
   free(retained->root);
 }
 
-uint64_t retained_stamp(struct retained *retained, uint8_t shard)
+uint64_t retained_stamp(struct retained *retained, uint8_t shard, struct mono now)
 {
-  retained->clock = (retained->clock >> 8) + 1;
-  retained->clock = retained->clock << 8 | shard;
+  uint64_t count = (retained->clock >> 8) + 1, least = now.ms << 16;
+  retained->clock = (count < least ? least : count) << 8 | shard;
   return retained->clock;
 }
 

@@ -1,7 +1,7 @@
 // Retained messages (5.0 section 3.3.1.3): a trie of topics with cursors that walk what a filter matches without loading or copying it.
 // Every shard holds all of them, by reference, so that a SUBSCRIBE is answered locally and orders exactly against the live
 // messages that the same shard delivers: a value is either stored before the cursor comes by, or delivered behind it, never lost between.
-// Two values of one topic that race on two shards carry stamps (Lamport time, shard): the higher one stays, on every shard.
+// Two values of one topic that race on two shards carry stamps (a logical clock that keeps up with the time, shard): the higher one stays, on every shard.
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +30,7 @@ struct retained {
   struct pool *pool;
   struct retained_node *root;
   struct map children;
-  uint64_t clock;               // Lamport: above every stamp seen
+  uint64_t clock;               // hybrid logical: above every stamp seen, not behind the time
   uint64_t changes;             // counts them
   uint64_t mortal;              // nodes with a message that expires, or that remember a deletion: what a sweep is for
   uint64_t messages;            // gauges
@@ -41,8 +41,8 @@ struct retained {
 CHECK_RESULT enum status retained_init(struct retained *retained, struct pool *pool, uint64_t seed);
 void retained_deinit(struct retained *retained);
 
-// A stamp for a change that starts here: later than all that was seen.
-uint64_t retained_stamp(struct retained *retained, uint8_t shard);
+// A stamp for a change that starts here: later than all that was seen, and than all that began in an earlier millisecond anywhere.
+uint64_t retained_stamp(struct retained *retained, uint8_t shard, struct mono now);
 
 // Stores the message under its topic (its own reference), or clears the topic when the payload is empty, unless a later
 // change is known already. ERR_NO_MEMORY leaves the old value.

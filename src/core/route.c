@@ -45,7 +45,7 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
   uint64_t stamp = 0;
   if (retain) {
     remote = remote_shards(shard);
-    stamp = retained_stamp(&shard->retained, shard->settings.shard);
+    stamp = retained_stamp(&shard->retained, shard->settings.shard, shard->now);
   }
   if (remote) message_share(message);
   bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));

@@ -232,15 +232,35 @@ static bool deliver_to_membership(struct shard *shard, uint64_t number, struct m
   return true;
 }
 
-// Copies made before keep the old tag: it must not point to a membership that changes or ends.
+// Copies made before keep the old tag. The membership remembers those that are still carried: they point to it.
 static enum status renew_tag(struct membership *membership, uint32_t id)
 {
   struct tag *tag = tag_create(&id, id ? 1 : 0);
   if (!tag) return ERR_NO_MEMORY;
   tag->membership = membership;
-  tag_unref(membership->tag);
+  tag->older = membership->tag;
+  for (struct tag **at = &tag->older; *at;) {
+    struct tag *old = *at;
+    if (old->refs > 1) {
+      at = &old->older;
+      continue;
+    }
+    *at = old->older;
+    tag_unref(old);
+  }
   membership->tag = tag;
   return OK;
+}
+
+// Copies that still wait keep their tags.
+static void forget_tags(struct membership *membership)
+{
+  for (struct tag *tag = membership->tag, *older; tag; tag = older) {
+    older = tag->older;
+    tag->older = NULL;
+    tag->membership = NULL;
+    tag_unref(tag);
+  }
 }
 
 static struct membership *create_membership(struct session *session, struct span key, uint32_t id)
@@ -320,9 +340,7 @@ static void free_membership(struct membership *membership)
   if (membership->next_in_session) membership->next_in_session->link_in_session = membership->link_in_session;
   session->subscription_count--;
   session->shard->counters.shared_subscriptions--;
-  // Copies that still wait keep their tags.
-  membership->tag->membership = NULL;
-  tag_unref(membership->tag);
+  forget_tags(membership);
   free(membership);
 }
 

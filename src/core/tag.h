@@ -8,6 +8,7 @@ struct tag {
   uint32_t refs;
   uint32_t id_count;
   struct membership *membership;  // of the chosen member; cleared when the membership ends
+  struct tag *older;              // an earlier one of the same membership, which copies still carry: referenced
   uint32_t ids[];                 // subscription identifiers, in no particular order
 };
 
