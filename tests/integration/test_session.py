@@ -268,4 +268,4 @@ def test_queue_limit_drops_the_newest(make_broker, topic):
     for n in range(10):
         again.expect_publish(topic, str(n))
     settle(publisher, again)
-    assert broker.metrics().total("skerry_dropped_total", reason="queue_full") == 5
+    assert broker.metrics().total("skerry_copies_dropped_total", reason="queue_full") == 5
