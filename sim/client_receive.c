@@ -1,0 +1,207 @@
+// What a client does with what it reads, and what it must never read.
+#include <stdio.h>
+#include <string.h>
+
+#include "client.h"
+
+static void push_ack(struct client *client, uint8_t type, uint16_t packet_id, enum mqtt_reason reason)
+{
+  struct client_ack ack = {.type = type, .packet_id = packet_id, .reason = reason};
+  VECTOR_PUSH(&client->acks, ack);
+}
+
+static void leave_window(struct client *client, uint16_t packet_id)
+{
+  for (size_t i = 0; i < client->window.count; i++) {
+    if (client->window.items[i] != packet_id) continue;
+    VECTOR_REMOVE(&client->window, i);
+    return;
+  }
+}
+
+void client_send_ack(struct client *client, size_t at)
+{
+  struct client_ack ack = client->acks.items[at];
+  VECTOR_REMOVE(&client->acks, at);
+  bool ends = ack.type == MQTT_PUBACK || ack.type == MQTT_PUBCOMP || (ack.type == MQTT_PUBREC && ack.reason >= 0x80);
+  if (ends) leave_window(client, ack.packet_id);
+  struct mqtt_packet packet = {.type = (enum mqtt_packet_type)ack.type,
+                               .ack = {.packet_id = ack.packet_id, .reason = ack.reason}};
+  client_send(client, &packet);
+}
+
+// ---- PUBLISH
+
+static void enter_window(struct client *client, uint16_t packet_id)
+{
+  for (size_t i = 0; i < client->window.count; i++)
+    if (client->window.items[i] == packet_id)
+      world_fail(client->world, "packet %u was sent to client %s again before it was acknowledged", packet_id, client->id);
+  VECTOR_PUSH(&client->window, packet_id);
+  if (client->window.count > client->receive_maximum)
+    world_fail(client->world, "client %s has %zu messages in flight, its receive maximum is %u", client->id,
+               client->window.count, client->receive_maximum);
+}
+
+static struct flight *find_received(struct client *client, uint16_t packet_id)
+{
+  for (size_t i = 0; i < client->received.count; i++)
+    if (client->received.items[i].packet_id == packet_id) return &client->received.items[i];
+  return NULL;
+}
+
+static enum mqtt_reason whim_reason(struct client *client)
+{
+  static const enum mqtt_reason reasons[] = {MQTT_UNSPECIFIED_ERROR, MQTT_NOT_AUTHORIZED, MQTT_QUOTA_EXCEEDED};
+  if (!client->careless || !percent(client->world, 10)) return MQTT_SUCCESS;
+  return reasons[pick(client->world, 3)];
+}
+
+static void receive_qos_2(struct client *client, struct copy *copy, uint16_t packet_id)
+{
+  struct flight *known = find_received(client, packet_id);
+  if (known) {
+    if (known->message != copy->message)
+      world_fail(client->world, "packet %u to client %s is message %u and message %u", packet_id, client->id,
+                 known->message->id, copy->message->id);
+    push_ack(client, MQTT_PUBREC, packet_id, MQTT_SUCCESS);
+    return;
+  }
+  enum mqtt_reason reason = whim_reason(client);
+  copy->times_taken++;
+  if (copy->times_taken > 1 && !client->careless)
+    world_fail(client->world, "message %u was delivered to client %s at QoS 2 twice", copy->message->id, client->id);
+  if (reason < 0x80) {
+    struct flight flight = {.packet_id = packet_id, .message = copy->message};
+    VECTOR_PUSH(&client->received, flight);
+  }
+  push_ack(client, MQTT_PUBREC, packet_id, reason);
+}
+
+static void receive_publish(struct client *client, const struct mqtt_publish *publish)
+{
+  struct link *link = client->link;
+  if (link->reads_first == link->reads.count) {
+    world_fail(client->world, "client %s read more messages than were written", client->id);
+    return;
+  }
+  struct copy *copy = link->reads.items[link->reads_first++];
+  copy->times_read++;
+  if (publish->qos > 0) enter_window(client, publish->packet_id);
+  if (publish->qos == 2) {
+    receive_qos_2(client, copy, publish->packet_id);
+    return;
+  }
+  copy->times_taken++;
+  if (publish->qos == 1) push_ack(client, MQTT_PUBACK, publish->packet_id, whim_reason(client));
+}
+
+// ---- The rest
+
+static void receive_connack(struct client *client, const struct mqtt_connack *connack)
+{
+  const struct mqtt_properties *properties = &connack->properties;
+  uint16_t in_flight = client->broker->limits.in_flight;
+  client->connected = true;
+  client->server_receive_maximum = MQTT_HAS(properties, RECEIVE_MAXIMUM) ? properties->receive_maximum : UINT16_MAX;
+  if (client->version != MQTT_5_0) client->server_receive_maximum = in_flight;
+  client->server_alias_maximum = properties->topic_alias_maximum;
+  // The client is told more than a real one would know: whether an earlier CONNACK that it has lost began another session.
+  if (client->believed != client->link->session) client_forget_session(client);
+  client->believed = client->link->session;
+  if (connack->session_present || client->version == MQTT_3_1)
+    client_send_again(client);
+  else
+    client_forget_session(client);
+}
+
+static void receive_ack(struct client *client, enum mqtt_packet_type type, const struct mqtt_ack *ack)
+{
+  uint8_t qos = type == MQTT_PUBACK ? 1 : 2;
+  for (size_t i = 0; i < client->flights.count; i++) {
+    struct flight *flight = &client->flights.items[i];
+    if (flight->packet_id != ack->packet_id || flight->message->qos != qos) continue;
+    if (type == MQTT_PUBREC && ack->reason < 0x80) {
+      flight->released = true;
+      push_ack(client, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS);
+    } else if (type == MQTT_PUBCOMP && !flight->released) {
+      world_fail(client->world, "PUBCOMP before PUBREL to client %s", client->id);
+    } else {
+      VECTOR_REMOVE(&client->flights, i);
+    }
+    return;
+  }
+  world_fail(client->world, "%s for packet %u to client %s, which waits for none", mqtt_packet_name(type), ack->packet_id,
+             client->id);
+}
+
+static void receive_pubrel(struct client *client, uint16_t packet_id)
+{
+  enum mqtt_reason reason = MQTT_PACKET_ID_NOT_FOUND;
+  for (size_t i = 0; i < client->received.count; i++) {
+    if (client->received.items[i].packet_id != packet_id) continue;
+    VECTOR_REMOVE(&client->received, i);
+    reason = MQTT_SUCCESS;
+    break;
+  }
+  push_ack(client, MQTT_PUBCOMP, packet_id, reason);
+}
+
+static void receive_answer(struct client *client, uint16_t packet_id)
+{
+  for (size_t i = 0; i < client->requests.count; i++) {
+    if (client->requests.items[i] != packet_id) continue;
+    VECTOR_REMOVE(&client->requests, i);
+    return;
+  }
+  world_fail(client->world, "client %s was answered what it did not ask (packet %u)", client->id, packet_id);
+}
+
+static void receive_packet(struct client *client, struct mqtt_packet *packet)
+{
+  switch (packet->type) {
+    case MQTT_CONNACK: receive_connack(client, &packet->connack); break;
+    case MQTT_PUBLISH: receive_publish(client, &packet->publish); break;
+    case MQTT_PUBACK:
+    case MQTT_PUBREC:
+    case MQTT_PUBCOMP: receive_ack(client, packet->type, &packet->ack); break;
+    case MQTT_PUBREL: receive_pubrel(client, packet->ack.packet_id); break;
+    case MQTT_SUBACK: receive_answer(client, packet->suback.packet_id); break;
+    case MQTT_UNSUBACK: receive_answer(client, packet->suback.packet_id); break;
+    case MQTT_DISCONNECT: client_lose_link(client); break;
+    case MQTT_PINGRESP:
+    case MQTT_CONNECT:
+    case MQTT_SUBSCRIBE:
+    case MQTT_UNSUBSCRIBE:
+    case MQTT_PINGREQ:
+    case MQTT_AUTH: break;
+  }
+}
+
+bool client_read(struct client *client, size_t size)
+{
+  struct link *link = client->link;
+  struct world *world = client->world;
+  struct span bytes = pipe_peek(&link->down);
+  if (bytes.size > size) bytes.size = size;
+  splitter_add(&client->in, bytes);
+  pipe_read(&link->down, bytes.size);
+  struct span body;
+  uint8_t first;
+  size_t packet_size;
+  while (client->link == link && splitter_peek(&client->in, &first, &body, &packet_size) == SPLITTER_PACKET &&
+         !world->failed) {
+    struct mqtt_packet packet;
+    struct mqtt_fault fault;
+    if (mqtt_decode(client->version, MQTT_FROM_SERVER, first, body, &packet, &fault))
+      receive_packet(client, &packet);
+    else
+      world_fail(world, "client %s was sent what does not decode: %s", client->id, fault.text);
+    splitter_drop(&client->in, packet_size);
+  }
+  if (client->link == link && pipe_at_end(&link->down)) {
+    client_lose_link(client);
+    return true;
+  }
+  return bytes.size > 0;
+}
