@@ -10,7 +10,7 @@
 
 static const char default_listener[] = "mqtt://127.0.0.1:1883";
 
-enum { NAME_SIZE = 64, MAX_EDITS = 3, LONGEST_COMPARED = 40 };
+enum { MAX_EDITS = 3, LONGEST_COMPARED = 40 };
 
 enum status config_init(struct config *config)
 {
@@ -162,9 +162,8 @@ enum status config_set(struct config *config, const char *path, const char *valu
 {
   struct error local;
   if (!error) error = &local;
-  size_t section_size = strcspn(path, ".[");
-  char section[NAME_SIZE];
-  snprintf(section, sizeof section, "%.*s", (int)(section_size < NAME_SIZE ? section_size : NAME_SIZE), path);
+  char section[CONFIG_NAME_SIZE];
+  size_t section_size = config_section_of(path, section);
   const struct config_section *found = config_find_section(section);
   if (!found) {
     char message[256];

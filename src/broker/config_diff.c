@@ -42,12 +42,18 @@ static enum status add_change(struct config_changes *changes, char *path, const 
   return OK;
 }
 
-static char *make_path(const char *section, const char *listener, const char *name)
+// "section.name" and "section[listener].name"; NULL when memory is short.
+static char *make_key_path(const char *section, const char *listener, const char *name)
 {
   char *path = NULL;
-  int size = listener ? asprintf(&path, "%s[%s]%s%s", section, listener, name ? "." : "", name ? name : "")
-                      : asprintf(&path, "%s.%s", section, name);
+  int size = listener ? asprintf(&path, "%s[%s].%s", section, listener, name) : asprintf(&path, "%s.%s", section, name);
   return size < 0 ? NULL : path;
+}
+
+static char *make_listener_path(const char *listener)
+{
+  char *path = NULL;
+  return asprintf(&path, "listeners[%s]", listener) < 0 ? NULL : path;
 }
 
 // The keys of the plain sections, or those of one listener that both configurations have.
@@ -62,7 +68,7 @@ static enum status diff_keys(const char *listener, const void *before, const voi
     config_value_format(key, before, old_value, sizeof old_value);
     config_value_format(key, after, new_value, sizeof new_value);
     enum status status =
-        add_change(changes, make_path(key->section, listener, key->name), old_value, new_value, key->reloadable);
+        add_change(changes, make_key_path(key->section, listener, key->name), old_value, new_value, key->reloadable);
     if (status) return status;
   }
   return OK;
@@ -93,13 +99,13 @@ static enum status diff_listeners(const struct config *before, const struct conf
     const struct listener_config *listener = &before->listeners[i];
     const struct listener_config *other = find_listener(after, listener);
     const char *url = listener->address.text;
-    status = other ? diff_keys(url, listener, other, changes)
-                   : add_change(changes, make_path("listeners", url, NULL), url, NULL, true);
+    status =
+        other ? diff_keys(url, listener, other, changes) : add_change(changes, make_listener_path(url), url, NULL, true);
   }
   for (size_t i = 0; i < after->listener_count && status == OK; i++) {
     const struct listener_config *listener = &after->listeners[i];
     const char *url = listener->address.text;
-    if (!find_listener(before, listener)) status = add_change(changes, make_path("listeners", url, NULL), NULL, url, true);
+    if (!find_listener(before, listener)) status = add_change(changes, make_listener_path(url), NULL, url, true);
   }
   return status;
 }

@@ -4,7 +4,7 @@
 
 #include "broker/config_schema.h"
 
-enum { WIDTH = 88, INDENT = 6, TEXT_SIZE = 200, NAME_SIZE = 64 };
+enum { WIDTH = 88, INDENT = 6, TEXT_SIZE = 200 };
 
 static const char type_help[] =
     "Sizes are written as 512, 64KiB, 1MiB or 2GiB, durations as 500ms, 10s, 5m, 1h, 7d or 1h30m.";
@@ -87,10 +87,9 @@ void config_help_overview(FILE *out)
 
 enum status config_help_topic(FILE *out, const char *topic, struct error *error)
 {
-  char section[NAME_SIZE];
+  char section[CONFIG_NAME_SIZE];
   char message[256];
-  size_t size = strcspn(topic, ".[");
-  snprintf(section, sizeof section, "%.*s", (int)(size < NAME_SIZE ? size : NAME_SIZE), topic);
+  (void)config_section_of(topic, section);
   const struct config_section *found = config_find_section(section);
   if (!found) {
     config_unknown_key(NULL, section, message, sizeof message);

@@ -15,7 +15,7 @@
 #include "base/utf8.h"
 #include "broker/config_schema.h"
 
-enum { MESSAGE_SIZE = 700, PATH_SIZE = 128, SHOWN_NAME = 60 };
+enum { MESSAGE_SIZE = 700, PATH_SIZE = 128, SHOWN_NAME = 60, MAX_DEPTH = 16, MAX_ANCHORS = 1000 };
 
 // ---- Messages
 
@@ -343,19 +343,65 @@ static void load_document(struct loader *loader, yaml_parser_t *parser, struct s
   yaml_document_delete(&document);
 }
 
+static const char *event_anchor(const yaml_event_t *event)
+{
+  switch (event->type) {
+    case YAML_SCALAR_EVENT: return (const char *)event->data.scalar.anchor;
+    case YAML_SEQUENCE_START_EVENT: return (const char *)event->data.sequence_start.anchor;
+    case YAML_MAPPING_START_EVENT: return (const char *)event->data.mapping_start.anchor;
+    case YAML_NO_EVENT:
+    case YAML_STREAM_START_EVENT:
+    case YAML_STREAM_END_EVENT:
+    case YAML_DOCUMENT_START_EVENT:
+    case YAML_DOCUMENT_END_EVENT:
+    case YAML_ALIAS_EVENT:
+    case YAML_SEQUENCE_END_EVENT:
+    case YAML_MAPPING_END_EVENT: return NULL;
+  }
+  return NULL;
+}
+
+// libyaml's time grows with the square of the nesting and of the anchors: a file of 1 MiB could take minutes. So a first pass,
+// which needs no tree, looks for more of either than any configuration has. Mistakes in the YAML are left to the second pass.
+static bool check_shape(struct loader *loader, struct span text)
+{
+  yaml_parser_t parser;
+  yaml_event_t event;
+  size_t depth = 0;
+  size_t anchors = 0;
+  const char *wrong = NULL;
+  if (!yaml_parser_initialize(&parser)) return true;  // the second pass says so
+  yaml_parser_set_input_string(&parser, text.at, text.size);
+  for (bool more = true; more && !wrong && yaml_parser_parse(&parser, &event);) {
+    yaml_event_type_t type = event.type;
+    if (type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT) depth++;
+    if (type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT) depth--;
+    if (event_anchor(&event)) anchors++;
+    if (depth > MAX_DEPTH) wrong = "sections and lists are nested too deep; no key needs more than three levels";
+    if (anchors > MAX_ANCHORS) wrong = "there are more than 1000 anchors; remove those that no alias uses";
+    struct config_mark mark = {.line = (uint32_t)event.start_mark.line + 1, .column = (uint32_t)event.start_mark.column + 1};
+    if (wrong) COMPLAIN(loader, mark, "%s", wrong);
+    more = type != YAML_STREAM_END_EVENT && type != YAML_NO_EVENT;
+    yaml_event_delete(&event);
+  }
+  yaml_parser_delete(&parser);
+  return !wrong;
+}
+
 static void load_yaml(struct loader *loader, struct span text)
 {
+  if (!text.at) text = span_text("");
   if (text.size > CONFIG_MAX_FILE) {
     COMPLAIN(loader, (struct config_mark){0}, "the file is larger than 1MiB; this is no configuration");
     return;
   }
-  if (!check_utf8(loader, text)) return;
+  if (!check_utf8(loader, text) || !check_shape(loader, text)) return;
   yaml_parser_t parser;
   if (!yaml_parser_initialize(&parser)) {
     COMPLAIN(loader, (struct config_mark){0}, "out of memory");
     return;
   }
-  yaml_parser_set_input_string(&parser, text.at ? text.at : (const uint8_t *)"", text.size);
+  yaml_parser_set_input_string(&parser, text.at, text.size);
   load_document(loader, &parser, text);
   yaml_parser_delete(&parser);
 }

@@ -160,6 +160,15 @@ const struct config_key config_keys[] = {
 const size_t config_key_count = sizeof config_keys / sizeof config_keys[0];
 static_assert(sizeof config_keys / sizeof config_keys[0] <= 64, "keys are remembered as bits of 64");
 
+size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE])
+{
+  size_t size = strcspn(path, ".[");
+  size_t kept = size < CONFIG_NAME_SIZE ? size : CONFIG_NAME_SIZE - 1;
+  memcpy(out, path, kept);
+  out[kept] = '\0';
+  return size;
+}
+
 const struct config_section *config_find_section(const char *name)
 {
   for (size_t i = 0; i < config_section_count; i++)

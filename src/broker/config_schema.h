@@ -40,6 +40,8 @@ struct config_key {
   const char *help;
 };
 
+enum { CONFIG_NAME_SIZE = 64 };
+
 struct config_section {
   const char *name;
   bool list;
@@ -50,6 +52,10 @@ extern const struct config_section config_sections[];
 extern const size_t config_section_count;
 extern const struct config_key config_keys[];
 extern const size_t config_key_count;  // at most 64
+
+// The front of a path, "limits" of "limits.connections", cut when it is longer than any section's name. Returns its length in
+// the path.
+size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE]);
 
 const struct config_section *config_find_section(const char *name);
 const struct config_key *config_find_key(const char *section, const char *name);

@@ -87,7 +87,7 @@ static enum status parse_authority(struct span text, int default_port, struct li
     has_port = port.size > 0;
     if (has_port && port.at[0] != ':') return error_set(error, ERR_INVALID, "a port goes behind a colon; write [::1]:1883");
   } else {
-    const uint8_t *colon = text.size ? memrchr(text.at, ':', text.size) : NULL;
+    const uint8_t *colon = text.at ? memrchr(text.at, ':', text.size) : NULL;
     has_port = colon != NULL;
     if (colon) {
       host.size = (size_t)(colon - text.at);

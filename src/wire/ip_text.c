@@ -62,7 +62,7 @@ static int parse_groups(struct span text, uint8_t *out, size_t limit)
 
 bool ipv6_parse(struct span text, uint8_t out[IPV6_SIZE])
 {
-  if (text.size == 0) return false;
+  if (text.at == NULL || text.size == 0) return false;
   uint8_t address[IPV6_SIZE] = {0};
   static const char gap_text[2] = {':', ':'};
   const uint8_t *gap = memmem(text.at, text.size, gap_text, sizeof gap_text);

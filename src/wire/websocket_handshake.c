@@ -74,6 +74,7 @@ static void read_field(const struct http_field *field, struct request_fields *fi
 // The path of a request's target: without the query, and without scheme and host when the absolute form is used.
 static struct span target_path(struct span target)
 {
+  assert(target.at);
   const uint8_t *query = memchr(target.at, '?', target.size);
   if (query) target.size = (size_t)(query - target.at);
   static const char scheme_end[3] = {':', '/', '/'};
