@@ -79,6 +79,23 @@ static void nothing_gives_the_defaults(void **state)
   }
 }
 
+// Simulation and unit tests of the shard run with limits_default: they have to test what users get.
+static void limits_default_is_the_same(void **state)
+{
+  (void)state;
+  struct config ours = load_good("");
+  struct config theirs = load_good("");
+  struct config_changes changes;
+  theirs.limits = limits_default();
+  assert_int_equal(config_diff(&ours, &theirs, &changes), OK);
+  for (size_t i = 0; i < changes.count; i++)
+    fail_msg("%s: %s in the table, %s in limits_default", changes.items[i].path, changes.items[i].before,
+             changes.items[i].after);
+  config_changes_deinit(&changes);
+  config_deinit(&ours);
+  config_deinit(&theirs);
+}
+
 static void no_file_gives_the_defaults(void **state)
 {
   (void)state;
@@ -492,6 +509,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(nothing_gives_the_defaults),
+      cmocka_unit_test(limits_default_is_the_same),
       cmocka_unit_test(no_file_gives_the_defaults),
       cmocka_unit_test(a_whole_file),
       cmocka_unit_test(aliases_are_values),
