@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"pub", pub_command, "publish messages"},
     {"sub", sub_command, "subscribe and print messages"},
     {"sense", sense_command, "publish this host's readings: CPU, memory, load, disk, network, temperatures"},
+    {"top", top_command, "watch a broker live: topics, rates, latest values, clients"},
     {"bench", bench_command, "load a broker, measure it, verify every message"},
     {"check", check_command, "say what is wrong in a configuration file"},
 };
