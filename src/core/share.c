@@ -227,6 +227,7 @@ static bool deliver_to_membership(struct shard *shard, uint64_t number, struct m
 {
   struct membership *membership = map_find(&shard->memberships, number_hash(shard, number), membership_matches, &number);
   if (!membership) return false;
+  if (qos > membership->qos) qos = membership->qos;  // granted anew while the message was on its way
   bool retain = membership->retain_as_published && message->retain;
   session_deliver(membership->session, message, membership->tag, qos, retain);
   return true;
