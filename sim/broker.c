@@ -179,7 +179,7 @@ static void after_receive(struct link *link, enum receive_result result)
     case RECEIVE_CLOSING:
       if (link->closing_ms == NEVER && !link->guilty) world_fail(world, "client %s is closed for nothing", link->client->id);
       if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
-      tap_processed(link, link->disconnect_taken);
+      tap_closed(link);
       break;
     case RECEIVE_MIGRATE: hand_over(link); break;
   }

@@ -25,6 +25,18 @@ struct span message_payload(const struct message *message, uint8_t *scratch)
   return span_of(scratch, message->payload_size);
 }
 
+bool message_may_exceed(const struct world *world, const struct message *message, uint32_t maximum_packet_size)
+{
+  const size_t overhead = 60;  // header, packet identifier, expiry, alias, subscription identifiers
+  struct mqtt_properties properties;
+  uint8_t scratch[2048];
+  if (maximum_packet_size == 0) return false;
+  message_properties(message, scratch, &properties);
+  size_t size = overhead + strlen(world->topics[message->topic]) + message->payload_size + properties.user.size +
+                properties.content_type.size + properties.response_topic.size + properties.correlation_data.size;
+  return size > maximum_packet_size;
+}
+
 struct message *model_find(struct world *world, struct span payload)
 {
   unsigned id = 0;
@@ -148,6 +160,7 @@ bool retained_may(const struct world *world, const struct subscription *subscrip
   if (subscription->retain_handling == MQTT_RETAIN_DO_NOT_SEND) return false;
   if (!world->matches[subscription->filter][message->topic]) return false;
   if (publication->start.tick > subscription->effective) return false;
+  if (!world->plan.roomy) return true;  // a later value may have been refused, which clients before 5.0 are not told
   const struct broker *broker = publication->broker;
   for (size_t i = 0; i < broker->publications.count; i++) {
     const struct publication *other = broker->publications.items[i];

@@ -131,6 +131,9 @@ struct message *model_message(struct world *world, struct client *author);
 struct span message_payload(const struct message *message, uint8_t *scratch);
 void message_properties(const struct message *message, uint8_t *scratch, struct mqtt_properties *out);
 
+// Whether a PUBLISH with this message may be larger than a client's maximum packet size (0: none): such copies are dropped.
+bool message_may_exceed(const struct world *world, const struct message *message, uint32_t maximum_packet_size);
+
 // The message whose id the payload names; NULL when there is none.
 struct message *model_find(struct world *world, struct span payload);
 

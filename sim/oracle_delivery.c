@@ -316,6 +316,8 @@ static void check_repeat(struct written *written, struct copy *copy)
   for (size_t i = 0; i < written->session->open.count; i++) {
     const struct copy *other = written->session->open.items[i];
     if (other == copy) break;
+    // Sent with a topic alias it did fit; again without it may not, and is dropped [MQTT-3.1.2-25].
+    if (message_may_exceed(written->link->world, other->message, written->link->maximum_packet_size)) continue;
     if (other->state == COPY_OPEN && other->last_link != written->link) {
       TRACE(written->link->world, "  older: message %u packet %u", other->message->id, other->packet_id);
       refuse(written, "sent again before an older one");
@@ -403,7 +405,8 @@ void oracle_publish(struct link *link, const struct mqtt_publish *publish)
   if (topic < 0) return;
   read_ids(&written);
   struct copy *open = publish->qos > 0 ? find_open(link->session, publish->packet_id) : NULL;
-  bool again = publish->dup || (open && open->state != COPY_DONE);
+  bool dropped = open && !publish->dup && message_may_exceed(world, open->message, link->maximum_packet_size);
+  bool again = publish->dup || (open && open->state != COPY_DONE && !dropped);
   if (publish->payload.size == 0)
     written.message = again && open ? open->message : find_empty(&written, topic);
   else

@@ -5,20 +5,10 @@
 
 #include "client.h"
 
-// Bytes that PUBLISH may need besides topic, payload and properties.
-enum { PACKET_OVERHEAD = 60 };
-
 static bool exempt(const struct session *session, const struct message *message)
 {
-  const struct world *world = session->broker->world;
   if (message->empty || message->expiry_s != 0) return true;
-  if (session->client->maximum_packet_size == 0) return false;
-  struct mqtt_properties properties;
-  uint8_t scratch[2048];
-  message_properties(message, scratch, &properties);
-  size_t size = PACKET_OVERHEAD + strlen(world->topics[message->topic]) + message->payload_size + properties.user.size +
-                properties.content_type.size + properties.response_topic.size + properties.correlation_data.size;
-  return size > session->client->maximum_packet_size;
+  return message_may_exceed(session->broker->world, message, session->client->maximum_packet_size);
 }
 
 static unsigned smaller(unsigned a, unsigned b)

@@ -95,7 +95,8 @@ void oracle_connections(struct broker *broker)
   for (size_t i = 0; i < broker->links.count; i++) {
     const struct link *link = broker->links.items[i];
     if (!link->connection || link->keep_alive_ms == 0 || !link->connack_written) continue;
-    uint64_t limit_ms = link->last_taken_ms + link->keep_alive_ms * 3ull / 2 + LINGER_MS + 1;
+    uint64_t limit_ms =
+        link->last_taken_ms + link->keep_alive_ms * 3ull / 2 + LINGER_MS + 2 * broker->world->plan.lag_ms + 1;
     if (broker->ticked_ms[link->shard] > limit_ms)
       world_fail(broker->world, "client %s is still connected, silent since %" PRIu64 " ms", link->client->id,
                  link->last_taken_ms);

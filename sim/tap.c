@@ -15,6 +15,8 @@ static void take_over(struct link *link)
     struct link *old = broker->links.items[i];
     if (old == link || old->client != link->client || !old->connect_taken || !old->connection) continue;
     if (old->closing_ms == NEVER) old->closing_ms = link->world->now_ms;
+    // Both CONNECTs are on their way into the shard: the other one may be the later.
+    if (!old->connack_written) link->closing_ms = link->world->now_ms;
     if (!old->disconnect_taken) model_will_due(old, old->closing_ms, NEVER);
   }
 }
@@ -217,23 +219,29 @@ void tap_processed(struct link *link, bool certain)
   }
 }
 
+// The session is without this connection from some instant between `lo_ms` and now on.
+static void detach(struct link *link, uint64_t lo_ms)
+{
+  struct session *session = link->session;
+  if (!session || session->link != link) return;
+  session->link = NULL;
+  session->connections++;
+  session->closed_lo_ms = lo_ms;
+  session->closed_hi_ms = link->world->now_ms;
+}
+
 void tap_closed(struct link *link)
 {
   struct world *world = link->world;
-  struct session *session = link->session;
   uint64_t lo_ms = link->closing_ms < world->now_ms ? link->closing_ms : world->now_ms;
-  tap_processed(link, false);
+  tap_processed(link, link->disconnect_taken && !link->paused && !link->race);
   if (link->race || (link->disconnect_taken && link->paused)) {
     model_will_due(link, lo_ms, NEVER);  // DISCONNECT was taken, but perhaps not read
     if (link->will) link->will->doubtful = true;
   } else if (!link->disconnect_taken) {
     model_will_due(link, lo_ms, world->now_ms);
   }
-  if (!session || session->link != link) return;
-  session->link = NULL;
-  session->connections++;
-  session->closed_lo_ms = lo_ms;
-  session->closed_hi_ms = world->now_ms;
+  detach(link, lo_ms);
 }
 
 // ---- From the broker
@@ -244,9 +252,6 @@ static void write_connack(struct link *link, const struct mqtt_connack *connack)
   struct client *client = link->client;
   struct session *old = client->session;
   link->connack_written = true;
-  // 3.1 has no such flag. The simulation lets those clients resume only where sessions do not expire.
-  bool kept = old && !link->clean_start && !session_surely_gone(old, world->now_ms, world->plan.lag_ms);
-  bool present = link->version == MQTT_3_1 ? kept : connack->session_present;
   if (connack->reason != MQTT_SUCCESS) {
     world_fail(world, "client %s was refused: %s", client->id, mqtt_reason_name(connack->reason));
     return;
@@ -258,11 +263,11 @@ static void write_connack(struct link *link, const struct mqtt_connack *connack)
     struct link *taken = old->link;
     if (!taken->disconnect_taken && !taken->race) model_will_due(taken, taken->closing_ms, world->now_ms);
     tap_processed(taken, false);
-    old->link = NULL;
-    old->connections++;
-    old->closed_lo_ms = taken->closing_ms < world->now_ms ? taken->closing_ms : world->now_ms;
-    old->closed_hi_ms = world->now_ms;
+    detach(taken, taken->closing_ms < world->now_ms ? taken->closing_ms : world->now_ms);
   }
+  // 3.1 has no such flag. The simulation lets those clients resume only where sessions do not expire.
+  bool kept = old && !link->clean_start && !session_surely_gone(old, world->now_ms, world->plan.lag_ms);
+  bool present = link->version == MQTT_3_1 ? kept : connack->session_present;
   if (present) {
     if (!kept) {
       world_fail(world, "client %s: session present, but there is none", client->id);

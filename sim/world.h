@@ -190,7 +190,7 @@ void link_free(struct link *link);
 void tap_in(struct link *link, struct span bytes, const struct moment *at);
 void tap_processed(struct link *link, bool certain);  // everything that was tapped in has been processed
 void tap_out(struct link *link, struct span bytes);
-void tap_closed(struct link *link);  // the shard has forgotten the connection
+void tap_closed(struct link *link);  // the session is without this connection now; may be called again
 
 // ---- Oracles
 
