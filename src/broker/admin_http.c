@@ -1,0 +1,211 @@
+// The admin HTTP server: evhttp with a socket of our own, so that TCP_NODELAY is on and errors say what failed. One callback
+// answers everything. No TLS, no authentication: those come with the security issue.
+#include "broker/admin_http.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+
+#include "broker/metrics.h"
+
+enum {
+  BACKLOG = 64,
+  MAX_HEADER_BYTES = 8192,
+  MAX_BODY_BYTES = 1024,  // nobody needs one
+  TIMEOUT_S = 30,         // without a byte read or written
+};
+
+struct admin_http {
+  struct evhttp *server;
+  admin_view *view;
+  void *context;
+};
+
+// ---- Listening
+
+static int set_on(int fd, int level, int option)
+{
+  int on = 1;
+  return setsockopt(fd, level, option, &on, sizeof on);
+}
+
+static enum status fail(struct error *error, const char *host, uint16_t port, const char *what)
+{
+  int number = errno;
+  bool brackets = host && strchr(host, ':');
+  return error_set(error, status_from_errno(number), "%s%s%s:%u: cannot %s: %s", brackets ? "[" : "", host ? host : "*",
+                   brackets ? "]" : "", port, what, strerror(number));
+}
+
+// Dual stack: an IPv6 socket that takes IPv4 too.
+static enum status bind_address(const struct addrinfo *address, bool dual_stack, const char *host, uint16_t port,
+                                int *out_fd, struct error *error)
+{
+  int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail(error, host, port, "make a socket");
+  const char *failed = NULL;
+  int v6_only = !dual_stack;
+  if (set_on(fd, SOL_SOCKET, SO_REUSEADDR) < 0)
+    failed = "set SO_REUSEADDR";
+  else if (address->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) < 0)
+    failed = "set IPV6_V6ONLY";
+  else if (set_on(fd, IPPROTO_TCP, TCP_NODELAY) < 0)  // accepted sockets inherit it
+    failed = "set TCP_NODELAY";
+  else if (bind(fd, address->ai_addr, address->ai_addrlen) < 0)
+    failed = "bind the address";
+  else if (listen(fd, BACKLOG) < 0)
+    failed = "listen";
+  if (failed) {
+    enum status status = fail(error, host, port, failed);
+    close(fd);
+    return status;
+  }
+  *out_fd = fd;
+  return OK;
+}
+
+static enum status open_socket(const char *host, uint16_t port, int *out_fd, struct error *error)
+{
+  char service[8];
+  snprintf(service, sizeof service, "%u", port);
+  struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+  if (!host) hints.ai_family = AF_INET6;
+  struct addrinfo *addresses = NULL;
+  int result = getaddrinfo(host ? host : "::", service, &hints, &addresses);
+  if (result != 0)
+    return error_set(error, ERR_INVALID, "%s:%u: cannot find the address: %s", host ? host : "*", port,
+                     gai_strerror(result));
+  // The first address that this machine has: "localhost" may be ::1 first where there is no IPv6.
+  enum status status = ERR_INVALID;
+  for (const struct addrinfo *at = addresses; at && status != OK && status != ERR_EXISTS; at = at->ai_next)
+    status = bind_address(at, !host, host, port, out_fd, error);
+  freeaddrinfo(addresses);
+  if (status == OK || host || status == ERR_EXISTS) return status;
+  // A machine without IPv6: all IPv4 addresses are then all addresses.
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
+  struct addrinfo v4 = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&any, .ai_addrlen = sizeof any};
+  return bind_address(&v4, false, host, port, out_fd, error);
+}
+
+// ---- Answering
+
+static void set_header(struct evhttp_request *request, const char *name, const char *value)
+{
+  // A header that does not fit into memory is left out: the answer is still right.
+  (void)evhttp_add_header(evhttp_request_get_output_headers(request), name, value);
+}
+
+// The answer to HEAD tells the length of the body and leaves the body out; evhttp does neither by itself.
+static void answer(struct evhttp_request *request, int code, const char *reason, const char *type, struct span body)
+{
+  bool head = evhttp_request_get_command(request) == EVHTTP_REQ_HEAD;
+  struct evbuffer *bytes = evbuffer_new();
+  if (!bytes || (!head && evbuffer_add(bytes, body.at, body.size) < 0)) {
+    if (bytes) evbuffer_free(bytes);
+    evhttp_send_error(request, HTTP_SERVUNAVAIL, NULL);
+    return;
+  }
+  char length[24];
+  snprintf(length, sizeof length, "%zu", body.size);
+  set_header(request, "Content-Length", length);
+  set_header(request, "Content-Type", type);
+  set_header(request, "Cache-Control", "no-store");
+  set_header(request, "X-Content-Type-Options", "nosniff");
+  evhttp_send_reply(request, code, reason, bytes);
+  evbuffer_free(bytes);
+}
+
+static void answer_text(struct evhttp_request *request, int code, const char *reason, const char *text)
+{
+  answer(request, code, reason, "text/plain; charset=utf-8", span_text(text));
+}
+
+static void answer_metrics(struct evhttp_request *request, const struct status_view *view)
+{
+  struct buffer text;
+  buffer_init(&text);
+  if (metrics_format(view, &text) == OK)
+    answer(request, HTTP_OK, "OK", "text/plain; version=0.0.4; charset=utf-8", buffer_peek(&text));
+  else
+    answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", "out of memory\n");
+  buffer_deinit(&text);
+}
+
+static void handle(struct evhttp_request *request, void *argument)
+{
+  struct admin_http *http = argument;
+  enum evhttp_cmd_type method = evhttp_request_get_command(request);
+  if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
+    set_header(request, "Allow", "GET, HEAD");
+    answer_text(request, HTTP_BADMETHOD, "Method Not Allowed", "only GET and HEAD\n");
+    return;
+  }
+  const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+  const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+  if (!path || path[0] == '\0') path = "/";
+  if (strcmp(path, "/") == 0) {
+    answer_text(request, HTTP_OK, "OK", "/metrics  for Prometheus\n/healthz  whether every listener accepts connections\n");
+    return;
+  }
+  bool metrics = strcmp(path, "/metrics") == 0;
+  if (!metrics && strcmp(path, "/healthz") != 0) {
+    answer_text(request, HTTP_NOTFOUND, "Not Found", "there is /metrics and /healthz\n");
+    return;
+  }
+  struct status_view view = {.version = "", .broker_id = ""};
+  http->view(http->context, &view);
+  if (metrics)
+    answer_metrics(request, &view);
+  else if (view.ready)
+    answer_text(request, HTTP_OK, "OK", "ok\n");
+  else
+    answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", "starting\n");
+}
+
+// ---- Opening and closing
+
+enum status admin_http_open(struct event_base *base, const char *host, uint16_t port, admin_view *view, void *context,
+                            struct admin_http **out, struct error *error)
+{
+  assert(view);
+  int fd = -1;
+  enum status status = open_socket(host, port, &fd, error);
+  if (status != OK) return status;
+  struct admin_http *http = calloc(1, sizeof *http);
+  struct evhttp *server = http ? evhttp_new(base) : NULL;
+  if (!server || evhttp_accept_socket_with_handle(server, fd) == NULL) {
+    if (server) evhttp_free(server);
+    free(http);
+    close(fd);
+    return error_set(error, ERR_NO_MEMORY, "%s:%u: out of memory", host ? host : "*", port);
+  }
+  *http = (struct admin_http){.server = server, .view = view, .context = context};
+  evhttp_set_max_headers_size(server, MAX_HEADER_BYTES);
+  evhttp_set_max_body_size(server, MAX_BODY_BYTES);
+  evhttp_set_timeout(server, TIMEOUT_S);
+  // All of them, because evhttp would answer 501 to the others, and 405 is what they deserve.
+  evhttp_set_allowed_methods(server, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
+                                         EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH);
+  evhttp_set_gencb(server, handle, http);
+  *out = http;
+  return OK;
+}
+
+void admin_http_close(struct admin_http *http)
+{
+  if (!http) return;
+  evhttp_free(http->server);
+  free(http);
+}
