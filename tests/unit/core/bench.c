@@ -1,0 +1,574 @@
+#include "bench.h"
+
+#include "core/shard_internal.h"
+
+static const struct connection_origin ORIGIN = {.address = "192.0.2.1:1000", .anonymous = true};
+
+// ---- The broker
+
+static void remember_event(void *context, enum log_level level, const char *event, const struct log_field *fields,
+                           size_t count)
+{
+  struct bench *bench = context;
+  (void)level;
+  (void)fields;
+  (void)count;
+  snprintf(bench->events[bench->event_count++ % BENCH_EVENTS], sizeof bench->events[0], "%s", event);
+}
+
+bool bench_logged(const struct bench *bench, const char *event)
+{
+  for (size_t i = 0; i < BENCH_EVENTS; i++)
+    if (strcmp(bench->events[i], event) == 0) return true;
+  return false;
+}
+
+void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits)
+{
+  *bench = (struct bench){.shard_count = shard_count,
+                          .limits = limits ? *limits : limits_default(),
+                          .budget = {.limit_bytes = INT64_MAX},
+                          .now = {1000},
+                          .scratch_size = BENCH_SCRATCH};
+  for (uint8_t i = 0; i < shard_count; i++) {
+    log_init(&bench->logs[i], remember_event, bench, LOG_DEBUG);
+    struct shard_settings settings = {.shard = i,
+                                      .shard_count = shard_count,
+                                      .limits = bench->limits,
+                                      .seed = 99,
+                                      .budget = &bench->budget,
+                                      .log = &bench->logs[i]};
+    bench->shards[i] = shard_create(&settings, bench->now);
+    assert_non_null(bench->shards[i]);
+  }
+}
+
+void bench_deinit(struct bench *bench)
+{
+  for (uint8_t i = 0; i < bench->shard_count; i++) shard_destroy(bench->shards[i]);
+  assert_int_equal(bench->budget.used_bytes, 0);
+  for (struct client *client = bench->clients, *next; client; client = next) {
+    next = client->next;
+    buffer_deinit(&client->outgoing);
+    buffer_deinit(&client->incoming);
+    free(client->packet_bytes);
+    free(client);
+  }
+}
+
+void bench_set_limits(struct bench *bench, const struct limits *limits)
+{
+  bench->limits = *limits;
+  for (uint8_t i = 0; i < bench->shard_count; i++) shard_set_limits(bench->shards[i], limits);
+}
+
+static uint64_t sum(const uint64_t *values, size_t count)
+{
+  uint64_t total = 0;
+  for (size_t i = 0; i < count; i++) total += values[i];
+  return total;
+}
+
+static void check_balance(const struct counters *c)
+{
+  assert_int_equal(c->publish_received, c->publish_routed + c->publish_unrouted + sum(c->publish_refused, REFUSE_REASONS));
+  assert_int_equal(c->copies,
+                   c->delivered + c->copies_queued + c->copies_in_flight + c->expired + sum(c->dropped, DROP_REASONS));
+  if (c->copies_queued == 0) assert_int_equal(c->queued_bytes, 0);
+  assert_true(c->connections < 1u << 31);
+  assert_true(c->subscriptions < 1u << 31);
+  assert_true(c->shared_subscriptions < 1u << 31);
+  assert_true(c->paused_connections <= c->connections);
+}
+
+struct counters bench_counters(const struct bench *bench)
+{
+  struct counters total = {0};
+  for (uint8_t i = 0; i < bench->shard_count; i++) {
+    struct counters one;
+    shard_counters(bench->shards[i], &one);
+    check_balance(&one);
+    counters_add(&total, &one);
+  }
+  return total;
+}
+
+void bench_id_on(const struct bench *bench, uint8_t shard, unsigned *number, char out[16])
+{
+  do snprintf(out, 16, "c%u", (*number)++);
+  while (shard_owner(bench->shards[0], span_text(out)) != shard);
+}
+
+// ---- Moving things
+
+static bool carry_mails(struct bench *bench)
+{
+  bool moved = false;
+  for (uint8_t from = 0; from < bench->shard_count; from++) {
+    for (uint8_t to = 0; to < bench->shard_count; to++) {
+      if (from == to || bench->hold[from][to]) continue;
+      size_t count;
+      struct mail *mails = shard_outgoing(bench->shards[from], to, &count);
+      if (bench->carry && count > bench->carry) count = bench->carry;
+      struct mail taken[256];
+      if (count > 256) count = 256;
+      for (size_t i = 0; i < count; i++) taken[i] = mails[i];
+      shard_outgoing_taken(bench->shards[from], to, count);
+      for (size_t i = 0; i < count; i++) {
+        assert_int_equal(taken[i].from, from);
+        shard_mail(bench->shards[to], &taken[i]);
+      }
+      moved |= count > 0;
+    }
+  }
+  return moved;
+}
+
+static void close_transport(struct client *client)
+{
+  client->by_broker = true;
+  shard_closed(client->bench->shards[client->shard], client->connection);
+  client->connection = NULL;
+}
+
+// Memory of exactly the size, so that a sanitizer sees a write beyond it.
+static void write_output(struct client *client)
+{
+  struct bench *bench = client->bench;
+  struct shard *shard = bench->shards[client->shard];
+  uint8_t *scratch = malloc(bench->scratch_size);
+  assert_non_null(scratch);
+  while (!client->stalled) {
+    struct output out;
+    size_t size = connection_output(shard, client->connection, scratch, bench->scratch_size, &out);
+    assert_int_equal(size, out.parts[0].size + out.parts[1].size);
+    if (size == 0) break;
+    size_t chunk = client->write_chunk && client->write_chunk < size ? client->write_chunk : size;
+    size_t first = chunk < out.parts[0].size ? chunk : out.parts[0].size;
+    assert_ok(buffer_append(&client->incoming, out.parts[0].at, first));
+    assert_ok(buffer_append(&client->incoming, out.parts[1].at, chunk - first));
+    unsigned wants = connection_sent(shard, client->connection, chunk);
+    if (wants & CONNECTION_CLOSE) {
+      assert_int_equal(chunk, size);
+      close_transport(client);
+      break;
+    }
+    assert_int_equal(wants, chunk < size ? 0 : CONNECTION_OUTPUT);
+  }
+  free(scratch);
+}
+
+static void migrate(struct client *client)
+{
+  struct bench *bench = client->bench;
+  uint8_t *input;
+  size_t size;
+  uint8_t to = shard_detach(bench->shards[client->shard], client->connection, &input, &size);
+  assert_int_not_equal(to, client->shard);
+  client->shard = to;
+  client->connection = shard_adopt(bench->shards[to], client, &ORIGIN, span_of(input, size));
+  assert_non_null(client->connection);
+  free(input);
+}
+
+// Returns false when there was nothing to do.
+static bool offer_input(struct client *client, bool resume)
+{
+  size_t size = buffer_size(&client->outgoing);
+  if (!client->connection || (!resume && (client->paused || size == 0))) return false;
+  if (resume) size = 0;
+  if (client->read_chunk && size > client->read_chunk) size = client->read_chunk;
+  // A copy of its own, so that a sanitizer sees every read beyond it.
+  uint8_t *bytes = malloc(size ? size : 1);
+  assert_non_null(bytes);
+  if (size) memcpy(bytes, buffer_peek(&client->outgoing).at, size);
+  size_t taken = size + 1;
+  client->paused = false;
+  struct shard *shard = client->bench->shards[client->shard];
+  enum receive_result result = shard_receive(shard, client->connection, span_of(bytes, size), &taken);
+  assert_true(taken <= size);
+  free(bytes);
+  buffer_consume(&client->outgoing, taken);
+  switch (result) {
+    case RECEIVE_OK: assert_int_equal(taken, size); break;
+    case RECEIVE_YIELD:
+      client->bench->yields++;
+      client->yielded = true;
+      break;
+    case RECEIVE_PAUSED:
+      assert_int_equal(taken, size);
+      client->paused = true;
+      break;
+    case RECEIVE_MIGRATE:
+      assert_int_equal(taken, size);
+      migrate(client);
+      break;
+    case RECEIVE_CLOSING: buffer_consume(&client->outgoing, buffer_size(&client->outgoing)); break;
+  }
+  return true;
+}
+
+static bool give_attention(struct bench *bench, uint8_t shard)
+{
+  bool any = false;
+  unsigned wants;
+  for (struct connection *connection; (connection = shard_next_attention(bench->shards[shard], &wants));) {
+    struct client *client = connection_transport(connection);
+    assert_ptr_equal(client->connection, connection);
+    assert_int_equal(client->shard, shard);
+    assert_int_not_equal(wants, 0);
+    any = true;
+    if (wants & CONNECTION_CLOSE) {
+      assert_int_equal(wants, CONNECTION_CLOSE);
+      close_transport(client);
+      continue;
+    }
+    if (wants & CONNECTION_OUTPUT) write_output(client);
+    if (client->connection && wants & CONNECTION_RESUME) offer_input(client, true);
+  }
+  return any;
+}
+
+static bool offer_inputs(struct bench *bench)
+{
+  bool moved = false;
+  for (struct client *client = bench->clients; client; client = client->next) {
+    if (client->yielded) {
+      client->yielded = false;
+      if (buffer_size(&client->outgoing) == 0) moved |= offer_input(client, true);
+    }
+    moved |= offer_input(client, false);
+  }
+  return moved;
+}
+
+void bench_run(struct bench *bench)
+{
+  bool moved = true;
+  for (unsigned rounds = 0; moved; rounds++) {
+    assert_true(rounds < 2000000);
+    for (uint8_t i = 0; i < bench->shard_count; i++) shard_set_time(bench->shards[i], bench->now);
+    moved = carry_mails(bench);
+    moved |= offer_inputs(bench);
+    for (uint8_t i = 0; i < bench->shard_count; i++) {
+      shard_tick(bench->shards[i]);
+      moved |= give_attention(bench, i);
+    }
+  }
+  (void)bench_counters(bench);
+}
+
+static int64_t next_ms(const struct bench *bench)
+{
+  int64_t next = -1;
+  for (uint8_t i = 0; i < bench->shard_count; i++) {
+    int64_t one = shard_next_ms(bench->shards[i]);
+    if (one >= 0 && (next < 0 || one < next)) next = one;
+  }
+  return next;
+}
+
+void bench_advance(struct bench *bench, uint64_t ms)
+{
+  bench_run(bench);
+  uint64_t target = bench->now.ms + ms;
+  while (bench->now.ms < target) {
+    int64_t next = next_ms(bench);
+    uint64_t left = target - bench->now.ms;
+    uint64_t step = next > 0 ? (uint64_t)next : next == 0 ? 1 : left;
+    bench->now.ms += step < left ? step : left;
+    bench_run(bench);
+  }
+}
+
+// ---- Clients: bytes
+
+struct client *client_open(struct bench *bench, enum mqtt_version version, uint8_t shard)
+{
+  struct client *client = calloc(1, sizeof *client);
+  assert_non_null(client);
+  client->bench = bench;
+  client->version = version;
+  client->shard = shard;
+  client->next_id = 1;
+  client->next = bench->clients;
+  bench->clients = client;
+  client->connection = shard_open(bench->shards[shard], client, &ORIGIN);
+  assert_non_null(client->connection);
+  assert_ptr_equal(connection_transport(client->connection), client);
+  return client;
+}
+
+void client_queue_bytes(struct client *client, const void *bytes, size_t size)
+{
+  assert_ok(buffer_append(&client->outgoing, bytes, size));
+}
+
+void client_send_bytes(struct client *client, const void *bytes, size_t size)
+{
+  client_queue_bytes(client, bytes, size);
+  bench_run(client->bench);
+}
+
+void client_queue(struct client *client, const struct mqtt_packet *packet)
+{
+  size_t size = mqtt_encoded_size(client->version, packet);
+  assert_true(size > 0);
+  uint8_t *room = buffer_reserve(&client->outgoing, size);
+  assert_non_null(room);
+  assert_int_equal(mqtt_encode(client->version, packet, room, size), size);
+  buffer_commit(&client->outgoing, size);
+}
+
+void client_send(struct client *client, const struct mqtt_packet *packet)
+{
+  client_queue(client, packet);
+  bench_run(client->bench);
+}
+
+void client_drop(struct client *client)
+{
+  assert_non_null(client->connection);
+  shard_closed(client->bench->shards[client->shard], client->connection);
+  client->connection = NULL;
+  bench_run(client->bench);
+}
+
+void client_disconnect(struct client *client, enum mqtt_reason reason)
+{
+  client_send(client, &(struct mqtt_packet){.type = MQTT_DISCONNECT, .disconnect = {.reason = reason}});
+  client_expect_closed(client);
+}
+
+void client_unstall(struct client *client)
+{
+  client->stalled = false;
+  if (client->connection) write_output(client);
+  bench_run(client->bench);
+}
+
+size_t client_waiting(const struct client *client)
+{
+  return buffer_size(&client->incoming);
+}
+
+// ---- Clients: what they expect
+
+const struct mqtt_packet *client_expect(struct client *client, enum mqtt_packet_type type)
+{
+  struct span in = buffer_peek(&client->incoming);
+  struct mqtt_fixed_header header = {0};
+  if (mqtt_fixed_header(in, &header) != MQTT_HEADER_OK) fail_msg("nothing came instead of %s", mqtt_packet_name(type));
+  size_t size = header.size + (size_t)header.remaining;
+  assert_true(in.size >= size);
+  free(client->packet_bytes);
+  client->packet_bytes = malloc(size);
+  assert_non_null(client->packet_bytes);
+  memcpy(client->packet_bytes, in.at, size);
+  buffer_consume(&client->incoming, size);
+  struct mqtt_fault fault;
+  struct span body = span_of(client->packet_bytes + header.size, header.remaining);
+  if (!mqtt_decode(client->version, MQTT_FROM_SERVER, header.first, body, &client->packet, &fault))
+    fail_msg("a %s that cannot be decoded: %s", mqtt_packet_name(header.first >> 4), fault.text);
+  if (client->packet.type != type)
+    fail_msg("%s instead of %s", mqtt_packet_name(client->packet.type), mqtt_packet_name(type));
+  client->packet_size = size;
+  return &client->packet;
+}
+
+const struct mqtt_publish *client_expect_publish(struct client *client, const char *topic, const char *payload)
+{
+  const struct mqtt_publish *publish = &client_expect(client, MQTT_PUBLISH)->publish;
+  if (!span_equal(publish->topic, span_text(topic)) || !span_equal(publish->payload, span_text(payload)))
+    fail_msg("%.*s '%.*s' instead of %s '%s'", (int)publish->topic.size, (const char *)publish->topic.at,
+             (int)publish->payload.size, (const char *)publish->payload.at, topic, payload);
+  return publish;
+}
+
+void client_expect_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id, enum mqtt_reason reason)
+{
+  const struct mqtt_packet *packet = client_expect(client, type);
+  assert_int_equal(packet->ack.packet_id, packet_id);
+  assert_int_equal(packet->ack.reason, reason);
+}
+
+void client_expect_nothing(struct client *client)
+{
+  if (client_waiting(client) > 0)
+    fail_msg("%s instead of nothing", mqtt_packet_name(buffer_peek(&client->incoming).at[0] >> 4));
+}
+
+void client_expect_closed(struct client *client)
+{
+  client_expect_nothing(client);
+  assert_null(client->connection);
+  assert_true(client->by_broker);
+}
+
+void client_expect_disconnect(struct client *client, enum mqtt_reason reason)
+{
+  if (client->version == MQTT_5_0) assert_int_equal(client_expect(client, MQTT_DISCONNECT)->disconnect.reason, reason);
+  client_expect_closed(client);
+}
+
+void client_expect_refused(struct client *client, enum mqtt_reason reason)
+{
+  const struct mqtt_connack *connack = &client_expect(client, MQTT_CONNACK)->connack;
+  assert_int_equal(connack->reason, reason);
+  assert_false(connack->session_present);
+  client_expect_closed(client);
+}
+
+// ---- Clients: exchanges
+
+void property_set(struct mqtt_properties *properties, enum mqtt_property property)
+{
+  properties->present |= UINT64_C(1) << property;
+}
+
+struct mqtt_packet connect_packet(enum mqtt_version version, const char *id)
+{
+  return (struct mqtt_packet){
+      .type = MQTT_CONNECT,
+      .connect = {.version = version, .clean_start = true, .keep_alive_s = 600, .client_id = span_text(id)}};
+}
+
+const struct mqtt_connack *client_connect_packet(struct client *client, const struct mqtt_packet *packet)
+{
+  client_send(client, packet);
+  const struct mqtt_connack *connack = &client_expect(client, MQTT_CONNACK)->connack;
+  assert_int_equal(connack->reason, MQTT_SUCCESS);
+  assert_non_null(client->connection);
+  return connack;
+}
+
+const struct mqtt_connack *client_connect(struct client *client, const char *id, bool clean_start, uint32_t expiry_s)
+{
+  struct mqtt_packet packet = connect_packet(client->version, id);
+  packet.connect.clean_start = clean_start;
+  if (expiry_s) {
+    property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
+    packet.connect.properties.session_expiry_s = expiry_s;
+  }
+  return client_connect_packet(client, &packet);
+}
+
+struct client *client_new(struct bench *bench, enum mqtt_version version, const char *id)
+{
+  struct client *client = client_open(bench, version, 0);
+  assert_false(client_connect(client, id, true, 0)->session_present);
+  return client;
+}
+
+struct client *client_lasting(struct bench *bench, enum mqtt_version version, const char *id)
+{
+  struct client *client = client_open(bench, version, 0);
+  client_connect(client, id, false, 3600);
+  return client;
+}
+
+void client_queue_subscribe(struct client *client, const struct sub *subs, size_t count)
+{
+  uint8_t *payload = calloc(count, 3 + 65535);
+  assert_non_null(payload);
+  size_t size = 0;
+  for (size_t i = 0; i < count; i++) {
+    size_t length = strlen(subs[i].filter);
+    payload[size++] = (uint8_t)(length >> 8);
+    payload[size++] = (uint8_t)length;
+    memcpy(payload + size, subs[i].filter, length);
+    size += length;
+    unsigned options = subs[i].qos;
+    if (client->version == MQTT_5_0)
+      options |=
+          (subs[i].no_local ? 4u : 0) | (subs[i].retain_as_published ? 8u : 0) | (unsigned)subs[i].retain_handling << 4;
+    payload[size++] = (uint8_t)options;
+  }
+  struct mqtt_packet packet = {
+      .type = MQTT_SUBSCRIBE,
+      .subscribe = {.packet_id = client->next_id++, .count = (uint32_t)count, .payload = span_of(payload, size)}};
+  if (subs[0].id) {
+    property_set(&packet.subscribe.properties, MQTT_PROPERTY_SUBSCRIPTION_ID);
+    packet.subscribe.properties.subscription_id = subs[0].id;
+  }
+  client_queue(client, &packet);
+  free(payload);
+}
+
+void client_subscribe_with(struct client *client, const struct sub *sub, enum mqtt_reason expected)
+{
+  client_queue_subscribe(client, sub, 1);
+  bench_run(client->bench);
+  const struct mqtt_suback *suback = &client_expect(client, MQTT_SUBACK)->suback;
+  assert_int_equal(suback->packet_id, client->next_id - 1);
+  assert_int_equal(suback->codes.size, 1);
+  assert_int_equal(suback->codes.at[0], expected);
+}
+
+void client_subscribe(struct client *client, const char *filter, uint8_t qos)
+{
+  client_subscribe_with(client, &(struct sub){.filter = filter, .qos = qos}, (enum mqtt_reason)qos);
+}
+
+enum mqtt_reason client_unsubscribe(struct client *client, const char *filter)
+{
+  size_t length = strlen(filter);
+  uint8_t *payload = malloc(2 + length);
+  assert_non_null(payload);
+  payload[0] = (uint8_t)(length >> 8);
+  payload[1] = (uint8_t)length;
+  memcpy(payload + 2, filter, length);
+  struct mqtt_packet packet = {
+      .type = MQTT_UNSUBSCRIBE,
+      .unsubscribe = {.packet_id = client->next_id++, .count = 1, .payload = span_of(payload, 2 + length)}};
+  client_send(client, &packet);
+  free(payload);
+  const struct mqtt_suback *unsuback = &client_expect(client, MQTT_UNSUBACK)->suback;
+  assert_int_equal(unsuback->packet_id, client->next_id - 1);
+  return client->version == MQTT_5_0 ? (enum mqtt_reason)unsuback->codes.at[0] : MQTT_SUCCESS;
+}
+
+struct mqtt_packet publish_packet(struct client *client, const char *topic, const char *payload, uint8_t qos)
+{
+  return (struct mqtt_packet){
+      .type = MQTT_PUBLISH,
+      .publish = {
+          .qos = qos, .packet_id = qos ? client->next_id++ : 0, .topic = span_text(topic), .payload = span_text(payload)}};
+}
+
+void client_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id, enum mqtt_reason reason)
+{
+  client_send(client, &(struct mqtt_packet){.type = type, .ack = {.packet_id = packet_id, .reason = reason}});
+}
+
+static enum mqtt_reason expect_answer(struct client *client, enum mqtt_packet_type type, uint16_t packet_id)
+{
+  const struct mqtt_packet *packet = client_expect(client, type);
+  assert_int_equal(packet->ack.packet_id, packet_id);
+  return packet->ack.reason;
+}
+
+void client_publish(struct client *client, const char *topic, const char *payload, uint8_t qos, bool retain)
+{
+  struct mqtt_packet packet = publish_packet(client, topic, payload, qos);
+  packet.publish.retain = retain;
+  uint16_t id = packet.publish.packet_id;
+  client_send(client, &packet);
+  if (qos == 1) assert_true(expect_answer(client, MQTT_PUBACK, id) < MQTT_UNSPECIFIED_ERROR);
+  if (qos != 2) return;
+  assert_true(expect_answer(client, MQTT_PUBREC, id) < MQTT_UNSPECIFIED_ERROR);
+  client_ack(client, MQTT_PUBREL, id, MQTT_SUCCESS);
+  client_expect_ack(client, MQTT_PUBCOMP, id, MQTT_SUCCESS);
+}
+
+void client_take(struct client *client, const char *topic, const char *payload, uint8_t qos)
+{
+  const struct mqtt_publish *publish = client_expect_publish(client, topic, payload);
+  assert_int_equal(publish->qos, qos);
+  uint16_t id = publish->packet_id;
+  if (qos == 1) client_ack(client, MQTT_PUBACK, id, MQTT_SUCCESS);
+  if (qos != 2) return;
+  client_ack(client, MQTT_PUBREC, id, MQTT_SUCCESS);
+  client_expect_ack(client, MQTT_PUBREL, id, MQTT_SUCCESS);
+  client_ack(client, MQTT_PUBCOMP, id, MQTT_SUCCESS);
+}
