@@ -10,7 +10,7 @@
 static void refuse(struct broker *broker, const char *why)
 {
   broker->reloads_refused++;
-  BROKER_LOG(broker, LOG_ERROR, "reload_refused", FIELD_TEXT("error", why));
+  BROKER_LOG(broker, LOG_ERROR, "reload_failed", FIELD_TEXT("error", why));
 }
 
 static bool load(struct broker *broker, struct config *out)

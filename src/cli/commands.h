@@ -10,6 +10,7 @@ enum command_exit {
   COMMAND_TIMEOUT = 27,  // the time that was asked for has passed, as users of mosquitto_sub know it
 };
 
+int broker_command(int argc, char **argv);
 int pub_command(int argc, char **argv);
 int sub_command(int argc, char **argv);
 int bench_command(int argc, char **argv);

@@ -16,6 +16,7 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"broker", broker_command, "run an MQTT broker"},
     {"pub", pub_command, "publish messages"},
     {"sub", sub_command, "subscribe and print messages"},
     {"sense", sense_command, "publish this host's readings: CPU, memory, load, disk, network, temperatures"},

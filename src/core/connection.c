@@ -133,6 +133,11 @@ static void close_soon(struct connection *connection)
   connection_want(connection, nothing_to_write ? CONNECTION_CLOSE : CONNECTION_OUTPUT);
 }
 
+static bool has_return_code(enum mqtt_reason reason)
+{
+  return reason >= MQTT_UNSUPPORTED_PROTOCOL_VERSION && reason <= MQTT_SERVER_BUSY;
+}
+
 static void send_goodbye(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
   bool connected = connection->state == CONNECTED;
@@ -148,6 +153,8 @@ static void send_goodbye(struct connection *connection, enum mqtt_reason reason,
       packet.disconnect.properties = (struct mqtt_properties){0};
   } else {
     if (connection->version == 0) return;  // not a CONNECT: closed without a word [MQTT-3.1.0-1]
+    // Before 5.0 a CONNECT that breaks the protocol is closed without a CONNACK; only what has a return code gets one.
+    if (connection->version != MQTT_5_0 && !has_return_code(reason)) return;
     packet = (struct mqtt_packet){.type = MQTT_CONNACK, .connack = {.reason = reason}};
   }
   connection_send(connection, &packet);

@@ -14,7 +14,7 @@
 // EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING.
 enum connection_state { EXPECT_CONNECT, CONNECTED, CLOSING, MIGRATING };
 
-enum { PAUSED_MAIL = 1, PAUSED_MEMORY = 2, PAUSED_OUTPUT = 4 };
+enum { PAUSED_MAIL = 1, PAUSED_MEMORY = 2, PAUSED_OUTPUT = 4, PAUSED_ANSWER = 8 };
 
 // What a write left over.
 struct unsent {
@@ -52,6 +52,7 @@ struct connection {
   uint8_t pauses;  // why it is paused
   uint8_t migrate_to;
   bool anonymous;
+  bool bridge;                   // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
   bool received_goodbye;     // DISCONNECT came
 };

@@ -87,6 +87,7 @@ static void set_flow(struct connection *connection, const struct mqtt_connect *c
   const struct mqtt_properties *properties = &connect->properties;
   connection->receive_maximum = UINT16_MAX;
   connection->problem_information = true;
+  connection->bridge = connect->bridge;
   if (connect->version != MQTT_5_0) return;
   if (MQTT_HAS(properties, RECEIVE_MAXIMUM)) connection->receive_maximum = properties->receive_maximum;
   if (MQTT_HAS(properties, MAXIMUM_PACKET_SIZE)) connection->maximum_packet_size = properties->maximum_packet_size;

@@ -46,8 +46,10 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
   if (too_many_levels(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
   if (session->subscription_count >= shard->limits.subscriptions || shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
-  struct subscription options = {
-      .id = id, .qos = wanted->qos, .no_local = wanted->no_local, .retain_as_published = wanted->retain_as_published};
+  struct subscription options = {.id = id,
+                                 .qos = wanted->qos,
+                                 .no_local = wanted->no_local || connection->bridge,
+                                 .retain_as_published = wanted->retain_as_published || connection->bridge};
   bool is_new;
   if (filter.share.size > 0) {
     if (share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
@@ -74,6 +76,8 @@ static bool answer(struct connection *connection, const struct mqtt_packet *pack
   size = mqtt_encode(connection->version, packet, bytes, size);
   ticket_set_bytes(shard, ticket, span_of(bytes, size));
   free(bytes);
+  // Answers keep the order of the questions: nothing behind the SUBSCRIBE is looked at before its SUBACK is written.
+  connection_pause(connection, PAUSED_ANSWER);
   ticket_done(shard, ticket);
   return connection->state == CONNECTED;
 }

@@ -12,7 +12,7 @@ static void tell_others(struct shard *shard, const struct filter_end *end, enum 
     char *text = filter_end_text(end);
     if (!text) abort();  // the others must know, or messages would be lost silently
     ticket_expect(shard, ticket);
-    shard_send_mail(shard, target, (struct mail){.kind = kind, .text = text, .ticket = ticket});
+    shard_send_mail(shard, target, (struct mail){.kind = (uint8_t)kind, .text = text, .ticket = ticket});
   }
 }
 

@@ -67,7 +67,7 @@ static bool write_output(struct loop *loop, struct transport *transport)
     struct output output;
     size_t size = connection_output(loop->shard, connection, loop->scratch, sizeof loop->scratch, &output);
     if (size == 0) {
-      block(loop, transport, transport_unsent(transport));
+      block(loop, transport, transport_frame_unsent(transport));
       return true;
     }
     ssize_t written = transport_write(transport, output.parts);
@@ -82,7 +82,7 @@ static bool write_output(struct loop *loop, struct transport *transport)
       return true;
     }
     if (!(wants & CONNECTION_OUTPUT)) {
-      block(loop, transport, transport_unsent(transport));
+      block(loop, transport, transport_frame_unsent(transport));
       return true;
     }
   }
@@ -92,6 +92,7 @@ static void receive(struct loop *loop, struct transport *transport, struct span 
 
 static void resume(struct loop *loop, struct transport *transport)
 {
+  transport->paused = false;
   if (!transport->reading) {
     transport->reading = true;
     set_interest(loop, transport);
@@ -133,12 +134,7 @@ static void receive(struct loop *loop, struct transport *transport, struct span 
     switch (shard_receive(loop->shard, transport->connection, bytes, &taken)) {
       case RECEIVE_OK:
       case RECEIVE_CLOSING: return;
-      case RECEIVE_PAUSED:
-        if (transport->reading) {
-          transport->reading = false;
-          set_interest(loop, transport);
-        }
-        return;
+      case RECEIVE_PAUSED: transport->paused = true; return;
       case RECEIVE_MIGRATE: hand_over(loop, transport); return;
       case RECEIVE_YIELD: bytes = span_from(bytes, taken); break;
     }
@@ -177,10 +173,14 @@ static void handle_transport(struct loop *loop, struct transport *transport, uin
   if (events & EPOLLOUT && transport->blocked) {
     if (!write_output(loop, transport)) return;
   }
-  if (events & EPOLLIN && transport->reading)
+  if (events & EPOLLIN && !transport->paused) {
     read_input(loop, transport);
-  else if (events & (EPOLLERR | EPOLLHUP))
+  } else if (events & (EPOLLERR | EPOLLHUP)) {
     closed(loop, transport);
+  } else if (events & EPOLLIN) {
+    transport->reading = false;
+    set_interest(loop, transport);
+  }
 }
 
 // ---- Mail

@@ -56,7 +56,9 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
   if (!loop->mailboxes || !loop->shard) return error_set(error, ERR_NO_MEMORY, "no memory for a shard");
   for (uint8_t i = 0; i <= settings->loops; i++) {
     struct mailbox *mailbox = &loop->mailboxes[i];
-    mailbox->written = mailbox->read_seen = mailbox->read = 0;
+    atomic_init(&mailbox->written, 0);
+    atomic_init(&mailbox->read, 0);
+    mailbox->read_seen = 0;
   }
   return OK;
 }

@@ -237,7 +237,7 @@ ssize_t transport_write(struct transport *transport, const struct span parts[2])
   return write_vector(transport->fd, vector, parts[1].size ? 2 : 1);
 }
 
-bool transport_unsent(const struct transport *transport)
+bool transport_frame_unsent(const struct transport *transport)
 {
   const struct framing *framing = transport->framing;
   return framing && (framing->unsent_size > 0 || (framing->reply_size > 0 && framing->frame_left == 0));

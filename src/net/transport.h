@@ -28,6 +28,7 @@ struct transport {
   char *address;            // heap
   struct link link;         // of those that are closed and freed at the end of the turn
   bool reading;             // registered for input
+  bool paused;              // input is not wanted now; it is only unregistered when some arrives
   bool blocked;             // the socket is full: registered for output
 };
 
@@ -49,7 +50,7 @@ enum transport_result transport_unwrap(struct transport *transport, uint8_t *byt
 ssize_t transport_write(struct transport *transport, const struct span parts[2]);
 
 // Whether framing of its own is still unsent (part of a frame's header, a Pong): call transport_write when it is writable.
-bool transport_unsent(const struct transport *transport);
+bool transport_frame_unsent(const struct transport *transport);
 
 // Before the socket is closed by us: a WebSocket Close frame, if it can be written at once.
 void transport_goodbye(struct transport *transport);
