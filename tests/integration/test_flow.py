@@ -281,6 +281,22 @@ def test_too_large_retained(broker, topic):
     client.ping()
 
 
+@pytest.mark.skerry_only
+@pytest.mark.parametrize("size", [45, 1000])
+def test_acknowledgements_that_would_not_fit(make_broker, topic, size):
+    """PUBACK, PUBREC and PUBREL with a failure: the reason string is left out where it would be too much."""
+    broker = make_broker(options={"limits": {"retained_messages": 1}})
+    client = broker.connect(props={"maximum_packet_size": size})
+    client.publish(topic, b"the one", qos=1, retain=True)
+    for n in range(2):
+        refused = client.publish(f"{topic}/{n}", b"x", qos=1 + n, retain=True)
+        assert refused.kind == (T.PUBACK, T.PUBREC)[n] and refused.reason == R.QUOTA and refused.size <= size
+    client.ack(T.PUBREC, 4711)
+    assert client.expect(T.PUBREL, packet_id=4711, reason=R.ID_NOT_FOUND).size <= size
+    client.ack(T.PUBREL, 4711)
+    assert client.expect(T.PUBCOMP, packet_id=4711, reason=R.ID_NOT_FOUND).size <= size
+
+
 # -------------------------------------------------------------------------------------------------- topic aliases
 
 

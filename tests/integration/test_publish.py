@@ -200,6 +200,21 @@ def test_qos_2_identifier_in_use_with_another_message(broker, topic):
     settle(publisher, subscriber)
 
 
+@pytest.mark.skerry_only
+def test_qos_2_identifier_is_free_after_a_refusal(make_broker, topic):
+    """[MQTT-4.3.3-9]: PUBREC with 0x80 or more ends the flow; the same identifier is a new message."""
+    broker = make_broker(options={"limits": {"retained_messages": 1}})
+    client = broker.connect()
+    client.subscribe(topic + "/#", qos=2)
+    client.publish(topic + "/0", b"fills the place", qos=1, retain=True)
+    client.expect_publish(topic + "/0")
+    refused = client.publish(topic + "/1", b"over", qos=2, packet_id=9, retain=True)
+    assert refused.kind == T.PUBREC and refused.reason == R.QUOTA
+    client.publish(topic + "/2", b"new", qos=2, packet_id=9)
+    client.expect_publish(topic + "/2", b"new", qos=2)
+    client.ping()
+
+
 def test_topic_names_are_not_normalised(broker, version):
     """[MQTT-4.7.3-4]: case, empty levels, spaces and look-alike characters all count."""
     base = unique()
