@@ -94,7 +94,9 @@ enum status top_table_add(struct top_table *table, const struct mqtt_publish *pu
 
 static double smooth(double old, double fresh, double elapsed_s)
 {
-  double rate = old + (fresh / elapsed_s - old) * (elapsed_s / (elapsed_s + rate_time_s));
+  // What starts is shown at once, what goes on is smoothed.
+  double weight = old > 0 ? elapsed_s / (elapsed_s + rate_time_s) : 1;
+  double rate = old + (fresh / elapsed_s - old) * weight;
   return rate < 0.005 ? 0 : rate;
 }
 
