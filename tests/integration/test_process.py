@@ -519,7 +519,7 @@ def test_reload_under_load(make_broker, topic):
 
 def test_idle_costs_nothing(make_broker):
     """No CPU when nothing happens, with clients connected."""
-    broker = make_broker(2, options={"sys": {"interval": "0s"}})
+    broker = make_broker(2, options={"sys": {"interval": "off"}})
     clients = [broker.connect(keep_alive=600) for _ in range(20)]
     before = broker.cpu_s()
     elapse(2)

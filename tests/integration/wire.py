@@ -648,9 +648,22 @@ class Client:
         return self.expect_ack(T.UNSUBACK, packet_id)
 
     def ping(self):
-        """A barrier: everything that the broker answered before is behind us, and nothing else has come."""
-        self.send(PINGREQ)
-        self.expect(T.PINGRESP)
+        """A barrier: everything that the broker had for us before is behind us, and nothing else has come.
+
+        Twice, because a broker may send its answers ahead of the messages that wait: what waited comes between the two.
+        """
+        for _ in range(2):
+            self.send(PINGREQ)
+            self.expect(T.PINGRESP)
+
+    def expect_set(self, kinds):
+        """Packets of these kinds in any order: {kind: packet}."""
+        got = {}
+        for _ in kinds:
+            one = self.expect_any()
+            assert one.kind in kinds and one.kind not in got, f"{one} where {kinds} were expected"
+            got[one.kind] = one
+        return got
 
     def disconnect(self, reason=None, props=None):
         self.send(disconnect_packet(reason, props, self.version))
