@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LINE_SIZE = 1024 };
@@ -19,26 +20,31 @@ static bool read_line(const char *path, char line[static LINE_SIZE])
   return got;
 }
 
-// When the machine was started; its line is not the first one of /proc/stat.
-static bool read_boot_time(uint64_t *out_s)
+// When the machine was started, in seconds since 1970; not the first line of /proc/stat. A hardened service does not see that
+// file (ProcSubset=pid): then from the clocks, which may differ by a few milliseconds each time.
+static uint64_t boot_time(void)
 {
   FILE *file = fopen("/proc/stat", "re");
-  if (!file) return false;
-  char line[LINE_SIZE];
+  uint64_t time_s = 0;
   bool found = false;
-  while (!found && fgets(line, sizeof line, file)) found = sscanf(line, "btime %" SCNu64, out_s) == 1;
-  fclose(file);
-  return found;
+  char line[LINE_SIZE];
+  while (file && !found && fgets(line, sizeof line, file)) found = sscanf(line, "btime %" SCNu64, &time_s) == 1;
+  if (file) fclose(file);
+  if (found) return time_s;
+  struct timespec now, since_boot;
+  clock_gettime(CLOCK_REALTIME, &now);
+  clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  return now.tv_sec > since_boot.tv_sec ? (uint64_t)(now.tv_sec - since_boot.tv_sec) : 0;
 }
 
 static bool read_stat(struct process_stats *stats)
 {
   char line[LINE_SIZE];
-  uint64_t boot_s, start_ticks, virtual_bytes, resident_pages;
+  uint64_t start_ticks, virtual_bytes, resident_pages;
   long ticks = sysconf(_SC_CLK_TCK);
   long page = sysconf(_SC_PAGESIZE);
   if (ticks <= 0 || page <= 0) return false;
-  if (!read_line("/proc/self/stat", line) || !read_boot_time(&boot_s)) return false;
+  if (!read_line("/proc/self/stat", line)) return false;
   // The name in parentheses may hold anything; behind its end come fields 3 to 52 of proc(5), 22 to 24 are these.
   const char *fields = strrchr(line, ')');
   if (!fields) return false;
@@ -47,7 +53,7 @@ static bool read_stat(struct process_stats *stats)
                    " %" SCNu64 " %" SCNu64 " %" SCNu64,
                    &start_ticks, &virtual_bytes, &resident_pages);
   if (got != 3) return false;
-  stats->start_time_ms = boot_s * 1000 + start_ticks * 1000 / (uint64_t)ticks;
+  stats->start_time_ms = boot_time() * 1000 + start_ticks * 1000 / (uint64_t)ticks;
   stats->virtual_bytes = virtual_bytes;
   stats->resident_bytes = resident_pages * (uint64_t)page;
   return true;
