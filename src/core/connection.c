@@ -86,16 +86,6 @@ static uint8_t *reserve(struct connection *connection, struct buffer **buffer, s
   return room;
 }
 
-static void free_unsent(struct connection *connection)
-{
-  struct unsent *unsent = connection->unsent;
-  if (!unsent) return;
-  struct pool *pool = &connection->shard->pool;
-  if (unsent->message) message_unref(pool, unsent->message);
-  pool_free(pool, unsent, sizeof *unsent + unsent->size);
-  connection->unsent = NULL;
-}
-
 void connection_free(struct connection *connection)
 {
   struct shard *shard = connection->shard;
@@ -107,7 +97,7 @@ void connection_free(struct connection *connection)
   list_remove(&connection->paused);
   free_buffer(connection, &connection->input);
   free_buffer(connection, &connection->control);
-  free_unsent(connection);
+  connection_free_output(connection);
   aliases_free(connection->aliases);
   pool_charge(&shard->pool, -(int64_t)sizeof *connection);
   shard->counters.connections--;
@@ -231,6 +221,8 @@ static void timer_due(struct timer *timer, struct mono now)
     connection_want(connection, CONNECTION_CLOSE);
     return;
   }
+  // We do not listen: what it sends waits. But one that takes no output may as well be dead.
+  if (connection->pauses & ~PAUSED_OUTPUT) connection->heard_ms = now.ms;
   uint64_t deadline = connection->heard_ms + connection->keep_alive_s * UINT64_C(1500);  // [MQTT-3.1.2-22]
   if (now.ms < deadline) {
     wheel_arm(&shard->wheel, timer, (struct mono){deadline});
@@ -270,7 +262,8 @@ void connection_unpause(struct connection *connection, unsigned why)
 static void pause_where_due(struct connection *connection)
 {
   struct shard *shard = connection->shard;
-  if (connection->control && buffer_size(connection->control) > CONTROL_HIGH) connection_pause(connection, PAUSED_OUTPUT);
+  size_t control = connection->control ? buffer_size(connection->control) : 0;
+  if (control + connection->pongs * 2u > CONTROL_HIGH) connection_pause(connection, PAUSED_OUTPUT);
   for (unsigned i = 0; i < shard->settings.shard_count; i++)
     if (shard->outgoing[i].count > OUTGOING_HIGH) connection_pause(connection, PAUSED_MAIL);
 }
@@ -362,16 +355,6 @@ static bool handle_disconnect(struct connection *connection, const struct mqtt_d
   return false;
 }
 
-static void send_pingresp(struct connection *connection)
-{
-  uint8_t *room = control_reserve(connection, 2);
-  if (!room) return;
-  room[0] = MQTT_PINGRESP << 4;
-  room[1] = 0;
-  control_commit(connection, 2);
-  connection->shard->counters.packets_sent[MQTT_PINGRESP]++;
-}
-
 static bool handle_other(struct connection *connection, uint8_t first, struct span body)
 {
   struct mqtt_packet packet;
@@ -383,7 +366,10 @@ static bool handle_other(struct connection *connection, uint8_t first, struct sp
   switch (packet.type) {
     case MQTT_SUBSCRIBE: return handle_subscribe(connection, &packet.subscribe);
     case MQTT_UNSUBSCRIBE: return handle_unsubscribe(connection, &packet.unsubscribe);
-    case MQTT_PINGREQ: send_pingresp(connection); return connection->state == CONNECTED;
+    case MQTT_PINGREQ:
+      if (connection->pongs < UINT16_MAX) connection->pongs++;
+      connection_want(connection, CONNECTION_OUTPUT);
+      return true;
     case MQTT_DISCONNECT: return handle_disconnect(connection, &packet.disconnect);
     case MQTT_CONNECT: fault = (struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-3.1.0-2", "a second CONNECT"}; break;
     case MQTT_AUTH:

@@ -51,7 +51,9 @@ struct connection {
   uint8_t wants;
   uint8_t pauses;  // why it is paused
   uint8_t migrate_to;
+  uint16_t pongs;                // PINGRESPs to write, behind the messages that were there before them
   bool anonymous;
+  bool pongs_late;               // there was no room for them last time
   bool bridge;                   // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
   bool received_goodbye;     // DISCONNECT came
@@ -85,6 +87,9 @@ void connection_pause(struct connection *connection, unsigned why);
 void connection_unpause(struct connection *connection, unsigned why);
 
 void connection_free(struct connection *connection);
+
+// Lets go of what was offered to the driver or is left over of a write (outbox.c).
+void connection_free_output(struct connection *connection);
 
 // ---- Packets from clients (handle_*.c). Each returns false when the connection is closing.
 

@@ -68,10 +68,10 @@ struct message_parts {
 // One reference, the caller's. NULL when memory is short.
 struct message *message_create(struct pool *pool, const struct message_parts *parts);
 
-// Before a message leaves its thread for the first time.
+// Before a message leaves its thread. When it has left before, other threads may be reading the flag: it is not written again.
 static inline void message_share(struct message *message)
 {
-  message->shared = true;
+  if (!message->shared) message->shared = true;
 }
 
 static inline void message_ref(struct message *message, uint32_t count)

@@ -46,13 +46,18 @@ static uint8_t *write_bytes(uint8_t *at, struct span bytes)
   return at + bytes.size;
 }
 
-static void measure(struct connection *connection, struct encoding *e, uint8_t qos)
+enum { ALIAS_BYTES = 3 };  // of the property: a topic that is no longer needs no alias
+
+static void measure(struct connection *connection, struct encoding *e, uint8_t qos, bool may_alias)
 {
   const struct message *message = e->message;
   size_t topic = message->topic_size;
+  e->alias = 0;
+  e->alias_known = false;
   e->remaining = 2 + topic + (qos ? 2 : 0) + message->payload_size;
   if (connection->version == MQTT_5_0) {
-    if (connection->alias_maximum) e->alias = aliases_send(connection, message, &e->alias_known);
+    if (may_alias && connection->alias_maximum && topic > ALIAS_BYTES)
+      e->alias = aliases_send(connection, message, &e->alias_known);
     e->properties = message->properties_size;
     if (message->expiry_ms) {
       e->properties += 5;
@@ -61,7 +66,7 @@ static void measure(struct connection *connection, struct encoding *e, uint8_t q
       uint64_t now_ms = connection->shard->now.ms;
       e->expiry_s = message->expiry_ms > now_ms ? (uint32_t)((message->expiry_ms - now_ms + 999) / 1000) : 0;
     }
-    if (e->alias) e->properties += 3;
+    if (e->alias) e->properties += ALIAS_BYTES;
     if (e->tag)
       for (uint32_t i = 0; i < e->tag->id_count; i++) e->properties += 1 + varint_size(e->tag->ids[i]);
     e->remaining += varint_size(e->properties) + e->properties;
@@ -107,6 +112,7 @@ struct fill {
   uint8_t *scratch;
   size_t size, used;
   bool full;
+  struct unsent *large;  // for a topic and properties that are larger than the scratch memory altogether
 };
 
 enum fate { SENT, DROPPED_EXPIRED, DROPPED_TOO_LARGE, NO_ROOM };
@@ -117,13 +123,18 @@ static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool a
 {
   struct connection *connection = fill->connection;
   if (!again && message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
-  measure(connection, e, qos);
+  measure(connection, e, qos, true);
+  if (e->size > connection->maximum_packet_size && e->alias) measure(connection, e, qos, false);  // may fit without
   if (e->size > connection->maximum_packet_size) return DROPPED_TOO_LARGE;
   if (e->size <= fill->size - fill->used) return SENT;
   // Larger than the scratch memory altogether: its payload is written from the message itself, behind an otherwise empty scratch.
+  if (fill->used > 0) return NO_ROOM;
   size_t head = e->size - e->message->payload_size;
-  if (fill->used == 0 && head <= fill->size) return SENT;
-  return NO_ROOM;
+  if (head <= fill->size) return SENT;
+  fill->large = pool_alloc(&fill->shard->pool, sizeof *fill->large + head);
+  if (!fill->large) return NO_ROOM;
+  *fill->large = (struct unsent){.size = head};
+  return SENT;
 }
 
 static void write_message(struct fill *fill, const struct encoding *e, const struct copy *copy, bool dup)
@@ -131,18 +142,25 @@ static void write_message(struct fill *fill, const struct encoding *e, const str
   struct connection *connection = fill->connection;
   struct message *message = copy->message;
   uint8_t first = (uint8_t)(MQTT_PUBLISH << 4 | (dup ? 8 : 0) | copy->qos << 1 | (copy->retain ? 1 : 0));
-  uint8_t *start = fill->scratch + fill->used;
+  uint8_t *start = fill->large ? fill->large->bytes : fill->scratch + fill->used;
   uint8_t *at = write_head(connection, e, first, copy->qos ? copy->packet_id : 0, start);
   if (e->size <= fill->size - fill->used) {
     at = write_bytes(at, message_payload(message));
     assert(at == start + e->size);
+    fill->used += e->size;
   } else {
     message_ref(message, 1);
-    fill->shard->offer.message = message;
-    fill->shard->offer.message_at = 0;
     fill->full = true;
+    if (fill->large) {
+      assert(at == start + fill->large->size);
+      fill->large->message = message;
+      connection->unsent = fill->large;
+      fill->large = NULL;
+    } else {
+      fill->shard->offer.message = message;
+      fill->used += (size_t)(at - start);
+    }
   }
-  fill->used += (size_t)(at - start);
   if (e->alias && !e->alias_known) aliases_sent(connection, message, e->alias);
   fill->shard->counters.packets_sent[MQTT_PUBLISH]++;
   fill->shard->counters.delivered_bytes += message->payload_size;
@@ -196,6 +214,7 @@ static void fill_resend(struct fill *fill)
       } else {
         count_dropped(fill, fate);
         fill->shard->counters.copies_in_flight--;
+        share_credit(fill->shard, copy->tag);
         copy_release(fill->shard, copy);
         copy->state = COPY_DONE;
         window->count--;
@@ -302,6 +321,21 @@ static void fill_control(struct fill *fill)
   }
 }
 
+// Behind the messages, so that a client that sees its PINGRESP has seen what was there before its PINGREQ; but not for ever: when
+// the scratch memory is full they come first the next time.
+static void fill_pongs(struct fill *fill)
+{
+  struct connection *connection = fill->connection;
+  if (connection->state != CONNECTED || connection->unsent) return;
+  while (connection->pongs > 0 && fill->size - fill->used >= 2 && !fill->shard->offer.message) {
+    fill->scratch[fill->used++] = MQTT_PINGRESP << 4;
+    fill->scratch[fill->used++] = 0;
+    connection->pongs--;
+    fill->shard->counters.packets_sent[MQTT_PINGRESP]++;
+  }
+  connection->pongs_late = connection->pongs > 0;
+}
+
 static size_t offer_unsent(struct shard *shard, struct connection *connection, struct output *out)
 {
   const struct unsent *unsent = connection->unsent;
@@ -321,11 +355,15 @@ size_t connection_output(struct shard *shard, struct connection *connection, uin
   struct fill fill = {.shard = shard, .connection = connection, .scratch = scratch, .size = scratch_size};
   shard->offer = (struct offer){.connection = connection};
   fill_control(&fill);
+  if (connection->pongs_late) fill_pongs(&fill);
   if (connection->state == CONNECTED && !fill.full) {
     struct session *session = connection->session;
     if (session->window.resent < session->window.span) fill_resend(&fill);
     if (!fill.full && session->window.resent == session->window.span) fill_queue(&fill);
   }
+  if (connection->pongs) fill_pongs(&fill);
+  if (fill.large) pool_free(&shard->pool, fill.large, sizeof *fill.large + fill.large->size);
+  if (connection->unsent) return offer_unsent(shard, connection, out);
   shard->offer.scratch = span_of(scratch, fill.used);
   out->parts[0] = shard->offer.scratch;
   out->parts[1] = shard->offer.message ? message_payload(shard->offer.message) : (struct span){0};
@@ -347,11 +385,18 @@ static bool keep_rest(struct shard *shard, struct connection *connection, size_t
   return true;
 }
 
-static void drop_unsent(struct shard *shard, struct connection *connection)
+void connection_free_output(struct connection *connection)
 {
+  struct pool *pool = &connection->shard->pool;
+  struct offer *offer = &connection->shard->offer;
   struct unsent *unsent = connection->unsent;
-  if (unsent->message) message_unref(&shard->pool, unsent->message);
-  pool_free(&shard->pool, unsent, sizeof *unsent + unsent->size);
+  if (offer->connection == connection) {
+    if (offer->message && !unsent) message_unref(pool, offer->message);  // else it is the unsent one's
+    *offer = (struct offer){0};
+  }
+  if (!unsent) return;
+  if (unsent->message) message_unref(pool, unsent->message);
+  pool_free(pool, unsent, sizeof *unsent + unsent->size);
   connection->unsent = NULL;
 }
 
@@ -368,14 +413,14 @@ unsigned connection_sent(struct shard *shard, struct connection *connection, siz
     connection->unsent->at += scratch_sent;
     connection->unsent->message_at += message_sent;
     if (!all) return 0;
-    drop_unsent(shard, connection);
+    connection_free_output(connection);
   } else if (all) {
     if (offer->message) message_unref(&shard->pool, offer->message);
     offer->message = NULL;
   } else {
     offer->message_at += message_sent;
     if (keep_rest(shard, connection, scratch_sent)) return 0;
-    if (offer->message) message_unref(&shard->pool, offer->message);
+    connection_free_output(connection);
     return CONNECTION_CLOSE;  // a stream with a hole is of no use
   }
   if (connection->state == CLOSING) return connection->control ? CONNECTION_OUTPUT : CONNECTION_CLOSE;

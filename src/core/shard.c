@@ -191,7 +191,7 @@ struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_cou
 {
   struct outgoing *outgoing = &shard->outgoing[target];
   *out_count = outgoing->count;
-  return outgoing->mails + outgoing->first;
+  return outgoing->mails ? outgoing->mails + outgoing->first : NULL;
 }
 
 void shard_outgoing_taken(struct shard *shard, uint8_t target, size_t count)

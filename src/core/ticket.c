@@ -80,7 +80,7 @@ void ticket_done(struct shard *shard, uint64_t number)
   if (--ticket->waiting > 0) return;
   if (ticket->target_ticket) {
     shard_send_mail(shard, ticket->target, (struct mail){.kind = MAIL_DONE, .ticket = ticket->target_ticket});
-  } else if (ticket->connection) {
+  } else if (ticket->connection && ticket->connection->state == CONNECTED) {  // nothing goes behind a DISCONNECT
     connection_unpause(ticket->connection, PAUSED_ANSWER);
     struct span bytes = buffer_peek(&ticket->bytes);
     uint8_t *out = control_reserve(ticket->connection, bytes.size);
