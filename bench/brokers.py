@@ -1,8 +1,8 @@
 """The brokers that run.py compares: how each is started for the same load, in one table.
 
 All listen on 127.0.0.1, keep nothing on disk (mosquitto: no persistence; skerry: no broker.data), log nothing, allow 20,000
-connections, drop nothing that they can be told not to drop, and take 100 messages in flight per client, as the load generator's
-window is. Two worker threads where a broker has a choice.
+connections, drop nothing that they can be told not to drop, and take 100 messages in flight per client, as the load
+generator's window is. Two worker threads where a broker has a choice.
 """
 import os
 import shutil

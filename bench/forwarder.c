@@ -1,6 +1,6 @@
-// The bare single-thread forwarder: what moving the bytes costs when nothing is done with them. Reads large chunks from publishers and
-// writes them to the subscribers of their group. It is the floor that brokers are compared with, and no broker: no sessions, no
-// topics, no limits. `skerry bench --raw` speaks its announcement:
+// The bare single-thread forwarder: what moving the bytes costs when nothing is done with them. Reads large chunks from
+// publishers and writes them to the subscribers of their group. It is the floor that brokers are compared with, and no
+// broker: no sessions, no topics, no limits. `skerry bench --raw` speaks its announcement:
 //   1 byte 'S' or 'P', 1 byte group, 3 bytes size of each PUBLISH; answered with one byte when the connection is known.
 // With --ack 1 or 2 it looks at fixed headers and packet identifiers too and answers as a broker must at that QoS.
 //

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Side by side: the bare forwarder, Skerry, Debian's mosquitto and what other brokers there are on the PATH, under the same load in
-the same run. Prints a table; see docs/benchmarks.md for what each row means. Exit code 1 when a run of Skerry's lost, repeated or
-reordered messages, or, with --strict, when a figure misses its mark.
+"""Side by side: the bare forwarder, Skerry, Debian's mosquitto and what other brokers there are on the PATH, under the same
+load in the same run. Prints a table; see docs/benchmarks.md for what each row means. Exit code 1 when a run of Skerry's lost,
+repeated or reordered messages, or, with --strict, when a figure misses its mark.
 """
 import argparse
 import fnmatch
@@ -47,8 +47,8 @@ def load(name, title, arguments, ahead, reach, qos=0, figure="broker_us_per_mess
 PAIRS = "--publishers 4 --subscribers 4 --topics 4"
 DELIVERY = "broker_us_per_delivery"
 
-# How far publishers may be ahead sets the size of the bursts, and the bursts set what everybody's system calls cost per message. A
-# wide fan-out gets small bursts, as one turn of a broker can only pass on so much.
+# How far publishers may be ahead sets the size of the bursts, and the bursts set what everybody's system calls cost per
+# message. A wide fan-out gets small bursts, as one turn of a broker can only pass on so much.
 ROWS = [
     load("q0-1-1", "QoS 0 1→1", "", 1000, 0.25),
     load("q0-1-1-1k", "QoS 0 1→1, 1 KiB", "--payload 1024", 128, 0.55),
@@ -116,7 +116,8 @@ class Bench:
 
     def run_load(self, row, subject):
         with self.start(subject, row.qos) as server:
-            return self.run_generator("throughput", [*row.arguments, "--seconds", str(self.options.seconds)], server, subject)
+            arguments = [*row.arguments, "--seconds", str(self.options.seconds)]
+            return self.run_generator("throughput", arguments, server, subject)
 
     def run_latency(self, row, subject):
         with self.start(subject) as server:
@@ -238,7 +239,8 @@ def table(rows, results, names):
         cells = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))]
         print("| " + " | ".join(cells) + " |")
         if number == 0:
-            print("|" + "|".join("-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|")
+            rules = ["-" * (width + 2) if i < 2 else "-" * (width + 1) + ":" for i, width in enumerate(widths)]
+            print("|" + "|".join(rules) + "|")
     return misses
 
 
@@ -248,7 +250,8 @@ def host():
 
 
 def parse():
-    parser = argparse.ArgumentParser(description="Compare brokers side by side.", epilog="Rows: " + ", ".join(r.name for r in ROWS))
+    parser = argparse.ArgumentParser(description="Compare brokers side by side.",
+                                     epilog="Rows: " + ", ".join(row.name for row in ROWS))
     parser.add_argument("--quick", action="store_true", help="one short run of each")
     parser.add_argument("--only", metavar="PATTERN", action="append", help="rows to run, 'q0-*'; may be repeated")
     parser.add_argument("--brokers", metavar="NAMES", help="comma-separated; default: all that are installed")
@@ -288,8 +291,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     versions = {name: brokers.version_of(name) for name in options.names}
     about = host()
-    print(f"{about['cpus']} × {about['cpu']}, Linux {about['kernel']}, MQTT {options.version}, median of {options.repeat} × "
-          f"{options.seconds:g} s; " + "; ".join(f"{name}: {version}" for name, version in versions.items()) + "\n", flush=True)
+    print(f"{about['cpus']} × {about['cpu']}, Linux {about['kernel']}, MQTT {options.version}, "
+          f"median of {options.repeat} × {options.seconds:g} s")
+    print("; ".join(f"{name}: {version}" for name, version in versions.items()) + "\n", flush=True)
     results = measure(Bench(options), options.rows, options.names, options.repeat)
     misses = table(options.rows, results, options.names)
     if options.json:

@@ -1,4 +1,5 @@
-// The backlog mode: messages for a session whose client is away, and how fast and how completely it gets them when it is back.
+// The backlog mode: messages for a session whose client is away, and how fast and how completely it gets them when it is
+// back.
 #include "cli/bench_load.h"
 
 struct backlog {

@@ -1,6 +1,6 @@
-// The load generator's connections: one epoll loop, non-blocking sockets, 256 KiB reads, one write per connection and turn. Knows
-// MQTT's client side just as far as load needs it and must stay much cheaper per message than any broker. What the messages mean
-// is the handlers' business. One thread; an engine owns no connection, the modes do.
+// The load generator's connections: one epoll loop, non-blocking sockets, 256 KiB reads, one write per connection and turn.
+// Knows MQTT's client side just as far as load needs it and must stay much cheaper per message than any broker. What the
+// messages mean is the handlers' business. One thread; an engine owns no connection, the modes do.
 #pragma once
 
 #include <stdbool.h>
@@ -62,23 +62,23 @@ CHECK_RESULT enum status engine_init(struct engine *engine, const struct bench_o
                                      const struct engine_handlers *handlers, void *context, struct error *error);
 void engine_deinit(struct engine *engine);
 
-// Starts connecting; `hello` and `subscribe` have been filled. Its end is a call to `ready` or a failing engine_poll. A failure
-// leaves it closed.
+// Starts connecting; `hello` and `subscribe` have been filled. Its end is a call to `ready` or a failing engine_poll. A
+// failure leaves it closed.
 CHECK_RESULT enum status engine_open(struct engine *engine, struct engine_connection *connection, struct error *error);
 
 // Says DISCONNECT when it is ready, closes, frees. Harmless on a closed one.
 void engine_close(struct engine *engine, struct engine_connection *connection);
 
-// Waits for events, at most `timeout_ns`, and handles them. Fails when the broker closed or refused a connection or broke the
-// protocol (ERR_CLOSED, ERR_DENIED, ERR_INVALID): that connection is closed then, and a bench is over.
+// Waits for events, at most `timeout_ns`, and handles them. Fails when the broker closed or refused a connection or broke
+// the protocol (ERR_CLOSED, ERR_DENIED, ERR_INVALID): that connection is closed then, and a bench is over.
 CHECK_RESULT enum status engine_poll(struct engine *engine, uint64_t timeout_ns, struct error *error);
 
 // Writes what is in `out`, as far as the socket takes it; the rest follows by itself.
 void engine_flush(struct engine *engine, struct engine_connection *connection);
 
 // Opening many: at most options->at_once are on their way at a time. `prepare` fills hello and subscribe of a connection;
-// `ready_count` is counted up by the owner's handler. Fails as engine_poll does, and with ERR_TIMEOUT when no connection got ready
-// for options->timeout_ms.
+// `ready_count` is counted up by the owner's handler. Fails as engine_poll does, and with ERR_TIMEOUT when no connection
+// got ready for options->timeout_ms.
 typedef enum status engine_prepare(void *context, struct engine_connection *connection, struct error *error);
 struct engine_opening {
   engine_prepare *prepare;

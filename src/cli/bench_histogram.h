@@ -1,5 +1,5 @@
-// Latencies in a log-linear histogram: 128 equal steps in each power of two, so a value is off by less than 1 %, in fixed memory.
-// Pure: no clock in here. One thread.
+// Latencies in a log-linear histogram: 128 equal steps in each power of two, so a value is off by less than 1 %, in fixed
+// memory. Pure: no clock in here. One thread.
 #pragma once
 
 #include <stdint.h>

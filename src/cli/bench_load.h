@@ -1,5 +1,6 @@
-// The load of the throughput, latency and backlog modes: publishers that never run further ahead of their slowest subscriber than they may, so that every
-// broker is measured under the same lossless load, and subscribers that check each message. One thread.
+// The load of the throughput, latency and backlog modes: publishers that never run further ahead of their slowest
+// subscriber than they may, so that every broker is measured under the same lossless load, and subscribers that check each
+// message. One thread.
 #pragma once
 
 #include "cli/bench.h"
@@ -89,7 +90,8 @@ uint64_t load_lost(const struct load *load);
 bool load_passed(const struct load *load);
 void load_report_verdict(struct bench_report *report, const struct load *load);
 
-// Lets each publisher send what it may at `now_ns`. Returns the time at which the next message is due, UINT64_MAX when none is.
+// Lets each publisher send what it may at `now_ns`. Returns the time at which the next message is due, UINT64_MAX when none
+// is.
 uint64_t load_publish(struct load *load, uint64_t now_ns);
 
 // Takes the acknowledgement of one message.

@@ -1,5 +1,5 @@
-// The packets that the load generator sends and receives by the million, read and built with no more work than load needs, and the
-// two that open a connection. Pure. Sources: MQTT 5.0 sections 3.1, 3.3, 3.4 and 3.8, MQTT 3.1.1 the same.
+// The packets that the load generator sends and receives by the million, read and built with no more work than load needs,
+// and the two that open a connection. Pure. Sources: MQTT 5.0 sections 3.1, 3.3, 3.4 and 3.8, MQTT 3.1.1 the same.
 #pragma once
 
 #include <stdbool.h>

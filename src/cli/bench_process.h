@@ -13,8 +13,8 @@ struct process_memory {
   uint64_t pss_bytes;
 };
 
-// CPU time of all live threads, from schedstat in ns where the kernel has it, else in ticks from stat. ERR_NOT_FOUND when there is no
-// such process, ERR_DENIED, ERR_IO.
+// CPU time of all live threads, from schedstat in ns where the kernel has it, else in ticks from stat. ERR_NOT_FOUND when
+// there is no such process, ERR_DENIED, ERR_IO.
 CHECK_RESULT enum status process_cpu(pid_t pid, uint64_t *out_ns);
 
 // From smaps_rollup. The same errors.

@@ -1,4 +1,5 @@
-// What a run says: one line of JSON on stdout at its end, and a line of progress on stderr while it runs, when that is a terminal.
+// What a run says: one line of JSON on stdout at its end, and a line of progress on stderr while it runs, when that is a
+// terminal.
 #pragma once
 
 #include <stdbool.h>

@@ -39,7 +39,8 @@ uint32_t shape_heard(const struct shape *shape);
 // Whether a subscriber gets what the publisher sends to its topic number `topic`.
 bool shape_hears(const struct shape *shape, uint32_t subscriber, uint32_t publisher, uint32_t topic);
 
-// Write NUL-terminated text into `out` of SHAPE_TEXT_SIZE bytes and return its length. A publisher's topics all have one length.
+// Write NUL-terminated text into `out` of SHAPE_TEXT_SIZE bytes and return its length. A publisher's topics all have one
+// length.
 size_t shape_topic(const struct shape *shape, uint32_t publisher, uint32_t topic, char *out);
 size_t shape_filter(const struct shape *shape, uint32_t subscriber, uint32_t filter, char *out);
 uint32_t shape_filter_count(const struct shape *shape);

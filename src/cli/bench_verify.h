@@ -1,5 +1,5 @@
-// Whether every message arrived, once and in order: one tracker per (subscriber, publisher, topic), fed with sequence numbers.
-// Pure. One thread.
+// Whether every message arrived, once and in order: one tracker per (subscriber, publisher, topic), fed with sequence
+// numbers. Pure. One thread.
 #pragma once
 
 #include <stdint.h>
@@ -22,8 +22,8 @@ enum { TRACKER_WINDOW = 64 };
 // The slow path of tracker_receive: `sequence` is not the next one.
 void tracker_receive_odd(struct tracker *tracker, uint32_t sequence, struct verdict *verdict);
 
-// Takes the number of an arrived message. Inline: hot path. A late number more than TRACKER_WINDOW back is taken for a late one
-// while numbers are missing and for a duplicate when none are.
+// Takes the number of an arrived message. Inline: hot path. A late number more than TRACKER_WINDOW back is taken for a late
+// one while numbers are missing and for a duplicate when none are.
 static inline void tracker_receive(struct tracker *tracker, uint32_t sequence, struct verdict *verdict)
 {
   if (sequence != tracker->next) {
