@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Side by side: the bare forwarder, Skerry, Debian's mosquitto and what other brokers there are on the PATH, under the same
-load in the same run. Prints a table; see docs/benchmarks.md for what each row means. Exit code 1 when a run of Skerry's lost,
-repeated or reordered messages, or, with --strict, when a figure misses its mark.
+load in the same run. Prints a table; see docs/benchmarks.md for what each row means. Exit code 1 when a run of Skerry's
+lost, repeated or reordered messages, or, with --strict, when a figure misses its mark.
 """
 import argparse
 import fnmatch
