@@ -223,6 +223,7 @@ static void timer_due(struct timer *timer, struct mono now)
   }
   // We do not listen: what it sends waits. But one that takes no output may as well be dead.
   if (connection->pauses & ~PAUSED_OUTPUT) connection->heard_ms = now.ms;
+  if (connection->pauses) connection->heard_ms = now.ms;  // we do not listen: what it sends waits
   uint64_t deadline = connection->heard_ms + connection->keep_alive_s * UINT64_C(1500);  // [MQTT-3.1.2-22]
   if (now.ms < deadline) {
     wheel_arm(&shard->wheel, timer, (struct mono){deadline});
@@ -256,6 +257,7 @@ void connection_unpause(struct connection *connection, unsigned why)
   if (connection->pauses) return;
   list_remove(&connection->paused);
   connection->shard->counters.paused_connections--;
+  connection->heard_ms = connection->shard->now.ms;  // what it has sent meanwhile is looked at only now
   if (connection->state != CLOSING) connection_want(connection, CONNECTION_RESUME);
 }
 
