@@ -105,12 +105,10 @@ void link_free(struct link *link)
   pipe_deinit(&link->up);
   pipe_deinit(&link->down);
   buffer_deinit(&link->handed_over);
-  buffer_deinit(&link->held);
   buffer_deinit(&link->offered);
   splitter_deinit(&link->in);
   splitter_deinit(&link->out);
   free(link->writes.items);
-  free(link->parked.items);
   free(link->reads.items);
   free(link->requests.items);
   free(link->receipts.items);
@@ -154,14 +152,11 @@ static void hand_over(struct link *link)
 static void adopt(struct link *link)
 {
   struct broker *broker = link->broker;
-  struct moment at = broker_moment(broker, link->shard);
   link->travelling = false;
   link->paused = true;  // until the shard says so
   link->connection = shard_adopt(broker->shards[link->shard], link, &ORIGIN, buffer_peek(&link->handed_over));
   if (!link->connection) abort();
-  tap_in(link, buffer_peek(&link->held), &at);
   buffer_deinit(&link->handed_over);
-  buffer_deinit(&link->held);
 }
 
 // ---- Input
@@ -172,8 +167,8 @@ static void after_receive(struct link *link, enum receive_result result)
   switch (result) {
     case RECEIVE_OK:
     case RECEIVE_YIELD:
-      link->again = result == RECEIVE_YIELD;
-      tap_processed(link, true);
+      if (tap_has_packet(link) && result == RECEIVE_OK)
+        world_fail(world, "a packet of client %s was not looked at", link->client->id);
       break;
     case RECEIVE_PAUSED: link->paused = true; break;
     case RECEIVE_CLOSING:
@@ -185,11 +180,14 @@ static void after_receive(struct link *link, enum receive_result result)
   }
 }
 
-static uint64_t received_bytes(const struct link *link)
+// Only one connection is looked at between two counts, so they tell how many of its packets were handled.
+static uint64_t count_packets(const struct link *link)
 {
   struct counters counters;
+  uint64_t packets = 0;
   shard_counters(link->broker->shards[link->shard], &counters);
-  return counters.bytes_received;
+  for (unsigned i = 0; i < 16; i++) packets += counters.packets_received[i];
+  return packets;
 }
 
 static void offer_input(struct link *link, struct span bytes)
@@ -202,19 +200,15 @@ static void offer_input(struct link *link, struct span bytes)
   if (!exact) abort();
   if (bytes.size > 0) memcpy(exact, bytes.at, bytes.size);
   size_t taken = 0;
-  bool suspect = link->closing_ms != NEVER;
-  uint64_t known_bytes = suspect ? received_bytes(link) : 0;
+  uint64_t before = count_packets(link);
   enum receive_result result =
       shard_receive(broker->shards[link->shard], link->connection, span_of(exact, bytes.size), &taken);
   free(exact);
   if (taken > bytes.size || (taken < bytes.size && result != RECEIVE_YIELD))
     world_fail(world, "took %zu of %zu bytes", taken, bytes.size);
-  if (result == RECEIVE_MIGRATE) {
-    if (buffer_append(&link->held, bytes.at, taken) != OK) abort();
-  } else if (!suspect || result != RECEIVE_CLOSING || received_bytes(link) != known_bytes) {
-    // Otherwise the connection was closing already and has looked at nothing.
-    tap_in(link, span_of(bytes.at, taken), &at);
-  }
+  if (bytes.size > 0) link->last_taken_ms = world->now_ms;
+  tap_in(link, span_of(bytes.at, taken));
+  tap_take(link, count_packets(link) - before, &at);
   if (bytes.size > 0) pipe_read(&link->up, taken);
   after_receive(link, result);
 }
@@ -385,6 +379,10 @@ static void expect_keep_alive(struct broker *broker, uint8_t shard)
   for (size_t i = 0; i < broker->links.count; i++) {
     struct link *link = broker->links.items[i];
     if (!link->connection || link->shard != shard || link->closing_ms != NEVER) continue;
+    if (link->paused) {  // nobody reads what it sends: it cannot be blamed for silence
+      link->last_packet_ms = link->last_taken_ms = now_ms;
+      continue;
+    }
     uint64_t limit_ms = link->connack_written ? link->keep_alive_ms * 3ull / 2 : broker->limits.connect_timeout_ms;
     if (limit_ms == 0 || now_ms < link->last_packet_ms + limit_ms) continue;
     link->closing_ms = now_ms;

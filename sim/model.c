@@ -101,13 +101,12 @@ struct publication *model_publication(struct broker *broker, uint8_t shard, stru
   return publication;
 }
 
-void publication_processed(struct publication *publication, bool certain)
+void publication_processed(struct publication *publication)
 {
   struct broker *broker = publication->broker;
   if (publication->end != NEVER) return;
   publication->end = broker->world->tick;
   publication->end_ms = broker->world->now_ms;
-  publication->certain = certain;
   for (uint8_t to = 0; to < broker->shard_count; to++) publication->need[to] = broker_posted(broker, publication->shard, to);
 }
 
@@ -142,7 +141,7 @@ bool subscription_may_get(const struct subscription *subscription, const struct 
 
 bool subscription_must_get(const struct subscription *subscription, const struct publication *publication)
 {
-  if (subscription->failed || publication->refused || !publication->certain) return false;
+  if (subscription->failed || publication->refused || publication->end == NEVER || publication->doubtful) return false;
   if (subscription->effective >= publication->start.tick) return false;
   return subscription->end.tick == NEVER ||
          publication_arrived(publication, subscription->session->shard, &subscription->end);
@@ -164,7 +163,8 @@ bool retained_may(const struct world *world, const struct subscription *subscrip
   const struct broker *broker = publication->broker;
   for (size_t i = 0; i < broker->publications.count; i++) {
     const struct publication *other = broker->publications.items[i];
-    if (other == publication || other->message->topic != message->topic || !is_retained(other) || !other->certain) continue;
+    if (other == publication || other->message->topic != message->topic || !is_retained(other) || other->end == NEVER)
+      continue;
     if (!publication_arrived(other, subscription->session->shard, &subscription->taken)) continue;
     if (publication_before(publication, other)) return false;
   }
@@ -174,7 +174,7 @@ bool retained_may(const struct world *world, const struct subscription *subscrip
 bool retained_must(const struct world *world, const struct subscription *subscription, const struct publication *publication)
 {
   const struct message *message = publication->message;
-  if (!publication->certain || message->expiry_s != 0 || subscription->effective == NEVER) return false;
+  if (publication->end == NEVER || message->expiry_s != 0 || subscription->effective == NEVER) return false;
   if (subscription->retain_handling != MQTT_RETAIN_SEND || subscription->no_local) return false;
   if (!retained_may(world, subscription, publication)) return false;
   if (!publication_arrived(publication, subscription->session->shard, &subscription->taken)) return false;
@@ -284,6 +284,7 @@ void model_will_reconnect(struct link *link, bool resumed)
       will->cancelled = true;
       will->publication->refused = true;
     } else if (resumed && (will->due_hi_ms == NEVER || now_ms <= will->due_hi_ms + broker->world->plan.lag_ms)) {
+      will->doubtful = true;
       will->due_hi_ms = NEVER;  // a race between the delay and the connection
     } else if (!resumed) {      // the session has ended, and the will is sent at that instant at the latest
       if (now_ms < will->due_lo_ms) will->due_lo_ms = now_ms;

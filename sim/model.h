@@ -57,6 +57,7 @@ struct publication {
   uint64_t end, end_ms;       // by now routed by its shard and mails made, if at all; NEVER: not known
   bool certain;               // it did take place
   uint64_t need[SIM_SHARDS];  // mails from its shard which the other shard has read when it has surely seen this one
+  bool doubtful;              // perhaps a repetition that is not delivered again
   bool refused;               // it never took place: refused, or a will that was cancelled
 };
 
@@ -141,8 +142,8 @@ struct message *model_find(struct world *world, struct span payload);
 
 struct publication *model_publication(struct broker *broker, uint8_t shard, struct message *message, struct moment at);
 
-// The shard has processed it by now and its mails are made (certain), or it never will.
-void publication_processed(struct publication *publication, bool certain);
+// The shard has surely processed it: its mails are made.
+void publication_processed(struct publication *publication);
 
 // ---- Judgements
 

@@ -311,7 +311,7 @@ static void check_repeat(struct written *written, struct copy *copy)
   if (copy->message != written->message) refuse(written, "sent again under the packet identifier of another message");
   if (copy->last_link == written->link) refuse(written, "sent again on the same connection");
   if (copy->qos != written->publish->qos) refuse(written, "sent again at another QoS");
-  if (copy->state != COPY_OPEN && copy->state_certain) refuse(written, "sent again although it was acknowledged");
+  if (copy->state != COPY_OPEN) refuse(written, "sent again although it was acknowledged");
   // Those written before it and still open on this connection must have been sent again first.
   for (size_t i = 0; i < written->session->open.count; i++) {
     const struct copy *other = written->session->open.items[i];
@@ -360,7 +360,6 @@ static struct copy *new_copy(struct written *written)
                         .session = written->session,
                         .qos = written->publish->qos,
                         .packet_id = written->publish->packet_id,
-                        .state_certain = true,
                         .written = written->link->world->tick};
   VECTOR_PUSH(&written->session->copies, copy);
   VECTOR_PUSH(&written->message->copies, copy);
@@ -406,7 +405,7 @@ void oracle_publish(struct link *link, const struct mqtt_publish *publish)
   read_ids(&written);
   struct copy *open = publish->qos > 0 ? find_open(link->session, publish->packet_id) : NULL;
   bool dropped = open && !publish->dup && message_may_exceed(world, open->message, link->maximum_packet_size);
-  bool again = publish->dup || (open && open->state != COPY_DONE && !dropped);
+  bool again = publish->dup || (open && !dropped);
   if (publish->payload.size == 0)
     written.message = again && open ? open->message : find_empty(&written, topic);
   else
@@ -427,7 +426,6 @@ void oracle_publish(struct link *link, const struct mqtt_publish *publish)
     refuse(&written, "its packet identifier is in use, or DUP is missing");
   } else if (again) {
     check_repeat(&written, copy);
-    copy->state = COPY_OPEN;
   } else {
     copy = new_copy(&written);
   }

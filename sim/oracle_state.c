@@ -113,7 +113,7 @@ void oracle_wills(struct broker *broker, uint8_t shard)
     if (will->shard != shard || will->cancelled) continue;
     if (will->due_hi_ms != NEVER && will->due_hi_ms <= now_ms) {
       least++;
-      publication_processed(will->publication, true);
+      publication_processed(will->publication);
     }
     if (will->due_lo_ms <= now_ms || will->reconnecting) most++;
   }

@@ -15,8 +15,6 @@ static void take_over(struct link *link)
     struct link *old = broker->links.items[i];
     if (old == link || old->client != link->client || !old->connect_taken || !old->connection) continue;
     if (old->closing_ms == NEVER) old->closing_ms = link->world->now_ms;
-    // Both CONNECTs are on their way into the shard: the other one may be the later.
-    if (!old->connack_written) link->closing_ms = link->world->now_ms;
     if (!old->disconnect_taken) model_will_due(old, old->closing_ms, NEVER);
   }
 }
@@ -55,9 +53,12 @@ static void take_publish(struct link *link, const struct mqtt_publish *publish, 
   struct publication *publication = NULL;
   TRACE(link->world, "  message %u on shard %u packet %u%s", message->id, link->shard, publish->packet_id,
         repeat ? ", repeated" : "");
-  if (!repeat) {
+  // Near its limits the broker may have refused the first one; clients before 5.0 are not told, and it is taken now.
+  bool doubtful = repeat && !link->world->plan.roomy;
+  if (!repeat || doubtful) {
     publication = model_publication(link->broker, link->shard, message, *at);
-    VECTOR_PUSH(&link->parked, publication);
+    publication->doubtful = doubtful;
+    publication_processed(publication);
     if (publish->qos == 2) *slot = message;
   }
   if (publish->qos > 0) {
@@ -76,10 +77,10 @@ static void take_ack(struct link *link, enum mqtt_packet_type type, const struct
   }
   for (size_t i = 0; i < session->open.count; i++) {
     struct copy *copy = session->open.items[i];
-    if (copy->packet_id != ack->packet_id || copy->state == COPY_DONE) continue;
+    if (copy->packet_id != ack->packet_id) continue;
     bool refused = ack->reason >= 0x80;
     copy->state = type == MQTT_PUBREC && !refused ? COPY_RECEIVED : COPY_DONE;
-    copy->state_certain = false;
+    if (copy->state == COPY_DONE) VECTOR_REMOVE(&session->open, i);
     return;
   }
 }
@@ -148,9 +149,7 @@ static void take_unsubscribe(struct link *link, const struct mqtt_unsubscribe *u
 static void take_disconnect(struct link *link, const struct mqtt_disconnect *disconnect)
 {
   struct world *world = link->world;
-  // When the broker was about to close the connection anyway, nobody knows which came first.
-  if (link->closing_ms != NEVER) link->race = true;
-  if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
+  if (link->closing_ms > world->now_ms) link->closing_ms = world->now_ms;
   if (disconnect->reason != MQTT_DISCONNECT_WITH_WILL) link->disconnect_taken = true;
   if (link->session && MQTT_HAS(&disconnect->properties, SESSION_EXPIRY)) {
     uint32_t expiry_s = disconnect->properties.session_expiry_s, most = link->broker->limits.session_expiry_max_s;
@@ -184,39 +183,39 @@ static void take_packet(struct link *link, struct mqtt_packet *packet, const str
   }
 }
 
-void tap_in(struct link *link, struct span bytes, const struct moment *at)
+void tap_in(struct link *link, struct span bytes)
 {
+  splitter_add(&link->in, bytes);
+}
+
+void tap_take(struct link *link, uint64_t count, const struct moment *at)
+{
+  struct world *world = link->world;
   struct span body;
   uint8_t first;
   size_t size;
-  splitter_add(&link->in, bytes);
-  if (bytes.size > 0) link->last_taken_ms = link->world->now_ms;
-  while (splitter_peek(&link->in, &first, &body, &size) == SPLITTER_PACKET) {
-    link->last_packet_ms = link->world->now_ms;
+  for (; count > 0 && !world->failed; count--) {
     struct mqtt_packet packet;
     struct mqtt_fault fault;
+    if (splitter_peek(&link->in, &first, &body, &size) != SPLITTER_PACKET) {
+      world_fail(world, "client %s: more packets were counted than it sent", link->client->id);
+      return;
+    }
+    link->last_packet_ms = world->now_ms;
     if (mqtt_decode(link->version, MQTT_FROM_CLIENT, first, body, &packet, &fault))
       take_packet(link, &packet, at);
     else
-      world_fail(link->world, "client %s sent what does not decode: %s", link->client->id, fault.text);
+      world_fail(world, "client %s sent what does not decode: %s", link->client->id, fault.text);
     splitter_drop(&link->in, size);
   }
 }
 
-void tap_processed(struct link *link, bool certain)
+bool tap_has_packet(const struct link *link)
 {
-  for (size_t i = 0; i < link->parked.count; i++) publication_processed(link->parked.items[i], certain);
-  link->parked.count = 0;
-  struct session *session = link->session;
-  if (!session || session->link != link) return;
-  for (size_t i = 0; i < session->open.count;) {
-    struct copy *copy = session->open.items[i];
-    if (certain) copy->state_certain = true;
-    if (copy->state == COPY_DONE && copy->state_certain)
-      VECTOR_REMOVE(&session->open, i);
-    else
-      i++;
-  }
+  struct span body;
+  uint8_t first;
+  size_t size;
+  return splitter_peek(&link->in, &first, &body, &size) == SPLITTER_PACKET;
 }
 
 // The session is without this connection from some instant between `lo_ms` and now on.
@@ -234,13 +233,7 @@ void tap_closed(struct link *link)
 {
   struct world *world = link->world;
   uint64_t lo_ms = link->closing_ms < world->now_ms ? link->closing_ms : world->now_ms;
-  tap_processed(link, link->disconnect_taken && !link->paused && !link->race);
-  if (link->race || (link->disconnect_taken && link->paused)) {
-    model_will_due(link, lo_ms, NEVER);  // DISCONNECT was taken, but perhaps not read
-    if (link->will) link->will->doubtful = true;
-  } else if (!link->disconnect_taken) {
-    model_will_due(link, lo_ms, world->now_ms);
-  }
+  if (!link->disconnect_taken) model_will_due(link, lo_ms, world->now_ms);
   detach(link, lo_ms);
 }
 
@@ -261,8 +254,7 @@ static void write_connack(struct link *link, const struct mqtt_connack *connack)
     link->keep_alive_ms = connack->properties.server_keep_alive_s * 1000u;
   if (old && old->link && old->link != link) {
     struct link *taken = old->link;
-    if (!taken->disconnect_taken && !taken->race) model_will_due(taken, taken->closing_ms, world->now_ms);
-    tap_processed(taken, false);
+    if (!taken->disconnect_taken) model_will_due(taken, taken->closing_ms, world->now_ms);
     detach(taken, taken->closing_ms < world->now_ms ? taken->closing_ms : world->now_ms);
   }
   // 3.1 has no such flag. The simulation lets those clients resume only where sessions do not expire.
@@ -296,10 +288,6 @@ static void write_receipt(struct link *link, enum mqtt_packet_type type, const s
     struct publication *publication = receipt.publication;
     bool refused = ack->reason >= 0x80;
     if (publication && refused) publication->refused = true;
-    if (publication && !refused) {
-      publication_processed(publication, true);
-      publication->certain = true;
-    }
     if (refused && qos == 2) link->session->incoming[ack->packet_id & 255] = NULL;
     VECTOR_REMOVE(&link->receipts, i);
     return;
@@ -311,6 +299,7 @@ static void write_receipt(struct link *link, enum mqtt_packet_type type, const s
 static void write_pubrel(struct link *link, const struct mqtt_ack *ack)
 {
   struct session *session = link->session;
+  if (session->link != link) return;  // the last words of a connection that was taken over
   for (size_t i = 0; i < session->open.count; i++) {
     struct copy *copy = session->open.items[i];
     if (copy->packet_id == ack->packet_id && copy->state != COPY_OPEN) return;

@@ -48,10 +48,9 @@ struct link {
   uint8_t shard;
   struct connection *connection;  // NULL: not yet, not any more, or on its way to another shard
   bool travelling;                // handed over, waiting in the other shard's hall
-  bool paused, again, blocked;
+  bool paused, blocked;
   bool ended;                 // shard_closed was called
   struct buffer handed_over;  // input that travels along
-  struct buffer held;         // taken at the first shard together with CONNECT: the model sees it at the second
   struct buffer offered;      // output shown by the shard and not yet taken by the pipe
 
   // The model's side (tap.c)
@@ -67,7 +66,6 @@ struct link {
   uint64_t last_packet_ms;  // the last whole packet
   uint64_t last_taken_ms;   // the last byte
   uint64_t closing_ms;      // since when the broker may be closing it, NEVER
-  bool race;                // DISCONNECT met a connection that the broker may have been closing
   bool guilty;              // the client gave a reason to close it
   struct message *will_message;
   uint32_t will_delay_ms;
@@ -77,8 +75,7 @@ struct link {
   uint8_t aliases[256];             // topic + 1
   VECTOR(struct message *) writes;  // PUBLISH written by the client and not yet taken, in order
   size_t writes_first;
-  VECTOR(struct publication *) parked;  // taken, perhaps not processed
-  VECTOR(struct copy *) reads;          // copies written and not yet read by the client, in order
+  VECTOR(struct copy *) reads;  // copies written and not yet read by the client, in order
   size_t reads_first;
   VECTOR(struct request) requests;  // SUBSCRIBE and UNSUBSCRIBE without an answer
   VECTOR(struct receipt) receipts;  // PUBLISH at QoS 1 and 2 without PUBACK or PUBREC
@@ -187,8 +184,9 @@ void link_free(struct link *link);
 
 // ---- What passes between shards and connections (tap.c)
 
-void tap_in(struct link *link, struct span bytes, const struct moment *at);
-void tap_processed(struct link *link, bool certain);  // everything that was tapped in has been processed
+void tap_in(struct link *link, struct span bytes);  // the shard has these bytes, it need not have looked at them
+void tap_take(struct link *link, uint64_t count, const struct moment *at);  // it has handled so many packets
+bool tap_has_packet(const struct link *link);                               // a whole one waits
 void tap_out(struct link *link, struct span bytes);
 void tap_closed(struct link *link);  // the session is without this connection now; may be called again
 
