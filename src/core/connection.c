@@ -179,6 +179,15 @@ void connection_fail(struct connection *connection, const struct mqtt_fault *fau
   end(connection, fault->reason, fault->text, true);
 }
 
+void connection_abandon(struct connection *connection, const char *why)
+{
+  struct shard *shard = connection->shard;
+  LOG(shard->settings.log, shard->now, LOG_WARNING, "connection_abandoned", FIELD_TEXT("address", connection->address),
+      FIELD_TEXT("detail", why));
+  detach(connection, false);
+  close_soon(connection);
+}
+
 void shard_disconnect(struct shard *shard, struct connection *connection, enum mqtt_reason reason)
 {
   if (connection->state == CLOSING) return;
@@ -223,7 +232,6 @@ static void timer_due(struct timer *timer, struct mono now)
   }
   // We do not listen: what it sends waits. But one that takes no output may as well be dead.
   if (connection->pauses & ~PAUSED_OUTPUT) connection->heard_ms = now.ms;
-  if (connection->pauses) connection->heard_ms = now.ms;  // we do not listen: what it sends waits
   uint64_t deadline = connection->heard_ms + connection->keep_alive_s * UINT64_C(1500);  // [MQTT-3.1.2-22]
   if (now.ms < deadline) {
     wheel_arm(&shard->wheel, timer, (struct mono){deadline});

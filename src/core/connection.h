@@ -80,6 +80,9 @@ void connection_send_ack(struct connection *connection, enum mqtt_packet_type ty
 // Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session (with its will).
 void connection_fail(struct connection *connection, const struct mqtt_fault *fault);
 
+// Ends it without a word, because there is none that the client could be told. The session ends as by a DISCONNECT.
+void connection_abandon(struct connection *connection, const char *why);
+
 // Ends it for a reason of ours.
 void connection_end(struct connection *connection, enum mqtt_reason reason, bool with_will);
 

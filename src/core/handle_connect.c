@@ -112,6 +112,20 @@ static void set_property(struct mqtt_properties *properties, enum mqtt_property 
   properties->present |= UINT64_C(1) << property;
 }
 
+// What answers are to be sent to: a topic prefix of the client's own. Returns memory to free.
+static char *response_prefix(const struct session *session, struct mqtt_properties *properties)
+{
+  static const char name[] = "responses/";
+  size_t size = sizeof name - 1 + session->client_id_size;
+  char *prefix = size <= MQTT_MAX_STRING ? malloc(size) : NULL;
+  if (!prefix) return NULL;
+  memcpy(prefix, name, sizeof name - 1);
+  memcpy(prefix + sizeof name - 1, session->client_id, session->client_id_size);
+  set_property(properties, MQTT_PROPERTY_RESPONSE_INFORMATION);
+  properties->response_information = span_of(prefix, size);
+  return prefix;
+}
+
 static void send_connack(struct connection *connection, const struct mqtt_connect *connect, bool session_present,
                          struct span assigned_id)
 {
@@ -139,19 +153,18 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
     set_property(properties, MQTT_PROPERTY_SERVER_KEEP_ALIVE);
     properties->server_keep_alive_s = connection->keep_alive_s;
   }
-  // What answers are to be sent to: a topic prefix of the client's own.
-  char prefix[10 + MQTT_MAX_STRING];
-  struct span client_id = session_id(connection->session);
-  if (MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information &&
-      client_id.size + 10 <= MQTT_MAX_STRING) {
-    memcpy(prefix, "responses/", 10);
-    memcpy(prefix + 10, client_id.at, client_id.size);
-    set_property(properties, MQTT_PROPERTY_RESPONSE_INFORMATION);
-    properties->response_information = span_of(prefix, client_id.size + 10);
-  }
+  char *prefix = NULL;
+  bool asked_for_topic =
+      MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information;
+  if (asked_for_topic) prefix = response_prefix(connection->session, properties);
   if (connect->version == MQTT_5_0 && mqtt_encoded_size(MQTT_5_0, &packet) > connection->maximum_packet_size)
     properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
-  connection_send(connection, &packet);
+  bool fits = connect->version != MQTT_5_0 || mqtt_encoded_size(MQTT_5_0, &packet) <= connection->maximum_packet_size;
+  if (fits)
+    connection_send(connection, &packet);
+  else
+    connection_abandon(connection, "CONNACK does not fit the client's maximum packet size");
+  free(prefix);
 }
 
 static bool check(struct connection *connection, const struct mqtt_connect *connect)

@@ -32,27 +32,12 @@ static bool grow(void **items, uint32_t *capacity, uint32_t count, size_t item_s
   return true;
 }
 
-static bool tag_add_id(struct tag **tag, uint32_t id)
-{
-  uint32_t ids[64];
-  uint32_t count = *tag ? (*tag)->id_count : 0;
-  if (count + 1 > sizeof ids / sizeof ids[0]) return true;  // more identifiers than a client could tell apart are left out
-  // The same one for several subscriptions is sent as often (5.0 section 3.3.4).
-  for (uint32_t i = 0; i < count; i++) ids[i] = (*tag)->ids[i];
-  ids[count] = id;
-  struct tag *bigger = tag_create(ids, count + 1);
-  if (!bigger) return false;
-  tag_unref(*tag);
-  *tag = bigger;
-  return true;
-}
-
 static bool merge(struct target *target, const struct subscription *subscription)
 {
   if (subscription->qos > target->qos) target->qos = subscription->qos;
   target->retain_as_published |= subscription->retain_as_published;
   target->no_local |= subscription->no_local;
-  return subscription->id == 0 || tag_add_id(&target->tag, subscription->id);
+  return subscription->id == 0 || tag_add(&target->tag, subscription->id) == OK;
 }
 
 struct walk {

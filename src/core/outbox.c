@@ -56,7 +56,8 @@ static void measure(struct connection *connection, struct encoding *e, uint8_t q
   e->alias_known = false;
   e->remaining = 2 + topic + (qos ? 2 : 0) + message->payload_size;
   if (connection->version == MQTT_5_0) {
-    if (may_alias && connection->alias_maximum && topic > ALIAS_BYTES)
+    // Not at QoS 2: widely used clients (mqtt.js) forget what an alias stood for between PUBLISH and PUBREL.
+    if (may_alias && qos < 2 && connection->alias_maximum && topic > ALIAS_BYTES)
       e->alias = aliases_send(connection, message, &e->alias_known);
     e->properties = message->properties_size;
     if (message->expiry_ms) {

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/status.h"
+
 struct tag {
   uint32_t refs;
   uint32_t id_count;
@@ -14,6 +16,10 @@ struct tag {
 
 // One reference, the caller's. NULL when memory is short.
 struct tag *tag_create(const uint32_t *ids, uint32_t id_count);
+
+// Adds an identifier to a tag that came from this function and that nobody else refers to yet, or makes the first one when it
+// is NULL. The same identifier may be in it several times (5.0 section 3.3.4). ERR_NO_MEMORY leaves it as it was.
+CHECK_RESULT enum status tag_add(struct tag **tag, uint32_t id);
 
 static inline struct tag *tag_ref(struct tag *tag)
 {
