@@ -1,0 +1,190 @@
+#include "cli/top_view.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct top_table table;
+static struct top_broker broker;
+static struct buffer out;
+
+static int set_up(void **state)
+{
+  (void)state;
+  top_table_init(&table, 100);
+  broker = (struct top_broker){0};
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  (void)state;
+  top_table_deinit(&table);
+  buffer_deinit(&out);
+  return 0;
+}
+
+static void add(const char *topic, const char *payload)
+{
+  struct mqtt_publish publish = {.qos = 2, .topic = span_text(topic), .payload = span_text(payload)};
+  assert_int_equal(top_table_add(&table, &publish, true, 1000), OK);
+}
+
+static struct top_view view(void)
+{
+  return (struct top_view){.rows = 10,
+                           .columns = 60,
+                           .sort = TOP_BY_TOPIC,
+                           .address = "here:1883",
+                           .state = "connected",
+                           .clock = "12:00:00",
+                           .now_ms = 4000};
+}
+
+static const char *drawn(const struct top_view *with)
+{
+  buffer_consume(&out, buffer_size(&out));
+  top_table_sort(&table, with->sort, with->reverse);
+  assert_int_equal(top_draw(&table, &broker, with, &out), OK);
+  assert_int_equal(buffer_append(&out, "", 1), OK);
+  return (const char *)buffer_peek(&out).at;
+}
+
+static size_t count(const char *text, const char *part)
+{
+  size_t found = 0;
+  for (const char *at = text; (at = strstr(at, part)); at += strlen(part)) found++;
+  return found;
+}
+
+static void screen_has_its_rows(void **state)
+{
+  (void)state;
+  add("plant/temp", "21.5");
+  add("$SYS/broker/uptime", "5 seconds");
+  struct top_view with = view();
+  const char *screen = drawn(&with);
+  assert_int_equal(count(screen, "\r\n"), 9);  // ten rows
+  assert_non_null(strstr(screen, "plant/temp"));
+  assert_non_null(strstr(screen, " 2   21.5"));
+  assert_non_null(strstr(screen, "3s"));
+  assert_null(strstr(screen, "$SYS/broker"));
+  assert_int_equal(top_visible(&table, &with), 1);
+  with.show_sys = true;
+  assert_non_null(strstr(drawn(&with), "$SYS/broker"));
+  assert_int_equal(top_visible(&table, &with), 2);
+}
+
+static void broker_is_shown(void **state)
+{
+  (void)state;
+  top_broker_update(&broker, span_text("$SYS/broker/version"), span_text("skerry 1"), 1000);
+  top_broker_update(&broker, span_text("$SYS/broker/uptime"), span_text("3590 seconds"), 1000);
+  top_broker_update(&broker, span_text("$SYS/broker/clients/connected"), span_text("12345"), 1000);
+  struct top_view with = view();
+  with.now_ms = 12000;  // eleven seconds after the broker said it
+  const char *screen = drawn(&with);
+  assert_non_null(strstr(screen, "skerry 1  up 1h00"));
+  assert_non_null(strstr(screen, "clients 12.3k"));
+  with.paused = true;
+  with.columns = 100;
+  assert_non_null(strstr(drawn(&with), "[paused]"));
+}
+
+static void scrolling(void **state)
+{
+  (void)state;
+  static const char *const topics[] = {"a", "b", "c", "d", "e", "f"};
+  for (size_t i = 0; i < 6; i++) add(topics[i], topics[i]);
+  struct top_view with = view();
+  assert_int_equal(top_page(&with), 3);
+  with.scroll = 2;
+  const char *screen = drawn(&with);
+  assert_null(strstr(screen, "\r\nb "));
+  assert_non_null(strstr(screen, "\r\nc "));
+  assert_non_null(strstr(screen, "\r\ne "));
+  assert_null(strstr(screen, "\r\nf "));
+}
+
+// Whatever a publisher sends, it moves no cursor and rings no bell.
+static void hostile_values(void **state)
+{
+  (void)state;
+  add("evil/\033[2J", "a\033]0;title\a\r\nb\xc2\x9b"
+                      "31m\xff\x7f");
+  struct top_view with = view();
+  const char *screen = drawn(&with);
+  assert_null(strstr(screen, "\033[2J"));
+  assert_null(strstr(screen, "\033]"));
+  assert_null(strchr(screen, '\a'));
+  assert_null(strstr(screen, "\xc2\x9b"));
+  assert_null(strchr(screen, '\xff'));
+  assert_null(strchr(screen, '\x7f'));
+  assert_int_equal(count(screen, "\r\n"), 9);
+}
+
+static void plain_lines(void **state)
+{
+  (void)state;
+  add("a", "1");
+  add("b", "2");
+  struct top_view with = view();
+  top_table_sort(&table, TOP_BY_TOPIC, false);
+  assert_int_equal(top_print(&table, &broker, &with, 1, &out), OK);
+  assert_int_equal(buffer_append(&out, "", 1), OK);
+  const char *text = (const char *)buffer_peek(&out).at;
+  assert_int_equal(strncmp(text, "12:00:00 here:1883: connected; 2 topics, 0 msg/s, 0 B/s, 2 messages\n", 68), 0);
+  assert_int_equal(count(text, "\n"), 2);
+  assert_null(strchr(text, '\033'));
+}
+
+static void human_numbers(void **state)
+{
+  (void)state;
+  static const struct {
+    double value;
+    const char *text;
+  } cases[] = {{0, "0"},       {0.25, "0.2"},    {3, "3"},         {12.34, "12.3"},     {100.4, "100"}, {9999, "9999"},
+               {10000, "10k"}, {12345, "12.3k"}, {123456, "123k"}, {12345678, "12.3M"}, {-1, "0"},      {1e15, "1000T"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char text[16];
+    top_human(cases[i].value, text, sizeof text);
+    assert_string_equal(text, cases[i].text);
+  }
+}
+
+static void keys(void **state)
+{
+  (void)state;
+  struct span input = span_text("q\033[A\033[6~t z$");
+  assert_int_equal(top_next_key(&input), TOP_KEY_QUIT);
+  assert_int_equal(top_next_key(&input), TOP_KEY_UP);
+  assert_int_equal(top_next_key(&input), TOP_KEY_PAGE_DOWN);
+  assert_int_equal(top_next_key(&input), TOP_KEY_SORT_FIRST + TOP_BY_TOPIC);
+  assert_int_equal(top_next_key(&input), TOP_KEY_PAUSE);
+  assert_int_equal(top_next_key(&input), TOP_KEY_NONE);
+  assert_int_equal(top_next_key(&input), TOP_KEY_SYS);
+  assert_int_equal(input.size, 0);
+  assert_int_equal(top_next_key(&input), TOP_KEY_NONE);
+  input = span_text("\033[99qqq");  // its end is no key to quit
+  assert_int_equal(top_next_key(&input), TOP_KEY_NONE);
+  assert_int_equal(input.size, 0);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(screen_has_its_rows, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(broker_is_shown, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(scrolling, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(hostile_values, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(plain_lines, set_up, tear_down),
+      cmocka_unit_test(human_numbers),
+      cmocka_unit_test(keys),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
