@@ -56,6 +56,7 @@ static const struct metric table[] = {
      TOTAL(redelivered)},
 
     // Clients
+    {"skerry_clients", GAUGE("Clients that are connected: connections past CONNECT."), TOTAL(clients)},
     {"skerry_connections", GAUGE("Connections that are open, whether or not they have sent CONNECT."), TOTAL(connections)},
     {"skerry_connections_accepted_total", COUNTER("Connections that listeners accepted."), NET(accepted)},
     {"skerry_connections_refused_total",
@@ -75,6 +76,8 @@ static const struct metric table[] = {
      TOTAL(connect_timeouts)},
     {"skerry_keep_alive_timeouts_total", COUNTER("Clients not heard of for one and a half times their keep alive."),
      TOTAL(keep_alive_timeouts)},
+    {"skerry_subscribe_refused_total", COUNTER("Topic filters of SUBSCRIBE packets that were refused."),
+     TOTAL(subscribes_refused)},
     {"skerry_takeovers_total", COUNTER("Connections closed because another one came with the same client identifier."),
      TOTAL(takeovers)},
     {"skerry_disconnects_total",

@@ -36,8 +36,7 @@ static uint64_t sum(const uint64_t *values, size_t count)
 static uint64_t clients_connected(const struct status_view *view, const struct maxima *maxima)
 {
   (void)maxima;
-  const struct counters *total = &view->total;
-  return total->connections < total->sessions ? total->connections : total->sessions;
+  return view->total.clients;
 }
 
 static uint64_t clients_disconnected(const struct status_view *view, const struct maxima *maxima)

@@ -34,14 +34,14 @@ enum refuse_reason {
 
 struct counters {
   // gauges
-  uint64_t connections, sessions, subscriptions, shared_subscriptions;
+  uint64_t connections, clients, sessions, subscriptions, shared_subscriptions;  // clients: connections past CONNECT
   uint64_t retained_messages, retained_bytes;
   uint64_t copies_queued, copies_in_flight, queued_bytes;
   uint64_t paused_connections;
   // since start
   uint64_t connections_accepted, connects_accepted, connects_refused, takeovers;
   uint64_t disconnects_clean, disconnects_lost, disconnects_protocol, keep_alive_timeouts, connect_timeouts;
-  uint64_t sessions_expired, wills_sent;
+  uint64_t sessions_expired, wills_sent, subscribes_refused;
   uint64_t packets_received[16], packets_sent[16];
   uint64_t bytes_received, bytes_sent;
   uint64_t publish_received, publish_routed, publish_unrouted, publish_refused[REFUSE_REASONS];

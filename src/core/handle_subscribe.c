@@ -86,6 +86,7 @@ static void log_refused(struct connection *connection, struct span filter, enum 
 {
   struct shard *shard = connection->shard;
   count_fault(shard, reason);
+  shard->counters.subscribes_refused++;
   LOG(shard->settings.log, shard->now, LOG_WARNING, "subscribe_refused",
       FIELD_SPAN("client", session_id(connection->session)), FIELD_SPAN("filter", filter),
       FIELD_TEXT("reason_name", mqtt_reason_name(reason)));

@@ -227,6 +227,7 @@ void session_detach(struct session *session, bool with_will)
   struct shard *shard = session->shard;
   assert(session->connection);
   session->connection = NULL;
+  shard->counters.clients--;
   session->window.resent = 0;
   if (!with_will) {
     will_free(shard, session->will);
@@ -257,6 +258,7 @@ void session_attach(struct session *session, struct connection *connection)
   session->will = NULL;
   session->will_due_ms = 0;
   session->connection = connection;
+  shard->counters.clients++;
   session->window.resent = 0;
   share_set_online(session, true);
   if (session->queue.count > 0 || session->window.count > 0) connection_want(connection, CONNECTION_OUTPUT);

@@ -183,7 +183,7 @@ static void numbers(void **state)
 {
   struct fixture *fixture = *state;
   struct counters *total = &fixture->view->total;
-  *total = (struct counters){.connections = 3,
+  *total = (struct counters){.connections = 3, .clients = 3,
                              .sessions = 5,
                              .subscriptions = 11,
                              .shared_subscriptions = 12,
@@ -237,7 +237,7 @@ static void connections_without_a_session_are_no_clients(void **state)
 {
   struct fixture *fixture = *state;
   fixture->view->total.connections = 100;
-  fixture->view->total.sessions = 2;
+  fixture->view->total.sessions = fixture->view->total.clients = 2;
   update(fixture, 0);
   expect(fixture, "clients/connected", "2");
   expect(fixture, "clients/disconnected", "0");
@@ -262,10 +262,10 @@ static void only_changes_are_published(void **state)
 static void maxima_stay(void **state)
 {
   struct fixture *fixture = *state;
-  fixture->view->total.connections = fixture->view->total.sessions = 9;
+  fixture->view->total.clients = fixture->view->total.sessions = 9;
   fixture->view->memory_used_bytes = 900;
   update(fixture, 0);
-  fixture->view->total.connections = fixture->view->total.sessions = 1;
+  fixture->view->total.clients = fixture->view->total.sessions = 1;
   fixture->view->memory_used_bytes = -5;
   update(fixture, 10);
   expect(fixture, "clients/connected", "1");
