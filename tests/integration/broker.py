@@ -158,11 +158,12 @@ class Broker:
         self.pid = self.process.pid
 
     def start(self):
+        before = len(self.events("ready"))
         self.spawn()
         if self.mosquitto:
             self._wait_until(lambda: " running" in self.log(), "mosquitto is running")
         else:
-            self._wait_until(lambda: self.events("ready"), "the log event ready")
+            self._wait_until(lambda: len(self.events("ready")) > before, "the log event ready")
         return self
 
     def _wait_until(self, condition, what, timeout=START_S):

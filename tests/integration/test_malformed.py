@@ -82,7 +82,6 @@ V5 = [
     ("subscription identifier of five bytes", packet(T.SUBSCRIBE, 2, u16(1) + b"\x06\x0b\xff\xff\xff\xff\x01" + text("a") + b"\0"), M),
     ("expiry in PUBACK", packet(T.PUBACK, 0, u16(1) + b"\0" + properties({"message_expiry": 1})), M + P),
     ("reason string twice", packet(T.PUBACK, 0, u16(1) + b"\0" + properties([("reason_string", "a")] * 2)), P + M),
-    ("server reference in DISCONNECT", packet(T.DISCONNECT, 0, b"\0" + properties({"server_reference": "x"})), P + M),
 ]  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def test_packets_are_counted_by_type(broker, topic):
         ("sent", "PUBLISH", 7),
         ("sent", "PUBACK", 7),
         ("received", "PUBACK", 7),
-        ("received", "PINGREQ", 1),
+        ("received", "PINGREQ", 2),
         ("sent", "SUBACK", 1),
     ):
         assert counts(now, direction, kind) - counts(before, direction, kind) == wanted, (direction, kind)
@@ -138,7 +138,7 @@ def test_drops_have_reasons(broker, topic):
     small.subscribe(topic)
     publisher.publish(topic, b"x" * 100, qos=1)
     settle(publisher, small)
-    assert dropped("packet_too_large") == 1
+    assert dropped("packet_too_large") == 1, broker.metrics().series["skerry_copies_dropped_total"]
     broker.client(5, away.client_id).connect(clean=True)
     eventually(lambda: dropped("session_ended") == 2, "a session's queue")
     refusing = broker.connect()
@@ -147,7 +147,7 @@ def test_drops_have_reasons(broker, topic):
     got = refusing.expect_publish(topic, ack=False)
     refusing.ack(T.PUBACK, got.packet_id, R.UNSPECIFIED)
     refusing.ping()
-    assert dropped("refused") == 1
+    assert dropped("refused_by_subscriber") == 1
     ledger(broker.metrics())
 
 
@@ -251,7 +251,7 @@ def test_sys_topics(broker):
     client = broker.connect()
     client.subscribe("$SYS/#")
     values = {}
-    while not set(SYS) <= values.keys():
+    while not set(SYS) <= values.keys() or values["$SYS/broker/clients/connected"] == "0":
         got = client.expect_publish()
         values[got.topic] = got.payload.decode()
     for name, value in values.items():
@@ -261,7 +261,6 @@ def test_sys_topics(broker):
             assert value.endswith(" seconds") and value.split()[0].isdigit()
         elif name in SYS:
             float(value)
-    assert int(values["$SYS/broker/clients/connected"]) >= 1
 
 
 def test_sys_is_not_for_wildcards(broker):

@@ -107,14 +107,16 @@ GOOD = {
 
 
 @pytest.mark.skerry_only
-@pytest.mark.parametrize("name", GOOD)
-def test_proxy(broker, version, name):
+@pytest.mark.parametrize("shards", [1, 2], ids=["shards1", "shards2"])
+def test_proxy(make_broker, version, shards):
     """The client's address of the header is the one in the log."""
-    head, address = GOOD[name]
-    client = Client(broker.stream("proxy", prefix=head), version)
-    client.connect().ping()
-    assert any(address in line for line in broker.log().splitlines() if client.client_id in line)
-    client.disconnect()
+    broker = make_broker(shards)
+    for head, address in GOOD.values():
+        client = Client(broker.stream("proxy", prefix=head), version)
+        client.connect().ping()
+        lines = [line for line in broker.events("client_connected") if client.client_id in line]
+        assert len(lines) == 1 and address in lines[0], lines
+        client.disconnect()
 
 
 @pytest.mark.skerry_only

@@ -425,7 +425,7 @@ class Stream:
         if family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if prefix:
-            self.send(prefix)
+            Stream.send(self, prefix)
 
     def send(self, data):
         try:

@@ -12,7 +12,8 @@ const options = {
   reconnectPeriod: 0,
   connectTimeout: 10000,
 };
-if (version === '5') options.properties = { receiveMaximum: 5, topicAliasMaximum: 10 };
+// No topic aliases: mqtt.js 5 hands QoS 2 messages that came by alias over without their topic.
+if (version === '5') options.properties = { receiveMaximum: 5 };
 
 const client = mqtt.connect(url, options);
 const got = [];
