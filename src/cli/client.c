@@ -96,7 +96,8 @@ void client_fail(struct client *client, int exit_code, const char *format, ...)
 static uint64_t next_backoff_ms(struct client *client)
 {
   bool stable = client->online_since_ms != 0 && client_now_ms() - client->online_since_ms >= STABLE_MS;
-  uint64_t doubled = client->backoff_ms == 0 || stable ? CLIENT_BACKOFF_FIRST_MS : client->backoff_ms * 2;
+  uint64_t first_ms = client->settings.backoff_first_ms ? client->settings.backoff_first_ms : CLIENT_BACKOFF_FIRST_MS;
+  uint64_t doubled = client->backoff_ms == 0 || stable ? first_ms : client->backoff_ms * 2;
   client->backoff_ms = doubled < CLIENT_BACKOFF_MAX_MS ? doubled : CLIENT_BACKOFF_MAX_MS;
   // Half of it is chance, so that many clients do not come back in the same instant.
   return client->backoff_ms / 2 + prng_below(&client->prng, client->backoff_ms / 2 + 1);

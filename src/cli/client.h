@@ -34,10 +34,11 @@ struct client_settings {
   struct span password;
   uint16_t keep_alive_s;
   bool clean_start;
-  bool discard_session;  // 5.0: ends the session when the client ends, however long its expiry is
-  bool reconnect;        // when an established connection breaks; otherwise that is a failure
-  bool retry_first;      // also when the first connection cannot be made
-  uint16_t in_flight;    // 0: the defaults above
+  bool discard_session;       // 5.0: ends the session when the client ends, however long its expiry is
+  bool reconnect;             // when an established connection breaks; otherwise that is a failure
+  bool retry_first;           // also when the first connection cannot be made
+  uint16_t in_flight;         // 0: the defaults above
+  uint64_t backoff_first_ms;  // 0: CLIENT_BACKOFF_FIRST_MS
   struct mqtt_will will;
   struct mqtt_properties connect_properties;     // 5.0
   struct mqtt_properties disconnect_properties;  // 5.0

@@ -32,7 +32,7 @@ static void make(struct message *message, const struct mqtt_publish *publish)
   struct mqtt_packet packet = {.type = MQTT_PUBLISH, .publish = *publish};
   size_t size = mqtt_encode(MQTT_5_0, &packet, message->bytes, sizeof message->bytes);
   assert_true(size > 0);
-  struct mqtt_fixed_header header;
+  struct mqtt_fixed_header header = {0};
   struct mqtt_fault fault;
   assert_int_equal(mqtt_fixed_header(span_of(message->bytes, size), &header), MQTT_HEADER_OK);
   memset(&message->publish, 0xee, sizeof message->publish);  // what the decoder leaves unwritten must not be read

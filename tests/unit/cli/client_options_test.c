@@ -1,0 +1,203 @@
+#include "cli/client_options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { WORDS_MAX = 24, LINE_SIZE = 512 };
+
+struct parsed {
+  struct client_options options;
+  struct client_settings settings;
+  struct error error;
+  enum status status;
+  char line[LINE_SIZE];
+};
+
+// Words are separated by one space each; the result is the caller's to give to release().
+static struct parsed *parse(const char *line)
+{
+  struct parsed *parsed = calloc(1, sizeof *parsed);
+  assert_non_null(parsed);
+  assert_true(strlen(line) < LINE_SIZE);
+  strcpy(parsed->line, line);
+  char name[] = "test";
+  char *argv[WORDS_MAX] = {name};
+  int argc = 1;
+  char *rest = NULL;
+  for (char *word = strtok_r(parsed->line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
+  const struct option_section sections[] = {client_connection_section(&parsed->options),
+                                            client_session_section(&parsed->options), client_will_section(&parsed->options)};
+  const struct option_command command = {.name = "test", .sections = sections, .section_count = 3};
+  int positional = 0;
+  parsed->status = options_parse(&command, argc, argv, &positional, &parsed->error);
+  if (parsed->status == OK)
+    parsed->status = client_options_settings(&parsed->options, "test", &parsed->settings, &parsed->error);
+  return parsed;
+}
+
+static void release(struct parsed *parsed)
+{
+  client_options_deinit(&parsed->options);
+  free(parsed);
+}
+
+static struct parsed *taken(const char *line)
+{
+  struct parsed *parsed = parse(line);
+  if (parsed->status != OK) fail_msg("%s: %s", line, parsed->error.text);
+  return parsed;
+}
+
+static void refuse(const char *line, const char *wanted)
+{
+  struct parsed *parsed = parse(line);
+  assert_int_equal(parsed->status, ERR_INVALID);
+  if (!strstr(parsed->error.text, wanted)) fail_msg("%s: %s", line, parsed->error.text);
+  release(parsed);
+}
+
+static void described(const char *line, const char *wanted)
+{
+  char text[300];
+  struct parsed *parsed = taken(line);
+  client_options_describe(&parsed->settings, text, sizeof text);
+  assert_string_equal(text, wanted);
+  release(parsed);
+}
+
+static void addresses(void **state)
+{
+  (void)state;
+  described("", "localhost:1883");
+  described("-h sun -p 5", "sun:5");
+  described("-h ::1", "[::1]:1883");
+  described("--unix /run/s", "/run/s");
+  described("-L mqtt://sun:7/t", "sun:7");
+  described("-L ws://sun:8083", "ws://sun:8083/mqtt");
+  described("-L ws://sun:8083/x", "ws://sun:8083/x");
+  described("-L unix:///run/s", "/run/s");
+  refuse("-L mqtt://a -h b", "leave out -h");
+  refuse("--unix /s -p 5", "leave out -h");
+  refuse("-L http://a", "no address of a broker");
+}
+
+static void defaults(void **state)
+{
+  (void)state;
+  struct parsed *parsed = taken("");
+  const struct client_settings *settings = &parsed->settings;
+  assert_int_equal(settings->version, MQTT_5_0);
+  assert_int_equal(settings->keep_alive_s, 60);
+  assert_true(settings->clean_start);
+  assert_false(settings->has_user_name || settings->has_password || settings->will.present);
+  assert_int_equal(settings->connect_properties.present, 0);
+  assert_int_equal(settings->client_id.size, strlen("skerry-test-01234567"));
+  struct parsed *other = taken("");
+  assert_false(span_equal(settings->client_id, other->settings.client_id));
+  release(other);
+  release(parsed);
+}
+
+static void versions(void **state)
+{
+  (void)state;
+  static const struct {
+    const char *line;
+    enum mqtt_version version;
+  } cases[] = {{"-V 5", MQTT_5_0},          {"-V mqttv5", MQTT_5_0}, {"-V 3.1.1", MQTT_3_1_1}, {"-V 311", MQTT_3_1_1},
+               {"-V MQTTv311", MQTT_3_1_1}, {"-V 3.1", MQTT_3_1},    {"-V mqttv31", MQTT_3_1}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    struct parsed *parsed = taken(cases[i].line);
+    assert_int_equal(parsed->settings.version, cases[i].version);
+    release(parsed);
+  }
+  refuse("-V 4", "known are 5, 3.1.1 and 3.1");
+  refuse("-V 3.1 -i a-name-of-more-than-23-bytes", "1 to 23");
+}
+
+static void sessions(void **state)
+{
+  (void)state;
+  struct parsed *parsed = taken("-c -i me");
+  assert_false(parsed->settings.clean_start);
+  assert_int_equal(parsed->settings.connect_properties.session_expiry_s, UINT32_MAX);
+  release(parsed);
+  parsed = taken("-c -i me -x 60");
+  assert_int_equal(parsed->settings.connect_properties.session_expiry_s, 60);
+  release(parsed);
+  parsed = taken("-x -1");
+  assert_true(parsed->settings.clean_start);
+  assert_int_equal(parsed->settings.connect_properties.session_expiry_s, UINT32_MAX);
+  release(parsed);
+  parsed = taken("-c -i me -V 311");
+  assert_false(parsed->settings.clean_start);
+  assert_int_equal(parsed->settings.connect_properties.present, 0);
+  release(parsed);
+  refuse("-c", "needs a client identifier");
+  refuse("-i a -I b", "exclude each other");
+  refuse("-V 311 -x 5", "need MQTT 5.0");
+  refuse("-x 5 -D connect session-expiry-interval 5", "given twice");
+}
+
+static void users(void **state)
+{
+  (void)state;
+  struct parsed *parsed = taken("-u joe -P secret");
+  assert_true(span_equal(parsed->settings.user_name, span_text("joe")));
+  assert_true(span_equal(parsed->settings.password, span_text("secret")));
+  release(parsed);
+  parsed = taken("-L mqtt://joe:se%20cret@h");
+  assert_true(span_equal(parsed->settings.password, span_text("se cret")));
+  release(parsed);
+  parsed = taken("-P token");
+  assert_false(parsed->settings.has_user_name);
+  release(parsed);
+  refuse("-P token -V 311", "needs a user name");
+}
+
+static void wills(void **state)
+{
+  (void)state;
+  struct parsed *parsed =
+      taken("--will-topic w --will-payload p --will-qos 2 --will-retain --will-delay 9 -D will content-type x");
+  const struct mqtt_will *will = &parsed->settings.will;
+  assert_true(will->present && will->retain);
+  assert_int_equal(will->qos, 2);
+  assert_int_equal(will->properties.will_delay_s, 9);
+  assert_true(span_equal(will->payload, span_text("p")));
+  assert_true(span_equal(will->properties.content_type, span_text("x")));
+  release(parsed);
+  refuse("--will-payload p", "needs --will-topic");
+  refuse("--will-topic a/#", "wildcard");
+  refuse("--will-qos 3 --will-topic a", "out of range");
+  refuse("-V 311 --will-topic a --will-delay 1", "need MQTT 5.0");
+}
+
+static void properties(void **state)
+{
+  (void)state;
+  struct parsed *parsed = taken("-D connect receive-maximum 7 -D connect user-property a b -D publish topic-alias 3 -k 5");
+  assert_int_equal(parsed->settings.connect_properties.receive_maximum, 7);
+  assert_int_equal(parsed->settings.connect_properties.user.size, 7);
+  assert_int_equal(parsed->settings.keep_alive_s, 5);
+  release(parsed);
+  refuse("-D connect", "needs PACKET NAME VALUE");
+  refuse("-D connect user-property a", "needs PACKET NAME VALUE");
+  refuse("-D connect receive-maximum 0", "-D: receive-maximum: 0 is out of range");
+  refuse("-V 311 -D connect receive-maximum 7", "need MQTT 5.0");
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(addresses), cmocka_unit_test(defaults), cmocka_unit_test(versions),   cmocka_unit_test(sessions),
+      cmocka_unit_test(users),     cmocka_unit_test(wills),    cmocka_unit_test(properties),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
