@@ -22,6 +22,8 @@ struct pool {
   struct memory_budget *budget;  // NULL: not counted
   int64_t uncounted_bytes;       // not yet added to the budget; flushed when beyond +-16 KiB and by pool_settle
   size_t kept_bytes;
+  uint8_t number;                // of the thread that owns it, for blocks that are to go home
+  void **homes;                  // chains of blocks that belong to other pools, by number; NULL: all blocks are freed where they are
   void *free_blocks[POOL_CLASSES];
 };
 

@@ -6,9 +6,12 @@
 const char *drop_reason_name(enum drop_reason reason)
 {
   static const char *const names[DROP_REASONS] = {
-      [DROP_QUEUE_FULL] = "queue_full",         [DROP_SLOW_CONSUMER] = "slow_consumer",
-      [DROP_OFFLINE_QOS_0] = "offline_qos_0",   [DROP_PACKET_TOO_LARGE] = "packet_too_large",
-      [DROP_SESSION_ENDED] = "session_ended",   [DROP_MEMORY] = "memory",
+      [DROP_QUEUE_FULL] = "queue_full",
+      [DROP_SLOW_CONSUMER] = "slow_consumer",
+      [DROP_OFFLINE_QOS_0] = "offline_qos_0",
+      [DROP_PACKET_TOO_LARGE] = "packet_too_large",
+      [DROP_SESSION_ENDED] = "session_ended",
+      [DROP_MEMORY] = "memory",
       [DROP_REFUSED] = "refused",
   };
   return names[reason];

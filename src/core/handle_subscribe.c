@@ -45,7 +45,7 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   struct mqtt_filter filter;
   if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
   if (too_many_levels(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
-  if (session->subscription_count >= shard->limits.subscriptions || shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
+  if (shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
   struct subscription options = {.id = id,
                                  .qos = wanted->qos,
                                  .no_local = wanted->no_local || connection->bridge,

@@ -18,6 +18,7 @@ struct message *message_create(struct pool *pool, const struct message_parts *pa
                               .topic_size = (uint16_t)parts->topic.size,
                               .qos = parts->qos,
                               .retain = parts->retain,
+                              .home = pool->number,
                               .topic_hash = parts->topic_hash,
                               .origin = parts->origin,
                               .expiry_ms = parts->expiry_ms};
@@ -34,5 +35,19 @@ struct message *message_create(struct pool *pool, const struct message_parts *pa
 
 void message_free(struct pool *pool, struct message *message)
 {
+  if (pool->homes && message->home != pool->number) {
+    void **chain = &pool->homes[message->home];
+    message->next_home = *chain;
+    *chain = message;
+    return;
+  }
   pool_free(pool, message, message_size(message));
+}
+
+void message_free_chain(struct pool *pool, struct message *first)
+{
+  for (struct message *next; first; first = next) {
+    next = first->next_home;
+    pool_free(pool, first, message_size(first));
+  }
 }

@@ -20,7 +20,11 @@ struct message {
   uint8_t qos;  // as published
   bool retain;  // as published, for retain as published
   bool shared;  // has been mailed: other threads hold references, so counting must be atomic
-  uint64_t topic_hash;
+  uint8_t home;        // the shard whose pool it came from and goes back to
+  union {
+    uint64_t topic_hash;
+    struct message *next_home;  // freed, on its way home
+  };
   uint64_t origin;     // hash of the publisher's client identifier, 0: the broker. For no local
   uint64_t expiry_ms;  // monotonic time from which on it is expired; 0: never
   // Topic with its two-byte length as on the wire, payload, then the properties that are forwarded: at QoS 0 without properties the
@@ -83,7 +87,12 @@ static inline void message_ref(struct message *message, uint32_t count)
                           memory_order_relaxed);
 }
 
+// Back to its pool; when that is another shard's, it waits in a chain to be mailed there: otherwise each message that crosses shards
+// would cost both sides a lock in malloc.
 void message_free(struct pool *pool, struct message *message);
+
+// A chain that came home.
+void message_free_chain(struct pool *pool, struct message *first);
 
 static inline void message_unref(struct pool *pool, struct message *message)
 {

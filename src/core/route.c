@@ -50,14 +50,18 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
   if (remote) message_share(message);
   bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));
   if (retain) (void)retain_here(shard, message, stamp);
+  if (!remote) {
+    message_unref(&shard->pool, message);
+    return anybody;
+  }
+  // Each mail takes a reference; ours goes with one of them.
+  message_ref(message, (uint32_t)__builtin_popcount(remote) - 1);
   for (uint8_t target = 0; remote; target++, remote >>= 1) {
     if ((remote & 1) == 0) continue;
-    message_ref(message, 1);
     shard_send_mail(
         shard, target,
         (struct mail){.kind = MAIL_PUBLISH, .flags = retain ? MAIL_RETAIN : 0, .message = message, .stamp = stamp});
   }
-  message_unref(&shard->pool, message);
   return anybody;
 }
 

@@ -361,10 +361,11 @@ enum status session_subscribe(struct session *session, const struct subscription
   struct subscription *subscription = find_subscription(session, end);
   *out_new = !subscription;
   if (!subscription) {
-    subscription = add_subscription(session, end);
+    bool room = session->subscription_count < shard->limits.subscriptions;
+    subscription = room ? add_subscription(session, end) : NULL;
     if (!subscription) {
       index_release(&shard->index, end);
-      return ERR_NO_MEMORY;
+      return room ? ERR_NO_MEMORY : ERR_FULL;
     }
     interest_add(shard, end, ticket);
   } else {

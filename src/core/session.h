@@ -87,7 +87,7 @@ void copy_release(struct shard *shard, struct copy *copy);
 
 // ---- Subscriptions
 
-// Adds or replaces; *out_new tells which. `ticket`: 0, or the ticket that waits until other shards know (see ticket.h).
+// Adds or replaces; *out_new tells which. ERR_FULL: limits.subscriptions reached. `ticket`: 0, or the ticket that waits until other shards know (see ticket.h).
 CHECK_RESULT enum status session_subscribe(struct session *session, const struct subscription *options, struct span filter,
                                            uint64_t ticket, bool *out_new);
 bool session_unsubscribe(struct session *session, struct span filter);  // false when there was none

@@ -32,6 +32,8 @@ struct shard *shard_create(const struct shard_settings *settings, struct mono no
   shard->limits = settings->limits;
   shard->now = now;
   pool_init(&shard->pool, settings->budget);
+  shard->pool.number = settings->shard;
+  shard->pool.homes = shard->homes;
   wheel_init(&shard->wheel, now);
   list_init(&shard->connections);
   list_init(&shard->attention);
@@ -67,6 +69,7 @@ void shard_destroy(struct shard *shard)
   }
   index_deinit(&shard->index);
   retained_deinit(&shard->retained);
+  for (unsigned i = 0; i < SHARDS_MAX; i++) message_free_chain(&shard->pool, shard->homes[i]);
   pool_deinit(&shard->pool);
   free(shard);
 }
@@ -190,6 +193,10 @@ void shard_send_host(struct shard *shard, uint8_t target, struct mail mail)
 struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_count)
 {
   struct outgoing *outgoing = &shard->outgoing[target];
+  if (shard->homes[target]) {
+    shard_send_mail(shard, target, (struct mail){.kind = MAIL_FREE, .message = shard->homes[target]});
+    shard->homes[target] = NULL;
+  }
   *out_count = outgoing->count;
   return outgoing->mails ? outgoing->mails + outgoing->first : NULL;
 }
@@ -217,6 +224,7 @@ void shard_mail(struct shard *shard, struct mail *mail)
     case MAIL_SHARE_DELIVER:
     case MAIL_SHARE_RETURN:
     case MAIL_SHARE_CREDIT: share_mail(shard, mail); break;
+    case MAIL_FREE: message_free_chain(&shard->pool, mail->message); break;
     case MAIL_HOST: abort();  // belongs to the driver
   }
 }
@@ -236,6 +244,7 @@ void mail_discard(struct shard *shard, struct mail *mail)
     case MAIL_SHARE_LEAVE:
     case MAIL_SHARE_STATE:
     case MAIL_SHARE_CREDIT: free(mail->text); break;
+    case MAIL_FREE: message_free_chain(&shard->pool, mail->message); break;
     case MAIL_DONE:
     case MAIL_HOST: break;
   }

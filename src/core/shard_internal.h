@@ -47,6 +47,7 @@ struct shard {
   struct timer sweep;
   struct prng prng;
   struct outgoing outgoing[SHARDS_MAX];
+  void *homes[SHARDS_MAX];  // see message_free
   struct counters counters;
   uint64_t next_number;  // sessions, memberships, tickets
   uint32_t turn_copies;  // since output was last handled

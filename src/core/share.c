@@ -302,6 +302,7 @@ enum status share_subscribe(struct session *session, const struct subscription *
   struct membership *membership = find_membership(session, key);
   *out_new = !membership;
   if (!membership) {
+    if (session->subscription_count >= shard->limits.subscriptions) return ERR_FULL;
     membership = create_membership(session, key, options->id);
     if (!membership) return ERR_NO_MEMORY;
   } else if (renew_tag(membership, options->id) != OK) {

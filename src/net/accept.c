@@ -119,9 +119,10 @@ static void open_connection(struct loop *loop, struct listener *listener, int fd
   };
   transport->connection = shard_open(loop->shard, transport, &origin);
   loop->counters.accepted++;
-  if (transport->connection && loop_register(loop, transport)) return;
-  if (transport->connection) shard_closed(loop->shard, transport->connection);
-  loop_drop(loop, transport);
+  if (transport->connection)
+    loop_begin(loop, transport);
+  else
+    loop_drop(loop, transport);
 }
 
 static void accept_failed(struct loop *loop, struct accepting *accepting, int number)

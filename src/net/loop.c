@@ -21,25 +21,35 @@ struct mono loop_clock(void)
 
 // ---- Transports
 
-static void set_interest(struct loop *loop, struct transport *transport)
+static struct epoll_event interest(struct transport *transport)
 {
-  struct epoll_event event = {.events = (transport->reading ? EPOLLIN : 0u) | (transport->blocked ? EPOLLOUT : 0u),
+  return (struct epoll_event){.events = (transport->reading ? EPOLLIN : 0u) | (transport->blocked ? EPOLLOUT : 0u),
                               .data.ptr = transport};
-  (void)epoll_ctl(loop->epoll, EPOLL_CTL_MOD, transport->fd, &event);
 }
 
-bool loop_register(struct loop *loop, struct transport *transport)
+static void set_interest(struct loop *loop, struct transport *transport)
 {
-  transport->reading = true;
-  transport->blocked = false;
-  struct epoll_event event = {.events = EPOLLIN, .data.ptr = transport};
-  return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, transport->fd, &event) == 0;
+  struct epoll_event event = interest(transport);
+  if (transport->registered) (void)epoll_ctl(loop->epoll, EPOLL_CTL_MOD, transport->fd, &event);
+}
+
+static bool watch(struct loop *loop, struct transport *transport)
+{
+  struct epoll_event event = interest(transport);
+  transport->registered = epoll_ctl(loop->epoll, EPOLL_CTL_ADD, transport->fd, &event) == 0;
+  return transport->registered;
+}
+
+static void unwatch(struct loop *loop, struct transport *transport)
+{
+  if (transport->registered) (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, transport->fd, NULL);
+  transport->registered = false;
 }
 
 void loop_drop(struct loop *loop, struct transport *transport)
 {
   // An event of this turn may still point to it: it is freed when the turn is over.
-  (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, transport->fd, NULL);
+  unwatch(loop, transport);
   atomic_fetch_sub_explicit(&transport->listener->connections, 1, memory_order_relaxed);
   atomic_fetch_sub_explicit(&loop->net->connections, 1, memory_order_relaxed);
   transport->connection = NULL;
@@ -121,7 +131,7 @@ static void hand_over(struct loop *loop, struct transport *transport)
   struct handoff *handoff = calloc(1, sizeof *handoff);
   if (!handoff) abort();
   handoff->transport = transport;
-  (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, transport->fd, NULL);
+  unwatch(loop, transport);
   uint8_t target = shard_detach(loop->shard, transport->connection, &handoff->input, &handoff->size);
   transport->connection = NULL;
   loop_send(loop, target, (struct mail){.kind = MAIL_HOST, .flags = HOST_HANDOFF, .pointer = handoff});
@@ -165,6 +175,15 @@ static void read_input(struct loop *loop, struct transport *transport)
   // Packets that came in front of the end have been handled; their answers are written if they can be.
   give_attention(loop);
   if (transport->connection) closed(loop, transport);
+}
+
+// A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which saves a round
+// trip, and the watching altogether when another loop owns the client.
+void loop_begin(struct loop *loop, struct transport *transport)
+{
+  transport->reading = true;
+  read_input(loop, transport);
+  if (transport->connection && !watch(loop, transport)) closed(loop, transport);
 }
 
 static void handle_transport(struct loop *loop, struct transport *transport, uint32_t events)
@@ -224,11 +243,12 @@ static void adopt(struct loop *loop, struct handoff *handoff)
   struct transport *transport = handoff->transport;
   struct connection_origin origin = {.address = transport->address, .anonymous = transport->listener->anonymous};
   transport->connection = shard_adopt(loop->shard, transport, &origin, span_of(handoff->input, handoff->size));
-  bool registered = transport->connection && loop_register(loop, transport);
-  if (!registered) {
-    if (transport->connection) shard_closed(loop->shard, transport->connection);
+  transport->reading = true;
+  transport->paused = false;
+  if (!transport->connection)
     loop_drop(loop, transport);
-  }
+  else if (!watch(loop, transport))
+    closed(loop, transport);
   free(handoff->input);
   free(handoff);
 }

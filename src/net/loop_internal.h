@@ -68,7 +68,7 @@ struct net {
 
 struct mono loop_clock(void);
 void *loop_main(void *loop);
-bool loop_register(struct loop *loop, struct transport *transport);
+void loop_begin(struct loop *loop, struct transport *transport);
 void loop_drop(struct loop *loop, struct transport *transport);  // its connection is gone already
 void loop_send(struct loop *loop, uint8_t target, struct mail mail);
 void loop_post_outgoing(struct loop *loop);

@@ -27,6 +27,7 @@ struct transport {
   struct framing *framing;  // NULL: bytes are MQTT
   char *address;            // heap
   struct link link;         // of those that are closed and freed at the end of the turn
+  bool registered;          // with the loop's epoll
   bool reading;             // registered for input
   bool paused;              // input is not wanted now; it is only unregistered when some arrives
   bool blocked;             // the socket is full: registered for output
