@@ -172,6 +172,7 @@ static void after_receive(struct link *link, enum receive_result result)
       break;
     case RECEIVE_PAUSED: link->paused = true; break;
     case RECEIVE_CLOSING:
+      if (link->connect_taken && !link->connack_written && !world->plan.roomy) link->guilty = true;  // no memory for it
       if (link->closing_ms == NEVER && !link->guilty) world_fail(world, "client %s is closed for nothing", link->client->id);
       if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
       tap_closed(link);

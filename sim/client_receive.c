@@ -102,6 +102,10 @@ static void receive_connack(struct client *client, const struct mqtt_connack *co
 {
   const struct mqtt_properties *properties = &connack->properties;
   uint16_t in_flight = client->broker->limits.in_flight;
+  if (connack->reason != MQTT_SUCCESS) {
+    client_lose_link(client);
+    return;
+  }
   client->connected = true;
   client->server_receive_maximum = MQTT_HAS(properties, RECEIVE_MAXIMUM) ? properties->receive_maximum : UINT16_MAX;
   if (client->version != MQTT_5_0) client->server_receive_maximum = in_flight;

@@ -8,17 +8,18 @@
 
 #include "world.h"
 
-static const char USAGE[] = "usage: skerry-sim [--seed N | --seeds A..B | --file FILE] [--steps M] [--trace]\n"
+static const char USAGE[] = "usage: skerry-sim [--seed N | --seeds A..B] [--file FILE] [--steps M] [--trace]\n"
                             "Runs the broker's shards in a simulated world; the seed decides everything.\n"
                             "  --seed N      one seed\n"
                             "  --seeds A..B  many, B included\n"
-                            "  --file FILE   lines of \"seed steps\", '#' starts a comment\n"
+                            "  --file FILE   lines of \"seed steps\", first; '#' starts a comment\n"
                             "  --steps M     how long faults last (default 1500)\n"
                             "  --trace       print every event\n";
 
 struct options {
   uint64_t first, last, steps;
   const char *file;
+  bool has_range;  // seeds, or nothing at all, were named
   bool trace;
 };
 
@@ -55,8 +56,10 @@ static bool read_options(int count, char **arguments, struct options *out)
     if (strcmp(arguments[i], "--seed") == 0) {
       ok = read_one(value, &out->first);
       out->last = out->first;
+      out->has_range = true;
     } else if (strcmp(arguments[i], "--seeds") == 0) {
       ok = read_range(value, out);
+      out->has_range = true;
     } else if (strcmp(arguments[i], "--steps") == 0) {
       ok = read_one(value, &out->steps);
     } else if (strcmp(arguments[i], "--file") == 0) {
@@ -66,6 +69,7 @@ static bool read_options(int count, char **arguments, struct options *out)
     if (!ok) return false;
     i++;
   }
+  if (!out->file) out->has_range = true;
   return true;
 }
 
@@ -131,8 +135,8 @@ int main(int count, char **arguments)
     fputs(USAGE, stderr);
     return 2;
   }
-  bool ok = options.file ? run_file(&options, &totals) : run_range(&options, &totals);
-  printf("%" PRIu64 " seeds, %llu events, %llu messages delivered%s\n", totals.seeds, totals.events, totals.delivered,
-         ok ? "" : ", the last seed failed");
+  bool ok = (!options.file || run_file(&options, &totals)) && (!options.has_range || run_range(&options, &totals));
+  printf("simulation: %llu events, %llu messages delivered in %" PRIu64 " worlds: %" PRIu64 " passed, %d failed\n",
+         totals.events, totals.delivered, totals.seeds, totals.seeds - !ok, !ok);
   return ok ? 0 : 1;
 }

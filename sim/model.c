@@ -174,7 +174,8 @@ bool retained_may(const struct world *world, const struct subscription *subscrip
 bool retained_must(const struct world *world, const struct subscription *subscription, const struct publication *publication)
 {
   const struct message *message = publication->message;
-  if (publication->end == NEVER || message->expiry_s != 0 || subscription->effective == NEVER) return false;
+  if (publication->end == NEVER || publication->doubtful || message->expiry_s != 0) return false;
+  if (subscription->effective == NEVER) return false;
   if (subscription->retain_handling != MQTT_RETAIN_SEND || subscription->no_local) return false;
   if (!retained_may(world, subscription, publication)) return false;
   if (!publication_arrived(publication, subscription->session->shard, &subscription->taken)) return false;

@@ -239,6 +239,20 @@ void tap_closed(struct link *link)
 
 // ---- From the broker
 
+// There is no memory for another session. An older one that a clean start was to replace has ended all the same.
+static void refused_connect(struct link *link, enum mqtt_reason reason)
+{
+  struct world *world = link->world;
+  struct client *client = link->client;
+  if (world->plan.roomy) world_fail(world, "client %s was refused: %s", client->id, mqtt_reason_name(reason));
+  if (!client->session || client->session->link) return;
+  if (!link->clean_start && !session_may_be_gone(client->session, world->now_ms))
+    world_fail(world, "client %s was refused although it has a session", client->id);
+  model_will_reconnect(link, false);
+  model_session_end(client->session);
+  client->session = NULL;
+}
+
 static void write_connack(struct link *link, const struct mqtt_connack *connack)
 {
   struct world *world = link->world;
@@ -246,7 +260,7 @@ static void write_connack(struct link *link, const struct mqtt_connack *connack)
   struct session *old = client->session;
   link->connack_written = true;
   if (connack->reason != MQTT_SUCCESS) {
-    world_fail(world, "client %s was refused: %s", client->id, mqtt_reason_name(connack->reason));
+    refused_connect(link, connack->reason);
     return;
   }
   if (MQTT_HAS(&connack->properties, SESSION_EXPIRY)) link->expiry_s = connack->properties.session_expiry_s;
