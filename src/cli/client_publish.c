@@ -226,5 +226,6 @@ void client_handle_ack(struct client *client, enum mqtt_packet_type type, const 
   else if (outgoing && type == MQTT_PUBACK && outgoing->publish.qos == 1)
     land(client, outgoing, ack->reason);
   else if (outgoing && type == MQTT_PUBCOMP && outgoing->phase == OUTGOING_RELEASED)
-    land(client, outgoing, ack->reason);
+    // After a reconnection the broker may have been done with it before: no error (5.0 section 3.7.2.1, table 3-8).
+    land(client, outgoing, ack->reason == MQTT_PACKET_ID_NOT_FOUND ? MQTT_SUCCESS : ack->reason);
 }

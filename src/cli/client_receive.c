@@ -70,6 +70,9 @@ static bool resolve_alias(struct client *client, struct mqtt_publish *publish)
 {
   if (!MQTT_HAS(&publish->properties, TOPIC_ALIAS)) return true;
   uint16_t number = publish->properties.topic_alias;
+  // An alias that was our idea is nobody's business but ours.
+  if (!MQTT_HAS(&client->settings.connect_properties, TOPIC_ALIAS_MAXIMUM))
+    publish->properties.present &= ~(1ULL << MQTT_PROPERTY_TOPIC_ALIAS);
   if (number == 0 || number > CLIENT_TOPIC_ALIASES) return false;
   struct topic_alias *alias = &client->aliases[number - 1];
   if (publish->topic.size == 0) {
