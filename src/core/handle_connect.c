@@ -173,6 +173,11 @@ static bool check(struct connection *connection, const struct mqtt_connect *conn
     return refuse(connection, MQTT_BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "the authentication method is not known");
   if (!connection->anonymous)
     return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "this listener does not let anonymous clients in");
+  // A will is a PUBLISH to come: what would be refused then is refused now, while the client can be told.
+  if (connect->will.present && topic_reserved(connect->will.topic))
+    return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "the will's topic belongs to the broker");
+  if (connect->will.present && topic_too_deep(connection->shard, connect->will.topic))
+    return refuse(connection, MQTT_TOPIC_NAME_INVALID, NULL, "the will's topic has too many levels");
   return true;
 }
 

@@ -32,17 +32,16 @@ static bool refuse(struct connection *connection, const struct mqtt_publish *pub
   return answer(connection, publish, reason, text);
 }
 
-static bool too_many_levels(const struct shard *shard, struct span topic)
+bool topic_too_deep(const struct shard *shard, struct span text)
 {
   uint32_t maximum = shard->limits.topic_levels;
-  if (topic.size < maximum) return false;
+  if (text.size < maximum) return false;
   uint32_t levels = 1;
-  for (size_t i = 0; i < topic.size; i++) levels += topic.at[i] == '/';
+  for (size_t i = 0; i < text.size; i++) levels += text.at[i] == '/';
   return levels > maximum;
 }
 
-// Names below these belong to the broker.
-static bool reserved(struct span topic)
+bool topic_reserved(struct span topic)
 {
   static const char *const names[] = {"$SYS", "$share", "$skerry"};
   if (topic.at[0] != '$') return false;
@@ -56,12 +55,10 @@ static bool reserved(struct span topic)
 
 static bool retained_room(const struct shard *shard, const struct mqtt_publish *publish)
 {
-  const struct retained *retained = &shard->retained;
   if (publish->payload.size == 0) return true;
-  const struct limits *limits = &shard->limits;
-  bool room = (limits->retained_messages == 0 || retained->messages < limits->retained_messages) &&
-              retained->bytes + publish->topic.size + publish->payload.size <= limits->retained_bytes;
-  return room || retained_find(retained, publish->topic);  // a topic that has one may change it
+  size_t properties = publish->properties.present ? publish->properties.raw.size : 0;
+  size_t size = sizeof(struct message) + 2 + publish->topic.size + publish->payload.size + properties;
+  return retained_has_room(&shard->retained, publish->topic, size, &shard->limits);
 }
 
 static bool route(struct connection *connection, const struct mqtt_publish *publish)
@@ -103,11 +100,11 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
 static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_go_on)
 {
   struct shard *shard = connection->shard;
-  if (too_many_levels(shard, publish->topic)) {
+  if (topic_too_deep(shard, publish->topic)) {
     *out_go_on = refuse(connection, publish, REFUSE_TOPIC_LEVELS, MQTT_TOPIC_NAME_INVALID, "the topic has too many levels");
     return false;
   }
-  if (reserved(publish->topic)) {
+  if (topic_reserved(publish->topic)) {
     *out_go_on = refuse(connection, publish, REFUSE_NOT_AUTHORIZED, MQTT_NOT_AUTHORIZED, "the topic belongs to the broker");
     return false;
   }

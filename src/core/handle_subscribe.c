@@ -7,13 +7,6 @@
 #include "core/shard_internal.h"
 #include "mqtt/topic.h"
 
-static bool too_many_levels(const struct shard *shard, struct span filter)
-{
-  uint32_t levels = 1;
-  for (size_t i = 0; i < filter.size; i++) levels += filter.at[i] == '/';
-  return levels > shard->limits.topic_levels;
-}
-
 // "share/filter" within "$share/share/filter".
 static struct span share_key(struct span text)
 {
@@ -26,8 +19,8 @@ static void queue_retained(struct connection *connection, const struct mqtt_subs
   struct session *session = connection->session;
   if (shard->retained.messages == 0) return;
   struct retained_cursor *cursor = retained_cursor_create(&shard->retained, wanted->filter);
-  struct tag *tag = id ? tag_create(&id, 1) : NULL;
   if (!cursor) return;
+  struct tag *tag = id ? tag_create(&id, 1) : NULL;
   if (wanted->no_local) cursor->origin_excluded = session->origin;
   struct copy copy = {.cursor = cursor, .tag = tag, .qos = wanted->qos, .retain = true, .is_cursor = true};
   if (queue_append(&session->queue, &shard->pool, &copy) != OK) {
@@ -44,7 +37,7 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   struct session *session = connection->session;
   struct mqtt_filter filter;
   if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
-  if (too_many_levels(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
+  if (topic_too_deep(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
   if (shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
   struct subscription options = {.id = id,
                                  .qos = wanted->qos,

@@ -165,6 +165,15 @@ struct message *retained_find(const struct retained *retained, struct span topic
   return node ? node->message : NULL;
 }
 
+bool retained_has_room(const struct retained *retained, struct span topic, size_t size, const struct limits *limits)
+{
+  const struct message *old = retained_find(retained, topic);
+  size_t old_size = old ? message_size(old) : 0;
+  if (old && size <= old_size) return true;
+  if (!old && limits->retained_messages > 0 && retained->messages >= limits->retained_messages) return false;
+  return retained->bytes - old_size + size <= limits->retained_bytes;
+}
+
 // ---- Walking
 
 static struct retained_node *after_subtree(const struct retained *retained, struct retained_node *node)

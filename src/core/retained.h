@@ -11,6 +11,7 @@
 #include "base/pool.h"
 #include "base/span.h"
 #include "base/status.h"
+#include "core/limits.h"
 #include "core/message.h"
 
 struct retained_node {
@@ -47,6 +48,9 @@ uint64_t retained_stamp(struct retained *retained, uint8_t shard, struct mono no
 // Stores the message under its topic (its own reference), or clears the topic when the payload is empty, unless a later
 // change is known already. ERR_NO_MEMORY leaves the old value.
 CHECK_RESULT enum status retained_set(struct retained *retained, struct message *message, uint64_t stamp);
+
+// Whether a message of this size (message_size) may be stored under the topic, given what it would replace.
+bool retained_has_room(const struct retained *retained, struct span topic, size_t size, const struct limits *limits);
 
 // NULL when there is none. An expired one may be returned: look.
 struct message *retained_find(const struct retained *retained, struct span topic);

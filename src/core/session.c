@@ -194,7 +194,14 @@ static void will_send(struct session *session)
   will->message = NULL;
   will_free(shard, will);
   shard->counters.wills_sent++;
-  route_topic(shard, message, message->retain);
+  bool retain = message->retain;
+  if (retain && message->payload_size > 0 &&
+      !retained_has_room(&shard->retained, message_topic(message), message_size(message), &shard->limits)) {
+    LOG(shard->settings.log, shard->now, LOG_WARNING, "will_not_retained", FIELD_SPAN("client", session_id(session)),
+        FIELD_SPAN("topic", message_topic(message)));
+    retain = false;
+  }
+  route_topic(shard, message, retain);
 }
 
 // ---- Away and back

@@ -102,6 +102,10 @@ bool route_topic(struct shard *shard, struct message *message, bool retain);
 // A message that another shard has routed to us.
 void route_mail(struct shard *shard, struct message *message, bool retain, uint64_t stamp);
 
+// Whether a topic name or filter has more levels than are allowed; whether a name belongs to the broker: nobody else publishes to it.
+bool topic_too_deep(const struct shard *shard, struct span text);
+bool topic_reserved(struct span topic);
+
 static inline void count_fault(struct shard *shard, enum mqtt_reason reason)
 {
   shard->counters.faults[(unsigned)reason & 0xff]++;
