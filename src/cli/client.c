@@ -273,7 +273,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
   return a < b ? a : b;
 }
 
-// The keep alive runs from the older of the last packet each way, so that a broker that is gone is noticed while we only send.
+// The keep alive runs from the older of the last packet each way, so that a broker that is gone is noticed while we only
+// send.
 static uint64_t keep_alive_deadline_ms(const struct client *client)
 {
   if (client->keep_alive_s == 0) return UINT64_MAX;

@@ -1,5 +1,5 @@
-// An MQTT client, versions 3.1, 3.1.1 and 5.0, for the commands that talk to a broker. One connection at a time, made again when it
-// breaks; publishes that were not acknowledged are sent again. Its owner polls with client_wait. One thread.
+// An MQTT client, versions 3.1, 3.1.1 and 5.0, for the commands that talk to a broker. One connection at a time, made again
+// when it breaks; publishes that were not acknowledged are sent again. Its owner polls with client_wait. One thread.
 #pragma once
 
 #include <poll.h>
@@ -16,8 +16,8 @@ enum {
   CLIENT_CONNECT_TIMEOUT_MS = 10000,  // for all of: connecting, the WebSocket handshake, CONNACK
   CLIENT_BACKOFF_FIRST_MS = 500,
   CLIENT_BACKOFF_MAX_MS = 30000,
-  // QoS 1 and 2 messages sent before the first is acknowledged, unless a 5.0 broker wants fewer. Before 5.0 it cannot say so, and
-  // some break off when there are more than 20.
+  // QoS 1 and 2 messages sent before the first is acknowledged, unless a 5.0 broker wants fewer. Before 5.0 it cannot say
+  // so, and some break off when there are more than 20.
   CLIENT_IN_FLIGHT = 100,
   CLIENT_IN_FLIGHT_OLD = 20,
   CLIENT_TOPIC_ALIASES = 32,  // that the broker may assign
@@ -89,9 +89,9 @@ int client_exit_code(const struct client *client);
 // What the broker allows, from its last CONNACK; zeros before the first.
 const struct mqtt_connack *client_connack(const struct client *client);
 
-// Publishes; in any state but the last three: messages wait until they can be sent. Topic and payload are copied, the spans in
-// the properties are the caller's until the client is destroyed; packet_id and dup are ignored. ERR_NO_MEMORY; ERR_CLOSED in a final
-// state.
+// Publishes; in any state but the last three: messages wait until they can be sent. Topic and payload are copied, the spans
+// in the properties are the caller's until the client is destroyed; packet_id and dup are ignored. ERR_NO_MEMORY; ERR_CLOSED
+// in a final state.
 CHECK_RESULT enum status client_publish(struct client *client, const struct mqtt_publish *publish, uint64_t tag);
 
 // Messages given to client_publish that are not done with.
@@ -108,12 +108,12 @@ CHECK_RESULT enum status client_unsubscribe(struct client *client, const struct 
 // Starts to connect.
 void client_start(struct client *client);
 
-// Ends cleanly: DISCONNECT, then the broker closes. What is not done with by then never will be. With `with_will` a 5.0 broker is
-// asked to publish the will. Go on calling client_wait until the state is ENDED.
+// Ends cleanly: DISCONNECT, then the broker closes. What is not done with by then never will be. With `with_will` a 5.0
+// broker is asked to publish the will. Go on calling client_wait until the state is ENDED.
 void client_end(struct client *client, bool with_will);
 
-// Sends what is there to send, polls, and handles what comes. fds[0] is filled by the client; the others are the owner's and have
-// their events set. Returns at the latest after `timeout_ms` (negative: as late as the client's own timers allow).
+// Sends what is there to send, polls, and handles what comes. fds[0] is filled by the client; the others are the owner's and
+// have their events set. Returns at the latest after `timeout_ms` (negative: as late as the client's own timers allow).
 void client_wait(struct client *client, struct pollfd *fds, size_t count, int64_t timeout_ms);
 
 // The monotonic clock, in milliseconds, that goes with it.

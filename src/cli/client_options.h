@@ -1,5 +1,5 @@
-// The options that all commands share which connect to a broker, under the names that users know from mosquitto's clients, and
-// how they become settings of a client.
+// The options that all commands share which connect to a broker, under the names that users know from mosquitto's clients,
+// and how they become settings of a client.
 #pragma once
 
 #include "base/error.h"

@@ -1,5 +1,5 @@
-// The commands of the one binary. main.c dispatches to them by name; each is given its own name as argv[0] and the rest of the
-// command line behind it, owns the main thread until it returns, and returns the exit code of the process.
+// The commands of the one binary. main.c dispatches to them by name; each is given its own name as argv[0] and the rest of
+// the command line behind it, owns the main thread until it returns, and returns the exit code of the process.
 #pragma once
 
 // What a command exits with. Codes from 128 on are the MQTT reason code with which a broker refused something.

@@ -31,7 +31,8 @@ CHECK_RESULT enum status format_check(const char *format, struct error *error);
 CHECK_RESULT enum status format_message(const char *format, const struct mqtt_publish *publish,
                                         const struct format_time *time, struct buffer *out);
 
-// Appends the message as one JSON object: tst, topic, qos, retain, payloadlen, mid (QoS 1 and 2), properties (if any), and "payload"
-// as text when it is UTF-8 or else "payload_base64". With `embed` a payload that is JSON itself is put in as it is.
+// Appends the message as one JSON object: tst, topic, qos, retain, payloadlen, mid (QoS 1 and 2), properties (if any), and
+// "payload" as text when it is UTF-8 or else "payload_base64". With `embed` a payload that is JSON itself is put in as it
+// is.
 CHECK_RESULT enum status format_json(const struct mqtt_publish *publish, const struct format_time *time, bool embed,
                                      struct buffer *out);

@@ -37,5 +37,6 @@ void json_base64(struct json *json, struct span bytes);
 // Bytes that are a JSON value already.
 void json_raw(struct json *json, struct span value);
 
-// Whether the bytes are exactly one JSON value (RFC 8259) in UTF-8, nested at most 64 deep. White space around it is allowed.
+// Whether the bytes are exactly one JSON value (RFC 8259) in UTF-8, nested at most 64 deep. White space around it is
+// allowed.
 bool json_valid(struct span text);

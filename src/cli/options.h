@@ -1,5 +1,6 @@
-// Command lines from tables: one row per option says its names, its arguments, what it sets and its help, and from the rows come
-// both the parser and --help. Known forms: -p 1883, -p1883, -vR, --port 1883, --port=1883, -- (no more options). Knows no command.
+// Command lines from tables: one row per option says its names, its arguments, what it sets and its help, and from the rows
+// come both the parser and --help. Known forms: -p 1883, -p1883, -vR, --port 1883, --port=1883, -- (no more options). Knows
+// no command.
 #pragma once
 
 #include <stddef.h>
@@ -60,14 +61,15 @@ struct option_command {
 };
 
 // Goes through argv[1..argc-1] and fills the targets. Words that are no options are moved to argv[1..], their number goes to
-// `out_positional`. ERR_INVALID with the error's text when the line is wrong. Stops with ERR_CLOSED when --help (or -? ) is met.
+// `out_positional`. ERR_INVALID with the error's text when the line is wrong. Stops with ERR_CLOSED when --help (or -? ) is
+// met.
 CHECK_RESULT enum status options_parse(const struct option_command *command, int argc, char **argv, int *out_positional,
                                        struct error *error);
 
 void options_print_help(const struct option_command *command, FILE *out);
 
-// What every command does first: parses, prints help to stdout or the error with a hint to stderr. Returns -1 when the command
-// shall go on, and otherwise the exit code to return at once: 0 after help, 2 for a wrong line.
+// What every command does first: parses, prints help to stdout or the error with a hint to stderr. Returns -1 when the
+// command shall go on, and otherwise the exit code to return at once: 0 after help, 2 for a wrong line.
 int options_begin(const struct option_command *command, int argc, char **argv, int *out_positional);
 
 // Reads a whole number in decimal; the whole text must be one. For option_apply functions.

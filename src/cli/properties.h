@@ -34,7 +34,7 @@ void property_sets_deinit(struct property_sets *sets);
 // How many words follow the packet's name and the property's name: 2 for user-property, 1 for all others.
 unsigned property_value_count(const char *name);
 
-// Adds one property. `second` is used by user-property only (name, value). ERR_INVALID with a text that says what would be right:
-// unknown packet or property, not allowed in that packet, given twice, value out of range.
+// Adds one property. `second` is used by user-property only (name, value). ERR_INVALID with a text that says what would be
+// right: unknown packet or property, not allowed in that packet, given twice, value out of range.
 CHECK_RESULT enum status property_add(struct property_sets *sets, const char *packet, const char *name, const char *value,
                                       const char *second, struct error *error);

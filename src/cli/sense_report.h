@@ -44,8 +44,9 @@ struct sense_sample {
 // Takes one message; topic and payload live until it returns. What it returns other than OK ends the report.
 typedef enum status sense_emit(void *context, struct span topic, struct span payload);
 
-// Reports `now`, with rates since `before` (both from the same host, `before` taken earlier). Topics are `prefix`/cpu/total, cpu/0,
-// memory, load, disk/sda, filesystem/root, network/eth0, temperature/..., pressure/cpu, uptime; names lose what topics must not
-// have. Every object has "t", the Unix time in milliseconds. Percentages are 0..100. ERR_NO_MEMORY, or what `emit` returned.
+// Reports `now`, with rates since `before` (both from the same host, `before` taken earlier). Topics are `prefix`/cpu/total,
+// cpu/0, memory, load, disk/sda, filesystem/root, network/eth0, temperature/..., pressure/cpu, uptime; names lose what
+// topics must not have. Every object has "t", the Unix time in milliseconds. Percentages are 0..100. ERR_NO_MEMORY, or what
+// `emit` returned.
 CHECK_RESULT enum status sense_report(const struct sense_sample *before, const struct sense_sample *now, const char *prefix,
                                       sense_emit *emit, void *context);

@@ -1,5 +1,5 @@
-// What `skerry top` knows: the topics that were seen, and what the broker says of itself in $SYS. Pure: time comes in. Bounded:
-// beyond the limit of topics new ones are counted but not kept.
+// What `skerry top` knows: the topics that were seen, and what the broker says of itself in $SYS. Pure: time comes in.
+// Bounded: beyond the limit of topics new ones are counted but not kept.
 #pragma once
 
 #include <stdbool.h>

@@ -30,8 +30,8 @@ static void put_spaces(struct canvas *canvas, size_t count)
   for (; count > 0; count--) put(canvas, " ", 1);
 }
 
-// Bytes from the network, at most `width` characters of them, filled up with spaces when `fill`. A character counts as one column;
-// control characters and what is not UTF-8 become a dot.
+// Bytes from the network, at most `width` characters of them, filled up with spaces when `fill`. A character counts as one
+// column; control characters and what is not UTF-8 become a dot.
 static void put_cell(struct canvas *canvas, struct span text, size_t width, bool fill)
 {
   size_t used = 0;

@@ -1,5 +1,5 @@
-// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, and WebSocket over either. Non-blocking but for the
-// look-up of a host's name. Knows nothing of MQTT. One thread.
+// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, and WebSocket over either. Non-blocking but for
+// the look-up of a host's name. Knows nothing of MQTT. One thread.
 #pragma once
 
 #include <netdb.h>
@@ -49,11 +49,12 @@ CHECK_RESULT enum status transport_connect(struct transport *transport, const st
 // What to poll the descriptor for.
 short transport_poll_events(const struct transport *transport);
 
-// Goes on after poll: finishes connecting, reads what is there and appends the stream's bytes to `in`. ERR_CLOSED when the broker
-// has closed; bytes that came before are in `in`. Sends nothing.
+// Goes on after poll: finishes connecting, reads what is there and appends the stream's bytes to `in`. ERR_CLOSED when the
+// broker has closed; bytes that came before are in `in`. Sends nothing.
 CHECK_RESULT enum status transport_handle(struct transport *transport, short events, struct buffer *in, struct error *error);
 
-// Room for `size` bytes that belong together, NULL when memory is short; then fill it and commit exactly that many. Only when OPEN.
+// Room for `size` bytes that belong together, NULL when memory is short; then fill it and commit exactly that many. Only
+// when OPEN.
 uint8_t *transport_reserve(struct transport *transport, size_t size);
 void transport_commit(struct transport *transport, uint8_t *bytes, size_t size);
 

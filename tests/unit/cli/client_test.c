@@ -1,4 +1,5 @@
-// The client against a broker that this file plays by hand, over a Unix socket: every packet is read and answered in the test.
+// The client against a broker that this file plays by hand, over a Unix socket: every packet is read and answered in the
+// test.
 #include "cli/client.h"
 
 #include <setjmp.h>
