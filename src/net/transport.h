@@ -24,13 +24,13 @@ struct transport {
   int fd;
   struct connection *connection;
   struct listener *listener;
-  struct framing *framing;  // NULL: bytes are MQTT
-  char *address;            // heap
-  struct link link;         // of those that are closed and freed at the end of the turn
-  bool registered;          // with the loop's epoll
-  bool reading;             // registered for input
-  bool paused;              // input is not wanted now; it is only unregistered when some arrives
-  bool blocked;             // the socket is full: registered for output
+  struct framing *framing;      // NULL: bytes are MQTT
+  char *address;                // heap
+  struct transport *next_dead;  // of those that are closed and freed at the end of the turn
+  bool registered;              // with the loop's epoll
+  bool reading;                 // registered for input
+  bool paused;                  // input is not wanted now; it is only unregistered when some arrives
+  bool blocked;                 // the socket is full: registered for output
 };
 
 // NULL when memory is short; the descriptor is then still the caller's. Takes a reference of the listener.
