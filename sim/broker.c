@@ -159,6 +159,33 @@ static void adopt(struct link *link)
   buffer_deinit(&link->handed_over);
 }
 
+void broker_kick(struct link *link)
+{
+  struct world *world = link->world;
+  struct shard *shard = link->broker->shards[link->shard];
+  if (!link->connection || (link->connect_taken && !link->connack_written)) return;
+  TRACE(world, "link %u of client %s is kicked out", link->number, link->client->id);
+  world->tick++;
+  link->guilty = true;
+  if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
+  shard_set_time(shard, (struct mono){world->now_ms});
+  shard_disconnect(shard, link->connection, MQTT_ADMINISTRATIVE_ACTION);
+  tap_closed(link);
+}
+
+void broker_publish(struct broker *broker, uint8_t shard, struct message *message)
+{
+  struct world *world = broker->world;
+  uint8_t scratch[2048];
+  TRACE(world, "broker %u publishes message %u to %s", broker->index, message->id, world->topics[message->topic]);
+  world->tick++;
+  shard_set_time(broker->shards[shard], (struct mono){world->now_ms});
+  struct publication *publication = model_publication(broker, shard, message, broker_moment(broker, shard));
+  shard_publish(broker->shards[shard], span_text(world->topics[message->topic]), message_payload(message, scratch),
+                message->qos, message->retain);
+  publication_processed(publication);
+}
+
 // ---- Input
 
 static void after_receive(struct link *link, enum receive_result result)

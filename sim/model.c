@@ -157,6 +157,7 @@ bool retained_may(const struct world *world, const struct subscription *subscrip
   const struct message *message = publication->message;
   if (!is_retained(publication) || message->empty || subscription->group || subscription->failed) return false;
   if (subscription->retain_handling == MQTT_RETAIN_DO_NOT_SEND) return false;
+  if (subscription->retain_handling == MQTT_RETAIN_SEND_IF_NEW && !subscription->is_new) return false;
   if (!world->matches[subscription->filter][message->topic]) return false;
   if (publication->start.tick > subscription->effective) return false;
   if (!world->plan.roomy) return true;  // a later value may have been refused, which clients before 5.0 are not told
@@ -176,7 +177,7 @@ bool retained_must(const struct world *world, const struct subscription *subscri
   const struct message *message = publication->message;
   if (publication->end == NEVER || publication->doubtful || message->expiry_s != 0) return false;
   if (subscription->effective == NEVER) return false;
-  if (subscription->retain_handling != MQTT_RETAIN_SEND || subscription->no_local) return false;
+  if (subscription->no_local) return false;
   if (!retained_may(world, subscription, publication)) return false;
   if (!publication_arrived(publication, subscription->session->shard, &subscription->taken)) return false;
   const struct broker *broker = publication->broker;

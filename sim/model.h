@@ -68,6 +68,7 @@ struct subscription {
   uint8_t qos;
   bool no_local, retain_as_published;
   uint8_t retain_handling;
+  bool is_new;          // the session had no such subscription
   uint32_t id;          // 0: none
   struct moment taken;  // not effective before
   uint64_t effective;   // SUBACK was written; NEVER: not yet, or the connection ended before
@@ -107,9 +108,9 @@ struct session {
   unsigned connections;  // how often it lost its connection: what shared subscriptions may redistribute
   VECTOR(struct subscription *) subscriptions;
   VECTOR(struct copy *) copies;
-  VECTOR(struct copy *) open;              // QoS 1 and 2 written and not acknowledged, in the order of their first writing
-  struct message *incoming[256];           // QoS 2 from the client, by packet identifier
-  uint64_t last_sequence[SIM_CLIENTS][3];  // per author and QoS: the receipt that was delivered last
+  VECTOR(struct copy *) open;           // QoS 1 and 2 written and not acknowledged, in the order of their first writing
+  struct message *incoming[256];        // QoS 2 from the client, by packet identifier
+  uint64_t last_sequence[SIM_CLIENTS];  // per author: the receipt that was delivered last
 };
 
 struct will {

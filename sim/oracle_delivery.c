@@ -224,8 +224,8 @@ static bool explain_live_by(const struct written *written, const struct publicat
   return qos >= smaller(least, own) && qos <= smaller(most, own);
 }
 
-// The earliest receipt that explains it and comes after those that this subscriber had from the same author at the same QoS:
-// order is kept. NULL when there is none.
+// The earliest receipt that explains it and comes after those that this subscriber had from the same author: a session is one
+// queue, so order is kept over all topics and QoS. NULL when there is none.
 static const struct publication *explain_live(const struct written *written, uint64_t after)
 {
   const struct publication *best = NULL;
@@ -268,7 +268,7 @@ static bool explain_live_in_order(struct written *written)
   bool ordered = message->author && !message->is_will && !message->empty;
   const struct publication *publication = NULL;
   if (ordered) {
-    uint64_t *last = &written->session->last_sequence[message->author->index][written->publish->qos];
+    uint64_t *last = &written->session->last_sequence[message->author->index];
     publication = explain_live(written, *last);
     if (publication) {
       *last = publication->sequence;

@@ -99,12 +99,17 @@ static bool name_filter(const struct world *world, struct span text, uint8_t *ou
   return false;
 }
 
-static void end_older(struct session *session, uint8_t filter, uint8_t group, const struct moment *at)
+// Returns whether there was any.
+static bool end_older(struct session *session, uint8_t filter, uint8_t group, const struct moment *at)
 {
+  bool any = false;
   for (size_t i = 0; i < session->subscriptions.count; i++) {
     struct subscription *old = session->subscriptions.items[i];
-    if (old->filter == filter && old->group == group && old->end.tick == NEVER) old->end = *at;
+    if (old->filter != filter || old->group != group || old->end.tick != NEVER) continue;
+    old->end = *at;
+    any |= !old->failed;
   }
+  return any;
 }
 
 static void take_subscribe(struct link *link, const struct mqtt_subscribe *subscribe, const struct moment *at)
@@ -126,7 +131,7 @@ static void take_subscribe(struct link *link, const struct mqtt_subscribe *subsc
                                           .ended = NEVER};
     if (!name_filter(link->world, wanted.filter, &subscription->filter, &subscription->group))
       world_fail(link->world, "the simulation does not know a filter that it sent");
-    end_older(session, subscription->filter, subscription->group, at);
+    subscription->is_new = !end_older(session, subscription->filter, subscription->group, at);
     VECTOR_PUSH(&session->subscriptions, subscription);
     request.subscriptions[request.count++] = subscription;
   }
@@ -141,7 +146,7 @@ static void take_unsubscribe(struct link *link, const struct mqtt_unsubscribe *u
     uint8_t *filter = &request.filters[request.count].filter, *group = &request.filters[request.count].group;
     if (!name_filter(link->world, text, filter, group))
       world_fail(link->world, "the simulation does not know a filter that it sent");
-    end_older(link->session, *filter, *group, at);
+    (void)end_older(link->session, *filter, *group, at);
   }
   VECTOR_PUSH(&link->requests, request);
 }

@@ -194,6 +194,21 @@ static void move_network(struct broker *broker)
   broker_move_mails(broker, from, to, false);
 }
 
+static void act_of_broker(struct broker *broker)
+{
+  struct world *world = broker->world;
+  if (broker->links.count > 0 && percent(world, 20)) {
+    broker_kick(broker->links.items[pick(world, broker->links.count)]);
+    return;
+  }
+  struct message *message = model_message(world, NULL);
+  message->topic = (uint8_t)pick(world, SIM_TOPICS);
+  message->qos = (uint8_t)pick(world, 3);
+  message->retain = percent(world, 50);
+  message->payload_size = 9 + (uint16_t)pick(world, 20);
+  broker_publish(broker, (uint8_t)pick(world, broker->shard_count), message);
+}
+
 static void step(struct world *world)
 {
   struct broker *broker = pick_broker(world);
@@ -212,6 +227,8 @@ static void step(struct world *world)
     if (broker->links.count > 0) cut(broker->links.items[pick(world, broker->links.count)]);
   } else if (what < 990 + world->plan.jump_weight) {
     advance(world, pick(world, 3000));
+  } else if (what >= 995) {
+    act_of_broker(broker);
   }
 }
 
