@@ -53,7 +53,8 @@ void loop_drop(struct loop *loop, struct transport *transport)
   atomic_fetch_sub_explicit(&transport->listener->connections, 1, memory_order_relaxed);
   atomic_fetch_sub_explicit(&loop->net->connections, 1, memory_order_relaxed);
   transport->connection = NULL;
-  list_append(&loop->dead, &transport->link);
+  transport->next_dead = loop->dead;
+  loop->dead = transport;
 }
 
 static void closed(struct loop *loop, struct transport *transport)
@@ -305,10 +306,12 @@ static int wait_events(struct loop *loop, struct epoll_event *events, int capaci
   return count < 0 ? 0 : count;
 }
 
-static void bury(struct loop *loop)
+void loop_bury(struct loop *loop)
 {
-  for (struct link *link; (link = list_take_first(&loop->dead));)
-    transport_destroy(CONTAINER_OF(link, struct transport, link));
+  for (struct transport *next; loop->dead; loop->dead = next) {
+    next = loop->dead->next_dead;
+    transport_destroy(loop->dead);
+  }
 }
 
 static void turn(struct loop *loop)
@@ -334,7 +337,7 @@ static void turn(struct loop *loop)
   shard_tick(loop->shard);
   give_attention(loop);
   loop_post_outgoing(loop);
-  bury(loop);
+  loop_bury(loop);
 }
 
 void *loop_main(void *argument)

@@ -48,7 +48,7 @@ struct loop {
   enum source_kind wake_source;
   struct mono now;
   struct log log;
-  struct link dead;
+  struct transport *dead;
   struct link accepting;
   struct net_counters counters;
   pthread_t thread;
@@ -71,6 +71,7 @@ void *loop_main(void *loop);
 void loop_begin(struct loop *loop, struct transport *transport);
 void loop_drop(struct loop *loop, struct transport *transport);  // its connection is gone already
 void loop_send(struct loop *loop, uint8_t target, struct mail mail);
+void loop_bury(struct loop *loop);  // frees the transports that were dropped
 void loop_post_outgoing(struct loop *loop);
 void loop_wake(struct loop *target);
 void loop_run_task(struct loop *loop, struct task *task);

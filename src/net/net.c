@@ -18,8 +18,7 @@ static void loop_destroy(struct loop *loop)
   while (!list_empty(&loop->accepting))
     loop_remove_listener(loop, CONTAINER_OF(loop->accepting.next, struct accepting, link)->listener);
   shard_destroy(loop->shard);
-  for (struct link *link; (link = list_take_first(&loop->dead));)
-    transport_destroy(CONTAINER_OF(link, struct transport, link));
+  loop_bury(loop);
   if (loop->epoll >= 0) close(loop->epoll);
   if (loop->wake >= 0) close(loop->wake);
   free(loop->mailboxes);
@@ -36,7 +35,6 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
   loop->number = number;
   loop->now = loop_clock();
   loop->wake_source = SOURCE_WAKE;
-  list_init(&loop->dead);
   list_init(&loop->accepting);
   log_init(&loop->log, settings->log_sink, settings->log_contexts[number], settings->log_level);
   loop->epoll = epoll_create1(EPOLL_CLOEXEC);

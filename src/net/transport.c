@@ -30,13 +30,14 @@ struct framing {
 
 struct transport *transport_create(int fd, struct listener *listener, const char *address)
 {
-  struct transport *transport = calloc(1, sizeof *transport);
+  size_t size = strlen(address) + 1;
+  struct transport *transport = calloc(1, sizeof *transport + size);
   if (!transport) return NULL;
   bool proxy = listener->proxy_protocol;
-  transport->address = strdup(address);
+  transport->address = transport->own_address;
+  memcpy(transport->own_address, address, size);
   if (proxy || listener->websocket) transport->framing = calloc(1, sizeof *transport->framing);
-  if (!transport->address || ((proxy || listener->websocket) && !transport->framing)) {
-    free(transport->address);
+  if ((proxy || listener->websocket) && !transport->framing) {
     free(transport);
     return NULL;
   }
@@ -56,11 +57,16 @@ static void free_framing(struct transport *transport)
   transport->framing = NULL;
 }
 
+static void free_address(struct transport *transport)
+{
+  if (transport->address != transport->own_address) free(transport->address);
+}
+
 void transport_destroy(struct transport *transport)
 {
   close(transport->fd);
   free_framing(transport);
-  free(transport->address);
+  free_address(transport);
   listener_unref(transport->listener);
   free(transport);
 }
@@ -94,7 +100,7 @@ static enum transport_result take_proxy(struct transport *transport, const char 
   char *address = strdup(text);
   if (!address) return TRANSPORT_OK;
   connection_set_address(transport->connection, address);
-  free(transport->address);
+  free_address(transport);
   transport->address = address;
   return TRANSPORT_OK;
 }

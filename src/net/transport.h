@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "base/list.h"
 #include "base/span.h"
 #include "core/shard.h"
 #include "net/listener.h"
@@ -31,6 +30,7 @@ struct transport {
   bool reading;                 // registered for input
   bool paused;                  // input is not wanted now; it is only unregistered when some arrives
   bool blocked;                 // the socket is full: registered for output
+  char own_address[];
 };
 
 // NULL when memory is short; the descriptor is then still the caller's. Takes a reference of the listener.
