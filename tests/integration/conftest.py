@@ -1,8 +1,8 @@
 """Fixtures of the integration tests. Environment:
 
 SKERRY             the binary under test (default: build/skerry)
-BROKER=mosquitto   runs the protocol tests against Debian's mosquitto instead, to check the tests; where that broker is known to
-                   do otherwise, tests carry the marker `mosquitto_differs`
+BROKER=mosquitto   runs the protocol tests against Debian's mosquitto instead, to check the tests; where that broker is known
+                   to do otherwise, tests carry the marker `mosquitto_differs`
 SKERRY_TEST_SLOW   factor on all time-outs, for sanitizer builds
 """
 

@@ -11,6 +11,7 @@ import pytest
 from broker import TIMEOUT_S, elapse, eventually
 from wire import (
     PINGREQ,
+    SLOW,
     Client,
     Closed,
     R,
@@ -29,6 +30,8 @@ from wire import (
 pytestmark = [pytest.mark.skerry_only, pytest.mark.threads]
 
 MIB = 1 << 20
+# A sanitizer keeps freed memory for a while: only growth without end is seen with one.
+KEPT = 0 if SLOW == 1 else 400 * MIB
 
 
 class Watch:
@@ -119,7 +122,7 @@ def test_half_packets(broker, topic):
 
 
 @shards
-def test_slow_sender(make_broker, shards, topic):
+def test_slow_sender(make_broker, shards):
     """A byte now and then: CONNECT has its time-out; afterwards keep alive counts whole packets."""
     broker = make_broker(shards, options={"limits": {"connect_timeout": "1s"}})
     watch = Watch(broker)
@@ -148,7 +151,7 @@ def test_256_mib_remaining_length(broker):
     for client in clients:
         client.send(b"\x32\xff\xff\xff\x7f" + b"\0\1a" + b"x" * 1000)
         client.expect_disconnect(R.TOO_LARGE)
-    assert broker.memory_bytes() - before < 8 * MIB
+    assert broker.memory_bytes() - before < 8 * MIB + KEPT
     watch.rose("skerry_faults_total", 20, reason="0x95")
     broker.alive()
 
@@ -160,7 +163,7 @@ def test_large_packets_promised_but_not_sent(broker):
     for client in clients:
         client.send(b"\x30" + b"\xf0\xff\x3f" + b"\0\1a")  # 1 MiB less 16 bytes
     broker.alive()
-    assert broker.memory_bytes() - before < 60 * MIB
+    assert broker.memory_bytes() - before < 60 * MIB + KEPT
     for client in clients:
         client.drop()
 
@@ -181,7 +184,7 @@ def test_never_reading_subscriber_of_qos_0(make_broker, shards, topic):
         if n % 10 == 9:
             for _ in range(10):
                 reader.expect_publish(topic, payload)
-    assert broker.memory_bytes() - before < 48 * MIB
+    assert broker.memory_bytes() - before < 48 * MIB + KEPT
     watch.rose("skerry_copies_dropped_total", 100, reason="slow_consumer")
     broker.alive()
     deaf.drop()
@@ -198,13 +201,13 @@ def test_never_reading_subscriber_of_qos_1(make_broker, shards, topic):
     before = broker.memory_bytes()
     for _ in range(400):
         publisher.publish(topic, b"x" * 20_000, qos=1)
-    assert broker.memory_bytes() - before < 32 * MIB
+    assert broker.memory_bytes() - before < 32 * MIB + KEPT
     watch.rose("skerry_copies_dropped_total", 200, reason="queue_full")
     broker.alive()
 
 
 @shards
-def test_clients_that_do_not_read_their_acknowledgements(make_broker, shards, topic):
+def test_clients_that_do_not_read_their_acknowledgements(make_broker, shards):
     """Answers pile up only so far: then nothing more is read from that client, and others are served."""
     broker = make_broker(shards, options={"broker": {"memory_limit": "32MiB"}})
     before = broker.memory_bytes()
@@ -213,11 +216,11 @@ def test_clients_that_do_not_read_their_acknowledgements(make_broker, shards, to
     raw = PINGREQ * 20_000
     sent = 0
     try:
-        while sent < 200 * MIB and broker.memory_bytes() - before < 64 * MIB:
+        while sent < 200 * MIB and broker.memory_bytes() - before < 64 * MIB + KEPT:
             sent += deaf.stream.socket.send(raw)
     except TimeoutError:
         pass  # back-pressure
-    assert broker.memory_bytes() - before < 48 * MIB
+    assert broker.memory_bytes() - before < 48 * MIB + KEPT
     broker.alive()
 
 
@@ -244,7 +247,7 @@ def test_memory_limit(make_broker, shards, topic):
         refused += ack.reason >= 0x80
         if refused > 20 or time.monotonic() > deadline:
             break
-    assert broker.memory_bytes() - before < 56 * MIB
+    assert broker.memory_bytes() - before < 56 * MIB + KEPT
     after = broker.metrics()
     signs = (
         refused
@@ -259,7 +262,7 @@ def test_memory_limit(make_broker, shards, topic):
 
 @shards
 def test_connection_flood(make_broker, shards):
-    """limits.connections: who is over is closed at once, and told with 0x97 or 0x89 when it gets that far; places come back."""
+    """limits.connections: who is over is closed at once, or told with 0x97 or 0x89 before; places come back."""
     broker = make_broker(shards, options={"limits": {"connections": 20}})
     watch = Watch(broker)
     inside = [broker.connect() for _ in range(20)]
@@ -299,7 +302,7 @@ def test_flood_of_connections_that_come_and_go(make_broker, shards):
             stream.close()
     broker.alive()
     eventually(lambda: broker.metrics().total("skerry_connections") == 0, "all are gone")
-    assert broker.memory_bytes() - before < 32 * MIB
+    assert broker.memory_bytes() - before < 32 * MIB + KEPT
 
 
 def test_client_identifiers_that_fight(broker, topic):
@@ -363,7 +366,7 @@ def test_a_million_filters(make_broker, shards):
         granted += codes.count(0)
         refused += codes.count(R.QUOTA)
     assert (granted, refused) == (1000, 999_000)
-    assert broker.memory_bytes() - before < 48 * MIB
+    assert broker.memory_bytes() - before < 48 * MIB + KEPT
     assert broker.metrics().total("skerry_subscriptions") == 1000
     watch.rose("skerry_faults_total", 999_000, reason="0x97")
     broker.wait_event("subscribe_refused")
@@ -439,7 +442,7 @@ def test_topic_alias_churn(broker, topic):
     for n in range(2000):
         client.publish(f"{topic}/{n}/" + "x" * 5000, b"", props={"topic_alias": 1 + n % 32})
     client.ping()
-    assert broker.memory_bytes() - before < 16 * MIB
+    assert broker.memory_bytes() - before < 16 * MIB + KEPT
     client.drop()
 
 

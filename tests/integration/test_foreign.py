@@ -137,7 +137,8 @@ def test_mosquitto_properties(broker, topic):
 
 def test_mosquitto_persistent_session(broker, version, topic):
     name = unique("c")
-    args = ["-h", "127.0.0.1", "-p", broker.port, "-V", MOSQUITTO_VERSIONS[version], "-t", topic, "-q", "1", "-i", name, "-c"]
+    args = ["-h", "127.0.0.1", "-p", broker.port, "-V", MOSQUITTO_VERSIONS[version]]
+    args += ["-t", topic, "-q", "1", "-i", name, "-c"]
     if version == 5:
         args += ["-x", "600"]
     run("mosquitto_sub", *args, "-E")
@@ -230,16 +231,19 @@ def flow(port, protocol, inbound, outbound):
     return [
         {"id": "t", "type": "tab", "label": "test"},
         {
-            "id": "b", "type": "mqtt-broker", "name": "", "broker": "127.0.0.1", "port": str(port), "clientid": unique("red"),
-            "autoConnect": True, "usetls": False, "protocolVersion": str(protocol), "keepalive": "30", "cleansession": True,
+            "id": "b", "type": "mqtt-broker", "name": "", "broker": "127.0.0.1", "port": str(port),
+            "clientid": unique("red"), "autoConnect": True, "usetls": False, "protocolVersion": str(protocol), "keepalive": "30", "cleansession": True,
             "birthTopic": outbound + "/birth", "birthQos": "1", "birthPayload": "born", "birthRetain": "true",
             "closeTopic": outbound + "/close", "closeQos": "1", "closePayload": "closed",
             "willTopic": outbound + "/will", "willQos": "1", "willPayload": "died",
         },
-        {"id": "i", "z": "t", "type": "mqtt in", "topic": inbound, "qos": "2", "datatype": "utf8", "broker": "b", "wires": [["f"]]},
-        {"id": "f", "z": "t", "type": "function", "func": "msg.payload = 'seen ' + msg.payload; delete msg.topic; return msg;",
+        {"id": "i", "z": "t", "type": "mqtt in", "topic": inbound, "qos": "2", "datatype": "utf8", "broker": "b",
+         "wires": [["f"]]},
+        {"id": "f", "z": "t", "type": "function",
+         "func": "msg.payload = 'seen ' + msg.payload; delete msg.topic; return msg;",
          "outputs": 1, "wires": [["o"]]},
-        {"id": "o", "z": "t", "type": "mqtt out", "topic": outbound, "qos": "2", "retain": "false", "broker": "b", "wires": []},
+        {"id": "o", "z": "t", "type": "mqtt out", "topic": outbound, "qos": "2", "retain": "false", "broker": "b",
+         "wires": []},
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.threads
 
 M, P = (R.MALFORMED,), (R.PROTOCOL_ERROR,)
 TOPIC = (R.TOPIC_INVALID, R.MALFORMED)
-NO = b"\0"  # no properties
+NO, FILTER = b"\0", text("a") + b"\0"  # no properties; a topic filter with its options
 BAD_UTF8 = [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf5\x80\x80\x80", b"\xe2\x28\xa1", b"\x80", b"a\0"]
 
 # what, bytes, reasons of 5.0
@@ -76,10 +76,10 @@ V5 = [
     ("string property cut off", publish_packet("a", b"x", props=b"\x03\x00\x09ab"), M),
     ("property length not minimal", packet(T.PUBLISH, 0, text("a") + b"\x80\x00x"), M),
     ("property length of five bytes", packet(T.PUBLISH, 0, text("a") + b"\xff\xff\xff\xff\x01x"), M),
-    ("session expiry in SUBSCRIBE", packet(T.SUBSCRIBE, 2, u16(1) + properties({"session_expiry": 1}) + text("a") + b"\0"), M + P),
-    ("reason string in SUBSCRIBE", packet(T.SUBSCRIBE, 2, u16(1) + properties({"reason_string": "x"}) + text("a") + b"\0"), M + P),
+    ("session expiry in SUBSCRIBE", packet(T.SUBSCRIBE, 2, u16(1) + properties({"session_expiry": 1}) + FILTER), M + P),
+    ("reason string in SUBSCRIBE", packet(T.SUBSCRIBE, 2, u16(1) + properties({"reason_string": "x"}) + FILTER), M + P),
     ("identifier in UNSUBSCRIBE", packet(T.UNSUBSCRIBE, 2, u16(1) + properties({"subscription_id": 1}) + text("a")), M + P),
-    ("subscription identifier of five bytes", packet(T.SUBSCRIBE, 2, u16(1) + b"\x06\x0b\xff\xff\xff\xff\x01" + text("a") + b"\0"), M),
+    ("subscription identifier of five bytes", packet(T.SUBSCRIBE, 2, u16(1) + b"\x06\x0b\xff\xff\xff\xff\x01" + FILTER), M),
     ("expiry in PUBACK", packet(T.PUBACK, 0, u16(1) + b"\0" + properties({"message_expiry": 1})), M + P),
     ("reason string twice", packet(T.PUBACK, 0, u16(1) + b"\0" + properties([("reason_string", "a")] * 2)), P + M),
 ]  # fmt: skip

@@ -164,11 +164,9 @@ def test_nearest_key_is_named(tmp_path):
 
 def test_check_command(tmp_path):
     good = write(tmp_path / "good.yaml", {"listeners": [{"url": "mqtt://127.0.0.1:1883", "anonymous": True}]})
-    assert run("check", "-c", good)[0] == 0 or run("check", good)[0] == 0
+    assert run("check", good)[0] == 0
     bad = write(tmp_path / "bad.yaml", "limits: {conections: 5}\n")
-    code, output = run("check", "-c", bad)
-    if code != 2 or "bad.yaml:1" not in output:
-        code, output = run("check", bad)
+    code, output = run("check", bad)
     assert code == 2 and "bad.yaml:1" in output
 
 
@@ -301,9 +299,8 @@ def with_fds(sockets, names, args, log, cwd):
     # LISTEN_PID has to be the child's: a shell knows it.
     script = 'LISTEN_PID=$$ exec "$@"'
     env = dict(os.environ, LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=":".join(names))
-    return subprocess.Popen(
-        ["sh", "-c", script, "sh", skerry_binary(), *args], stderr=log, stdout=log, env=env, close_fds=False, preexec_fn=prepare, cwd=cwd
-    )  # fmt: skip
+    command = ["sh", "-c", script, "sh", skerry_binary(), *args]
+    return subprocess.Popen(command, stderr=log, stdout=log, env=env, close_fds=False, preexec_fn=prepare, cwd=cwd)
 
 
 def test_sockets_from_systemd(tmp_path):
@@ -528,7 +525,7 @@ def test_idle_costs_nothing(make_broker):
         client.ping()
 
 
-def test_no_descriptors_leak(make_broker, topic):
+def test_no_descriptors_leak(make_broker):
     broker = make_broker(2)
 
     def count():

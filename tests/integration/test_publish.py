@@ -95,7 +95,7 @@ def test_qos_1_and_2_identifiers_of_client_and_broker_are_separate(broker, versi
 
 
 @pytest.mark.mosquitto_differs("says success")
-def test_pubrel_unknown(broker, topic):
+def test_pubrel_unknown(broker):
     client = broker.connect()
     client.ack(T.PUBREL, 77)
     client.expect(T.PUBCOMP, packet_id=77, reason=R.ID_NOT_FOUND)

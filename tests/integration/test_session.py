@@ -93,7 +93,7 @@ def test_session_ends_when_its_interval_has_passed(broker, topic):
     resume(broker, client, session_present=False)
 
 
-def test_expiry_counts_from_the_end_of_the_connection(broker, topic):
+def test_expiry_counts_from_the_end_of_the_connection(broker):
     """Reconnecting in time starts the interval anew."""
     client = broker.connect(props={"session_expiry": 60})
     for _ in range(3):

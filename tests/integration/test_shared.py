@@ -32,7 +32,13 @@ def collect(clients, publisher, group_topic, total):
     return got
 
 
-@pytest.mark.parametrize("name", ["$share//a", "$share/+/a", "$share/#/a", "$share/g+/a", "$share/g#x/a", "$share/g", "$share/g/", "$share/", "$share/g/a#", "$share/g/a/#/b"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$share//a", "$share/+/a", "$share/#/a", "$share/g+/a", "$share/g#x/a", "$share/g", "$share/g/", "$share/",
+        "$share/g/a#", "$share/g/a/#/b",
+    ],
+)  # fmt: skip
 @pytest.mark.mosquitto_differs("closes")
 def test_invalid_names(broker, name):
     """[MQTT-4.8.2-1], [MQTT-4.8.2-2]"""

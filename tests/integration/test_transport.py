@@ -88,7 +88,7 @@ def v2(command=1, family=0x11, data=None, version=2, length=None):
     return V2 + bytes([version << 4 | command, family]) + struct.pack("!H", len(data) if length is None else length) + data
 
 
-V6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::1") + b"\xc8\x22\x07\x5b"
+V6 = b"".join(socket.inet_pton(socket.AF_INET6, a) for a in ("2001:db8::7", "2001:db8::1")) + b"\xc8\x22\x07\x5b"
 
 GOOD = {
     "v1 tcp4": (b"PROXY TCP4 192.0.2.7 192.0.2.1 51234 1883\r\n", "192.0.2.7:51234"),

@@ -260,7 +260,7 @@ def test_close_sends_the_will(broker, version, topic):
     watcher.expect_publish(topic, b"closed")
 
 
-def test_disconnect_ends_the_connection(client, version):
+def test_disconnect_ends_the_connection(client):
     client.send(packet(T.DISCONNECT, 0, b""))
     closed_with(client, 1000, 1001, None)
 
@@ -271,7 +271,7 @@ def test_reason_before_closing(broker):
     client.expect_disconnect(R.MALFORMED)
 
 
-def test_take_over_between_transports(broker, version, topic):
+def test_take_over_between_transports(broker, version):
     client = broker.client(version, transport="ws").connect(clean=False)
     broker.client(version, client.client_id).connect(clean=False)
     client.expect_disconnect(R.TAKEN_OVER)

@@ -776,7 +776,7 @@ class Client:
         return got
 
     def expect_refused(self, reason5, code3=None):
-        """5.0: CONNACK with the reason, then the end. 3.x: CONNACK with the return code, or just the end when that is None."""
+        """5.0: CONNACK with the reason, then the end. 3.x: CONNACK with the return code, or just the end if None."""
         if LENIENT and self._closed_now():
             return None
         if self.version < 5 and code3 is None:

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Checks the tables of the standards' normative statements: every statement is there once, and what binds a server is tested.
+"""Checks the tables of the standards' normative statements: each is there once, and what binds a server is tested.
 
 The tables are tab-separated: statement, binds (server, client, both), test, in short. The test is one of
 
@@ -11,8 +11,8 @@ The tables are tab-separated: statement, binds (server, client, both), test, in 
 
 several of the first three separated by commas. `in short` is a paraphrase: the standard's own words are in the standard.
 
-ids_*.txt hold the numbers as the standards have them, frozen: a table with a row too few or too many fails. Numbers run from 1
-within a section; KNOWN_GAPS are the standards' own. The last line is `N passed, N failed`, counted in statements.
+ids_*.txt hold the numbers as the standards have them, frozen: a table with a row too few or too many fails. Numbers run
+from 1 within a section; KNOWN_GAPS are the standards' own. The last line is `N passed, N failed`, counted in statements.
 """
 
 import ast
