@@ -1,11 +1,13 @@
 """Unix sockets, IPv6, PROXY protocol, and bytes that arrive in any portions."""
 
+import signal
 import socket
+import stat
 import struct
 
 import pytest
-from broker import have_ipv6
-from wire import PINGREQ, Client, R, T, WebSocket, connect_packet, publish_packet, subscribe_packet
+from broker import free_port, have_ipv6
+from wire import PINGREQ, Client, R, Stream, T, WebSocket, connect_packet, publish_packet, subscribe_packet
 
 pytestmark = pytest.mark.threads
 
@@ -203,3 +205,46 @@ def test_resets(broker, topic):
         client.drop()
         watcher.expect_publish(topic, b"reset")
     broker.alive()
+
+
+@pytest.mark.skerry_only
+@pytest.mark.skipif(not have_ipv6(), reason="no IPv6 here")
+def test_dual_stack(make_broker):
+    """A listener on every address serves IPv4 and IPv6; with ipv6_only, only the latter."""
+    both, six = free_port(), free_port()
+    listeners = [
+        {"url": f"mqtt://*:{both}", "anonymous": True},
+        {"url": f"mqtt://[::]:{six}", "anonymous": True, "ipv6_only": True},
+    ]
+    broker = make_broker(2, options={"listeners": listeners})
+    Client(Stream(("127.0.0.1", both))).connect().ping()
+    Client(Stream(("::1", both))).connect().ping()
+    Client(Stream(("::1", six))).connect().ping()
+    with pytest.raises(ConnectionRefusedError):
+        Stream(("127.0.0.1", six))
+    assert len(broker.events("ready")) == 1
+
+
+@pytest.mark.skerry_only
+def test_connections_of_one_listener(make_broker):
+    """max_connections of a listener: the others go on."""
+    broker = make_broker()
+    broker.config["listeners"][0]["max_connections"] = 3
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    inside = [broker.connect() for _ in range(3)]
+    over = broker.client()
+    over.send_connect()
+    over.expect_closed()
+    broker.client(transport="unix").connect().ping()
+    for client in inside:
+        client.ping()
+
+
+@pytest.mark.skerry_only
+@pytest.mark.parametrize("mode", ["0600", "0666"])
+def test_mode_of_a_unix_socket(make_broker, tmp_path, mode):
+    path = tmp_path / "moded.sock"
+    make_broker(options={"listeners": [{"url": f"unix://{path}", "mode": mode}]})
+    assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
