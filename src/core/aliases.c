@@ -52,7 +52,7 @@ static struct alias *table(struct aliases *aliases, struct alias **places, uint1
 
 bool aliases_receive(struct connection *connection, struct mqtt_publish *publish, struct mqtt_fault *out_fault)
 {
-  uint16_t maximum = connection->shard->limits.topic_alias;
+  uint16_t maximum = connection->granted_aliases;
   uint16_t number = publish->properties.topic_alias;
   if (number == 0 || number > maximum) {
     *out_fault = (struct mqtt_fault){MQTT_TOPIC_ALIAS_INVALID, "MQTT-3.3.2-9", "the topic alias is above the maximum"};

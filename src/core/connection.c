@@ -19,6 +19,7 @@ static struct connection *create(struct shard *shard, void *transport, const str
   connection->address = origin->address;
   connection->anonymous = origin->anonymous;
   connection->maximum_packet_size = UINT32_MAX;
+  connection->granted_packet_size = shard->limits.packet_size;
   connection->heard_ms = shard->now.ms;
   list_init(&connection->attention);
   list_init(&connection->paused);
@@ -442,7 +443,7 @@ static enum frame look(struct connection *connection, struct span bytes, struct 
     return FRAME_REFUSED;
   }
   *out_wanted = header->size + (size_t)header->remaining;
-  if (*out_wanted > connection->shard->limits.packet_size) {
+  if (*out_wanted > connection->granted_packet_size) {
     connection_fail(connection, &(struct mqtt_fault){MQTT_PACKET_TOO_LARGE, "MQTT-3.2.2-15",
                                                      "the packet is larger than the maximum packet size"});
     return FRAME_REFUSED;

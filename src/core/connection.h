@@ -43,18 +43,21 @@ struct connection {
   uint64_t paused_ms;
   uint32_t maximum_packet_size;  // the client's; UINT32_MAX when it has none
   uint32_t in_flight;            // QoS 1/2 sent on this connection and not complete
-  uint16_t receive_maximum;      // the client's
-  uint16_t alias_maximum;        // towards the client: the smaller of its and our limit
+  // What CONNACK has granted to the client: it holds for this connection, whatever a reload says.
+  uint32_t granted_packet_size;
+  uint16_t granted_in_flight, granted_aliases;
+  uint16_t receive_maximum;  // the client's
+  uint16_t alias_maximum;    // towards the client: the smaller of its and our limit
   uint16_t keep_alive_s;
   uint8_t version;  // enum mqtt_version; 0 before CONNECT
   uint8_t state;
   uint8_t wants;
   uint8_t pauses;  // why it is paused
   uint8_t migrate_to;
-  uint16_t pongs;                // PINGRESPs to write, behind the messages that were there before them
+  uint16_t pongs;  // PINGRESPs to write, behind the messages that were there before them
   bool anonymous;
-  bool pongs_late;               // there was no room for them last time
-  bool bridge;                   // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
+  bool pongs_late;           // there was no room for them last time
+  bool bridge;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
   bool received_goodbye;     // DISCONNECT came
 };

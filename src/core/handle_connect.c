@@ -86,6 +86,9 @@ static void set_flow(struct connection *connection, const struct mqtt_connect *c
   const struct limits *limits = &connection->shard->limits;
   const struct mqtt_properties *properties = &connect->properties;
   connection->receive_maximum = UINT16_MAX;
+  connection->granted_packet_size = limits->packet_size;
+  connection->granted_in_flight = limits->in_flight;
+  connection->granted_aliases = limits->topic_alias;
   connection->problem_information = true;
   connection->bridge = connect->bridge;
   if (connect->version != MQTT_5_0) return;
