@@ -160,8 +160,10 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   if (!admit(connection, &publish, &go_on)) return go_on;
   if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK)
     return refuse(connection, &publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker is out of memory");
+  shard->hit_congestion = false;
   bool anybody = route(connection, &publish);
   if (shard_memory_tight(shard)) connection_pause(connection, PAUSED_MEMORY);
+  if (publish.qos > 0 && shard->hit_congestion) congestion_pause(connection);
   if (publish.qos == 0) return true;
   return answer(connection, &publish, anybody ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS, NULL);
 }
@@ -181,6 +183,7 @@ static void complete(struct connection *connection, struct copy *copy, bool refu
   share_credit(shard, copy->tag);
   copy_release(shard, copy);
   window_done(&session->window, copy);
+  congestion_progress(session);
   if (session->queue.count > 0 || session->window.resent < session->window.span)
     connection_want(connection, CONNECTION_OUTPUT);
   if (session->window.span == 0 && session->window.capacity > 64) window_deinit(&session->window, &shard->pool);

@@ -105,7 +105,8 @@ bool session_deliver(struct session *session, struct message *message, struct ta
     if (session->qos0_bytes > 0 && session->qos0_bytes + size > limits->output_bytes)
       return drop(shard, tag, DROP_SLOW_CONSUMER);
   } else {
-    if (limits->queue_messages && session->waiting >= limits->queue_messages) return drop(shard, tag, DROP_QUEUE_FULL);
+    bool over = limits->queue_messages && session->waiting >= limits->queue_messages;
+    if (over && !congestion_excuses(session)) return drop(shard, tag, DROP_QUEUE_FULL);
     if (session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes)
       return drop(shard, tag, DROP_QUEUE_FULL);
   }
@@ -116,6 +117,7 @@ bool session_deliver(struct session *session, struct message *message, struct ta
   tag_ref(tag);
   count_in(session, qos == 0, size);
   shard->turn_copies++;
+  if (qos > 0) congestion_look(session);
   if (session->connection) connection_want(session->connection, CONNECTION_OUTPUT);
   return true;
 }
@@ -234,6 +236,8 @@ void session_detach(struct session *session, bool with_will)
   struct shard *shard = session->shard;
   assert(session->connection);
   session->connection = NULL;
+  session->progressed = false;
+  congestion_leave(session);
   shard->counters.clients--;
   session->window.resent = 0;
   if (!with_will) {

@@ -71,6 +71,7 @@ void shard_destroy(struct shard *shard)
   retained_deinit(&shard->retained);
   for (unsigned i = 0; i < SHARDS_MAX; i++) message_free_chain(&shard->pool, shard->homes[i]);
   pool_deinit(&shard->pool);
+  free(shard->congested);
   free(shard);
 }
 
@@ -95,13 +96,17 @@ static void unpause_due(struct shard *shard)
   LIST_EACH (link, &shard->paused) {
     struct connection *connection = CONTAINER_OF(link, struct connection, paused);
     if (mail_room) connection_unpause(connection, PAUSED_MAIL);
-    if (!tight || shard->now.ms >= connection->paused_ms + MEMORY_PAUSE_MS) connection_unpause(connection, PAUSED_MEMORY);
+    bool long_enough = shard->now.ms >= connection->paused_ms + PAUSE_MS;
+    if (!tight || long_enough) connection_unpause(connection, PAUSED_MEMORY);
+    if (shard->congestion_eased || long_enough) connection_unpause(connection, PAUSED_QUEUE);
   }
+  shard->congestion_eased = false;
 }
 
 void shard_tick(struct shard *shard)
 {
   wheel_advance(&shard->wheel, shard->now);
+  congestion_tick(shard);
   if (!list_empty(&shard->paused)) unpause_due(shard);
   pool_settle(&shard->pool);
 }
@@ -109,11 +114,12 @@ void shard_tick(struct shard *shard)
 int64_t shard_next_ms(const struct shard *shard)
 {
   int64_t next = wheel_next_ms(&shard->wheel, shard->now);
+  if (shard->congested_count > 0 && (next < 0 || next > LIVE_MS)) next = LIVE_MS;
   LIST_EACH (link, &shard->paused) {
     const struct connection *connection = CONTAINER_OF(link, struct connection, paused);
-    if (connection->pauses & PAUSED_MEMORY) {
+    if (connection->pauses & (PAUSED_MEMORY | PAUSED_QUEUE)) {
       // The oldest pause is first in the list.
-      uint64_t due = connection->paused_ms + MEMORY_PAUSE_MS;
+      uint64_t due = connection->paused_ms + PAUSE_MS;
       int64_t wait = due > shard->now.ms ? (int64_t)(due - shard->now.ms) : 0;
       return next < 0 || wait < next ? wait : next;
     }
@@ -224,6 +230,7 @@ void shard_mail(struct shard *shard, struct mail *mail)
     case MAIL_SHARE_DELIVER:
     case MAIL_SHARE_RETURN:
     case MAIL_SHARE_CREDIT: share_mail(shard, mail); break;
+    case MAIL_CONGESTION: congestion_mail(shard, mail); break;
     case MAIL_FREE: message_free_chain(&shard->pool, mail->message); break;
     case MAIL_HOST: abort();  // belongs to the driver
   }
@@ -246,6 +253,7 @@ void mail_discard(struct shard *shard, struct mail *mail)
     case MAIL_SHARE_CREDIT: free(mail->text); break;
     case MAIL_FREE: message_free_chain(&shard->pool, mail->message); break;
     case MAIL_DONE:
+    case MAIL_CONGESTION:
     case MAIL_HOST: break;
   }
 }

@@ -18,7 +18,8 @@ enum {
   OUTGOING_LOW = 1024,
   CONTROL_HIGH = 64 * 1024,  // unsent acknowledgements of a client that does not read them: it is not read from either
   LINGER_MS = 5000,          // how long a closing connection may take to write its last packet
-  MEMORY_PAUSE_MS = 100,     // a publisher paused for memory goes on for one read this often: slow, not wedged
+  PAUSE_MS = 100,  // a publisher paused for memory or for a full queue goes on for one message this often: slow, not wedged
+  LIVE_MS = 1000,  // a client that acknowledged something so lately is slow; else it is stuck
   SWEEP_MS = 1000,
   SWEEP_STEPS = 2000,
   CURSOR_STEPS = 1000,
@@ -49,6 +50,11 @@ struct shard {
   struct outgoing outgoing[SHARDS_MAX];
   void *homes[SHARDS_MAX];  // see message_free
   struct counters counters;
+  struct session **congested;  // see congestion.c
+  uint32_t congested_count, congested_capacity;
+  uint32_t congested_shards;  // a bit for each other shard that has some
+  bool congestion_eased;      // since the last tick
+  bool hit_congestion;        // by the message that is being routed
   uint64_t next_number;  // sessions, memberships, tickets
   uint32_t turn_copies;  // since output was last handled
   // Between connection_output and connection_sent.
@@ -86,6 +92,15 @@ void interest_add(struct shard *shard, struct filter_end *end, uint64_t ticket);
 void interest_sync(struct shard *shard, uint64_t ticket);           // answered when all know what was told before
 void interest_remove(struct shard *shard, struct filter_end *end);  // may free the end
 void interest_mail(struct shard *shard, struct mail *mail);
+
+// QoS 1 and 2 for clients that are slow but alive (congestion.c).
+bool congestion_excuses(const struct session *session);  // may its queue grow over queue_messages?
+void congestion_look(struct session *session);           // something was queued for it
+void congestion_progress(struct session *session);       // it acknowledged something
+void congestion_leave(struct session *session);          // harmless when it is not congested
+void congestion_pause(struct connection *connection);
+void congestion_mail(struct shard *shard, const struct mail *mail);
+void congestion_tick(struct shard *shard);
 
 // Above the memory limit; above the soft mark (three quarters).
 bool shard_memory_full(const struct shard *shard);
