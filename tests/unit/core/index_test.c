@@ -364,7 +364,9 @@ static void many_filters_of_one_client(void **state)
   (void)state;
   enum { COUNT = 100000 };
   struct bench bench;
-  bench_init(&bench, 1, NULL);
+  struct limits limits = limits_default();
+  limits.subscriptions = COUNT;
+  bench_init(&bench, 1, &limits);
   struct session *session = session_create(bench.shards[0], span_text("s"));
   assert_non_null(session);
   char filter[32];
@@ -374,6 +376,7 @@ static void many_filters_of_one_client(void **state)
     assert_ok(session_subscribe(session, &(struct subscription){.qos = 1}, span_text(filter), 0, &is_new));
     assert_true(is_new);
   }
+  assert_int_equal(session_subscribe(session, &(struct subscription){0}, span_text("one/more"), 0, &is_new), ERR_FULL);
   assert_int_equal(session->subscription_count, COUNT);
   struct index *index = &bench.shards[0]->index;
   for (unsigned i = 0; i < COUNT; i += 7) {

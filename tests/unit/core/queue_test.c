@@ -24,7 +24,8 @@ static void queue_keeps_order(void **state)
     // Phases of growing and of shrinking, so that it is often empty and often many blocks long.
     bool grow = prng_below(&prng, 100) < (step / 500 % 2 ? 35u : 65u);
     if (grow) {
-      struct copy copy = {.message = mark(++appended), .qos = (uint8_t)(appended % 3)};
+      appended++;
+      struct copy copy = {.message = mark(appended), .qos = (uint8_t)(appended % 3)};
       assert_ok(queue_append(&queue, &memory.pool, &copy));
     } else if (queue.count > 0) {
       queue_drop(&queue, &memory.pool);
