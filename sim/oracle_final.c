@@ -113,7 +113,9 @@ static void count_members(const struct group_view *view, unsigned *out_members, 
       const struct subscription *subscription = session->subscriptions.items[k];
       if (!is_member(view, subscription)) continue;
       ++*out_members;
-      *out_limited += exempt(session, view->message) || subscription->qos == 0;
+      // Who unsubscribes keeps the copies that wait for him; when his session then ends they end too.
+      bool left_first = session->gone && subscription->end.tick != NEVER && subscription->end.tick != 0;
+      *out_limited += exempt(session, view->message) || subscription->qos == 0 || left_first;
     }
   }
 }
