@@ -3,6 +3,8 @@
 
 #include "core/shard_internal.h"
 
+enum { SLOW_MS = 100 };  // how often a publisher that is paused for memory goes on
+
 // ---- Portions
 
 // A conversation of every kind of packet; the answers must not depend on how the bytes arrive.
@@ -375,10 +377,10 @@ static void tight_memory_slows_publishers(void **state)
   assert_int_equal(bench_counters(&bench).publish_received, 1);
   client_send_bytes(other, "\xc0\0", 2);  // who does not publish is not slowed
   client_expect(other, MQTT_PINGRESP);
-  assert_in_range(shard_next_ms(bench.shards[0]), 1, MEMORY_PAUSE_MS);
-  bench_advance(&bench, MEMORY_PAUSE_MS);
+  assert_in_range(shard_next_ms(bench.shards[0]), 1, SLOW_MS);
+  bench_advance(&bench, SLOW_MS);
   assert_int_equal(bench_counters(&bench).publish_received, 2);
-  bench_advance(&bench, MEMORY_PAUSE_MS);
+  bench_advance(&bench, SLOW_MS);
   assert_int_equal(bench_counters(&bench).publish_received, 3);
   bench.budget.used_bytes -= 800000;
   bench_advance(&bench, 1);
@@ -408,7 +410,7 @@ static void full_memory_refuses(void **state)
   bench_run(&bench);
   client_expect_nothing(old);
   assert_true(old->paused);
-  bench_advance(&bench, 5 * MEMORY_PAUSE_MS);
+  bench_advance(&bench, 5 * SLOW_MS);
   client_expect_nothing(old);
   client_publish(new, "t", "zero", 0, false);
   client_expect_nothing(subscriber);
@@ -417,7 +419,7 @@ static void full_memory_refuses(void **state)
   assert_int_equal(counters.dropped[DROP_MEMORY], 1);
   client_subscribe_with(subscriber, &(struct sub){.filter = "more"}, MQTT_QUOTA_EXCEEDED);
   bench.budget.used_bytes -= 2000000;
-  bench_advance(&bench, MEMORY_PAUSE_MS);
+  bench_advance(&bench, SLOW_MS);
   client_expect_ack(old, MQTT_PUBACK, packet.publish.packet_id, MQTT_SUCCESS);
   client_expect(old, MQTT_PINGRESP);
   client_take(subscriber, "t", "old", 1);
