@@ -1,7 +1,7 @@
 // Back-pressure for QoS 1 and 2: what was acknowledged to a publisher must not be dropped only because its subscriber is slower. While a
 // connected client acknowledges what it gets, but slower than messages come, the connections that publish to it are not read from until
 // it has caught up; its queue may exceed queue_messages meanwhile by what was under way (queue_bytes still holds). A client
-// that acknowledges nothing for LIVE_MS holds nobody up: its queue fills and then drops, with a count.
+// that has something to acknowledge and does not for LIVE_MS holds nobody up: its queue fills and then drops, with a count.
 //
 // Across shards: a shard tells the others when it has congested sessions, and when one has recovered.
 
@@ -12,7 +12,7 @@
 static bool live(const struct session *session)
 {
   uint32_t now_ms = (uint32_t)session->shard->now.ms;
-  return session->connection && session->progressed && now_ms - session->progress_ms < LIVE_MS;
+  return session->connection && now_ms - session->progress_ms < LIVE_MS;
 }
 
 bool congestion_excuses(const struct session *session)
@@ -58,6 +58,7 @@ void congestion_leave(struct session *session)
 void congestion_look(struct session *session)
 {
   struct shard *shard = session->shard;
+  if (session->waiting == 1 && session->window.count == 0) session->progress_ms = (uint32_t)shard->now.ms;
   uint32_t limit = shard->limits.queue_messages;
   if (limit == 0 || session->waiting <= limit / 2 || !live(session)) return;
   if (!session->congested) enter(session);
@@ -67,7 +68,6 @@ void congestion_look(struct session *session)
 void congestion_progress(struct session *session)
 {
   session->progress_ms = (uint32_t)session->shard->now.ms;
-  session->progressed = true;
   if (session->congested && session->waiting <= session->shard->limits.queue_messages / 4) congestion_leave(session);
 }
 

@@ -236,7 +236,6 @@ void session_detach(struct session *session, bool with_will)
   struct shard *shard = session->shard;
   assert(session->connection);
   session->connection = NULL;
-  session->progressed = false;
   congestion_leave(session);
   shard->counters.clients--;
   session->window.resent = 0;
@@ -269,6 +268,7 @@ void session_attach(struct session *session, struct connection *connection)
   session->will = NULL;
   session->will_due_ms = 0;
   session->connection = connection;
+  session->progress_ms = (uint32_t)shard->now.ms;
   shard->counters.clients++;
   session->window.resent = 0;
   share_set_online(session, true);
