@@ -145,6 +145,7 @@ def test_granted_qos_of_the_chosen_member(broker, topic):
     assert seen >= 3
 
 
+@pytest.mark.mosquitto_differs("grants it")
 def test_no_local_is_refused(broker, topic):
     """[MQTT-3.8.3-4]"""
     client = broker.connect()
