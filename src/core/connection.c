@@ -206,6 +206,11 @@ void shard_disconnect_all(struct shard *shard, enum mqtt_reason reason)
   }
 }
 
+struct connection *shard_any_connection(struct shard *shard)
+{
+  return list_empty(&shard->connections) ? NULL : CONTAINER_OF(shard->connections.next, struct connection, all);
+}
+
 void shard_closed(struct shard *shard, struct connection *connection)
 {
   if (connection->state == CONNECTED) {

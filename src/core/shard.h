@@ -99,6 +99,9 @@ void shard_disconnect(struct shard *shard, struct connection *connection, enum m
 // All of them, for a stop. Sessions stay.
 void shard_disconnect_all(struct shard *shard, enum mqtt_reason reason);
 
+// One of those that are left, whatever its state; NULL when there is none. For a driver that ends and closes them one by one.
+struct connection *shard_any_connection(struct shard *shard);
+
 // ---- What connections want
 
 enum {

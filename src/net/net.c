@@ -277,17 +277,27 @@ static void discard_mails(struct loop *loop)
     }
 }
 
-// Transports that are still open: the shard is about to free their connections.
+// Handoffs that a full mailbox kept back. Other mail is the shard's own to discard.
+static void discard_outgoing_handoffs(struct loop *loop)
+{
+  for (uint8_t to = 0; to < loop->net->loops; to++) {
+    if (to == loop->number) continue;
+    size_t count;
+    const struct mail *mails = shard_outgoing(loop->shard, to, &count);
+    for (size_t i = 0; i < count; i++)
+      if (mails[i].kind == MAIL_HOST) discard_handoff(mails[i].pointer);
+  }
+}
+
+// Transports that are still open, also those whose goodbye the peer has not taken: the shard is about to free their connections.
 static void close_transports(struct loop *loop)
 {
   shard_disconnect_all(loop->shard, MQTT_SERVER_SHUTTING_DOWN);
-  unsigned wants;
-  for (struct connection *connection; (connection = shard_next_attention(loop->shard, &wants));)
-    if (connection_transport(connection)) {
-      struct transport *transport = connection_transport(connection);
-      shard_closed(loop->shard, connection);
-      loop_drop(loop, transport);
-    }
+  for (struct connection *connection; (connection = shard_any_connection(loop->shard));) {
+    struct transport *transport = connection_transport(connection);
+    shard_closed(loop->shard, connection);
+    loop_drop(loop, transport);
+  }
 }
 
 void net_destroy(struct net *net)
@@ -296,6 +306,7 @@ void net_destroy(struct net *net)
   for (uint8_t i = 0; i < net->loops; i++)
     if (net->loop[i] && net->loop[i]->shard && net->loop[i]->mailboxes) {
       discard_mails(net->loop[i]);
+      discard_outgoing_handoffs(net->loop[i]);
       close_transports(net->loop[i]);
     }
   for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);

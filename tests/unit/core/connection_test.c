@@ -248,6 +248,23 @@ static void disconnects_are_told(void **state)
   bench_deinit(&bench);
 }
 
+// A driver that ends does not wait for those that take nothing.
+static void whatever_is_left_can_be_closed(void **state)
+{
+  (void)state;
+  struct bench bench;
+  bench_init(&bench, 1, NULL);
+  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  client->stalled = true;
+  shard_disconnect_all(bench.shards[0], MQTT_SERVER_SHUTTING_DOWN);
+  bench_run(&bench);
+  assert_non_null(client->connection);
+  assert_ptr_equal(shard_any_connection(bench.shards[0]), client->connection);
+  client_drop(client);
+  assert_null(shard_any_connection(bench.shards[0]));
+  bench_deinit(&bench);
+}
+
 // Acknowledgements that were not written yet go out in front of the DISCONNECT; nothing goes behind it.
 static void the_disconnect_is_last(void **state)
 {
@@ -438,6 +455,7 @@ int main(void)
       cmocka_unit_test(keep_alive_is_one_and_a_half),
       cmocka_unit_test(closing_does_not_wait_for_ever),
       cmocka_unit_test(disconnects_are_told),
+      cmocka_unit_test(whatever_is_left_can_be_closed),
       cmocka_unit_test(the_disconnect_is_last),
       cmocka_unit_test(bytes_behind_the_end_are_ignored),
       cmocka_unit_test(unread_answers_pause),
