@@ -49,6 +49,7 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
     connection_free(connection);
     return NULL;
   }
+  connection->adopted = true;
   connection_want(connection, CONNECTION_RESUME);  // the input is looked at when the driver comes by
   return connection;
 }
@@ -445,6 +446,12 @@ static enum frame look(struct connection *connection, struct span bytes, struct 
   if (result == MQTT_HEADER_MALFORMED) {
     connection_fail(connection, &(struct mqtt_fault){MQTT_MALFORMED_PACKET, "MQTT-1.5.5-1",
                                                      "a remaining length of more than four bytes"});
+    return FRAME_REFUSED;
+  }
+  // Before 5.0 nothing forbids a length with leading zeros, and small clients send it.
+  if (header->size > 2 && connection->version == MQTT_5_0 && header->size > mqtt_fixed_header_size(header->remaining)) {
+    connection_fail(connection, &(struct mqtt_fault){MQTT_MALFORMED_PACKET, "MQTT-1.5.5-1",
+                                                     "a remaining length with more bytes than it needs"});
     return FRAME_REFUSED;
   }
   *out_wanted = header->size + (size_t)header->remaining;

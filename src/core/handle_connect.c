@@ -219,23 +219,31 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
 }
 
+// Where the client belongs: by its identifier; one that is given an identifier may live anywhere, so these are dealt out.
+static uint8_t home_of(struct connection *connection, struct span client_id)
+{
+  struct shard *shard = connection->shard;
+  if (client_id.size > 0) return shard_owner(shard, client_id);
+  return connection->adopted ? shard->settings.shard : (uint8_t)prng_below(&shard->prng, shard->settings.shard_count);
+}
+
 bool handle_connect(struct connection *connection, uint8_t first, struct span body)
 {
   struct shard *shard = connection->shard;
   struct mqtt_packet packet;
   if (!decode(connection, first, body, &packet)) return false;
   const struct mqtt_connect *connect = &packet.connect;
-  char assigned[ASSIGNED_ID_SIZE + 1];
   struct span client_id = connect->client_id;
-  bool assign = client_id.size == 0;
-  if (assign) {
-    client_id = assign_id(shard, assigned);
-  } else if (shard_owner(shard, client_id) != shard->settings.shard) {
+  uint8_t home = home_of(connection, client_id);
+  if (home != shard->settings.shard) {
     connection->state = MIGRATING;
-    connection->migrate_to = shard_owner(shard, client_id);
+    connection->migrate_to = home;
     connection->version = 0;
     return false;
   }
+  char assigned[ASSIGNED_ID_SIZE + 1];
+  bool assign = client_id.size == 0;
+  if (assign) client_id = assign_id(shard, assigned);
   shard->counters.packets_received[MQTT_CONNECT]++;
   if (!check(connection, connect)) return false;
   set_flow(connection, connect);

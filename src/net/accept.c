@@ -42,8 +42,7 @@ static void format_address(const struct sockaddr_storage *address, char out[ADDR
 
 static void set_accepting(struct loop *loop, struct accepting *accepting, bool on)
 {
-  // Exclusive: one loop is woken per connection, not all.
-  struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = accepting};
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = accepting};
   (void)epoll_ctl(loop->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, accepting->listener->fd, &event);
 }
 
@@ -76,18 +75,17 @@ int64_t loop_accept_resumes_ms(const struct loop *loop)
   return next;
 }
 
-// Every loop may accept its share of the listener's rate. Over it, connections wait in the kernel's queue.
+// Over the rate, connections wait in the kernel's queue.
 static bool within_rate(struct loop *loop, struct accepting *accepting)
 {
   uint32_t rate = atomic_load_explicit(&accepting->listener->rate, memory_order_relaxed);
   if (rate == 0) return true;
-  uint32_t share = (rate + loop->net->loops - 1) / loop->net->loops;
   uint64_t second = loop->now.ms / 1000;
   if (accepting->window_ms != second) {
     accepting->window_ms = second;
     accepting->window_count = 0;
   }
-  if (accepting->window_count < share) {
+  if (accepting->window_count < rate) {
     accepting->window_count++;
     return true;
   }

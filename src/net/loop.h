@@ -46,10 +46,10 @@ void net_destroy(struct net *net);
 
 uint8_t net_loops(const struct net *net);
 
-// All loops accept from the listener; it stays the caller's (each transport takes its own reference).
+// Accepts from the listener; it stays the caller's (each transport takes its own reference).
 void net_add_listener(struct net *net, struct listener *listener);
 
-// No loop uses its socket any more when this returns; connections stay.
+// Its socket is not used any more when this returns; connections stay.
 void net_remove_listener(struct net *net, struct listener *listener);
 
 void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level);

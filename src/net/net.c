@@ -142,6 +142,10 @@ static void run_on_all(struct net *net, void (*run)(struct loop *, void *), void
   run_on(net, 0, (uint8_t)(net->loops - 1), run, argument);
 }
 
+// The first loop accepts for all: two that take turns at one socket get in each other's way, which costs more than the work itself, and many
+// connections move to another loop anyway when their CONNECT has been read.
+enum { ACCEPTING_LOOP = 0 };
+
 static void add_listener(struct loop *loop, void *argument)
 {
   loop_add_listener(loop, argument);
@@ -159,12 +163,12 @@ uint8_t net_loops(const struct net *net)
 
 void net_add_listener(struct net *net, struct listener *listener)
 {
-  run_on_all(net, add_listener, listener);
+  run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, add_listener, listener);
 }
 
 void net_remove_listener(struct net *net, struct listener *listener)
 {
-  run_on_all(net, remove_listener, listener);
+  run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, remove_listener, listener);
 }
 
 struct new_limits {

@@ -4,6 +4,7 @@ import signal
 import socket
 import stat
 import struct
+import time
 
 import pytest
 from broker import free_port, have_ipv6
@@ -248,3 +249,17 @@ def test_mode_of_a_unix_socket(make_broker, tmp_path, mode):
     path = tmp_path / "moded.sock"
     make_broker(options={"listeners": [{"url": f"unix://{path}", "mode": mode}]})
     assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+
+
+@pytest.mark.skerry_only
+def test_connection_rate(make_broker):
+    """Over the rate connections wait, they are not refused: all come in, but not in the first second."""
+    broker = make_broker(2, options={"limits": {"connection_rate": 20}})
+    start = time.monotonic()
+    clients = [broker.client() for _ in range(50)]
+    for client in clients:
+        client.send_connect()
+    for client in clients:
+        client.expect(T.CONNACK, reason=0)
+    assert time.monotonic() - start > 1
+    assert broker.metrics().total("skerry_accept_rate_pauses_total") > 0

@@ -87,17 +87,26 @@ static void identifiers_are_assigned(void **state)
   (void)state;
   struct bench bench;
   bench_init(&bench, 3, NULL);
-  char ids[6][32];
-  for (unsigned i = 0; i < 6; i++) {
-    uint8_t shard = (uint8_t)(i % 3);
-    struct client *client = client_open(&bench, MQTT_5_0, shard);
+  enum { CLIENTS = 60 };
+  char ids[CLIENTS][32];
+  unsigned at[3] = {0};
+  for (unsigned i = 0; i < CLIENTS; i++) {
+    struct client *client = client_open(&bench, MQTT_5_0, 0);
     struct mqtt_packet packet = connect_packet(MQTT_5_0, "");
     struct span id = client_connect_packet(client, &packet)->properties.assigned_client_id;
     assert_int_equal(id.size, 23);
-    assert_int_equal(client->shard, shard);  // it can stay where it is
+    at[client->shard]++;
     snprintf(ids[i], sizeof ids[i], "%.*s", (int)id.size, (const char *)id.at);
     for (unsigned k = 0; k < i; k++) assert_string_not_equal(ids[i], ids[k]);
+    // Who comes back with it belongs to the same shard.
+    uint8_t home = client->shard;
+    client_drop(client);
+    struct client *again = client_open(&bench, MQTT_5_0, 0);
+    struct mqtt_packet named = connect_packet(MQTT_5_0, ids[i]);
+    client_connect_packet(again, &named);
+    assert_int_equal(again->shard, home);
   }
+  for (unsigned i = 0; i < 3; i++) assert_true(at[i] > 0);  // dealt out over all shards, though one accepted all
   struct client *old = client_open(&bench, MQTT_3_1_1, 0);
   struct mqtt_packet packet = connect_packet(MQTT_3_1_1, "");
   client_connect_packet(old, &packet);
