@@ -85,6 +85,7 @@ static uint8_t *reserve(struct connection *connection, struct buffer **buffer, s
   size_t before = (*buffer)->capacity;
   uint8_t *room = buffer_reserve(*buffer, size);
   pool_charge(pool, (int64_t)(*buffer)->capacity - (int64_t)before);
+  if (!room && buffer_size(*buffer) == 0) free_buffer(connection, buffer);
   return room;
 }
 

@@ -61,7 +61,8 @@ static bool retained_room(const struct shard *shard, const struct mqtt_publish *
   return retained_has_room(&shard->retained, publish->topic, size, &shard->limits);
 }
 
-static bool route(struct connection *connection, const struct mqtt_publish *publish)
+// MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere.
+static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish)
 {
   struct shard *shard = connection->shard;
   struct index *index = &shard->index;
@@ -70,7 +71,7 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
   bool wanted = publish->retain || (match && (match->target_count || match->group_count || match->remote));
   if (match && !wanted) {
     shard->counters.publish_unrouted++;
-    return false;
+    return MQTT_NO_MATCHING_SUBSCRIBERS;
   }
   struct message_parts parts = {.topic = publish->topic,
                                 .payload = publish->payload,
@@ -84,16 +85,22 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
       parts.expiry_ms = shard->now.ms + publish->properties.message_expiry_s * UINT64_C(1000);
   }
   struct message *message = match ? message_create(&shard->pool, &parts) : NULL;
-  if (!message) {
-    shard->counters.publish_refused[REFUSE_MEMORY]++;
-    return false;
-  }
+  if (!message) return MQTT_QUOTA_EXCEEDED;
   bool anybody = route_message(shard, message, match, publish->retain);
   if (anybody || publish->retain)
     shard->counters.publish_routed++;
   else
     shard->counters.publish_unrouted++;
-  return anybody;
+  return anybody ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS;
+}
+
+// malloc has failed. A client before 5.0 cannot be told and must not take the message for delivered: its connection ends.
+static bool out_of_memory(struct connection *connection, const struct mqtt_publish *publish)
+{
+  if (publish->qos == 0 || connection->version == MQTT_5_0)
+    return refuse(connection, publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker is out of memory");
+  connection->shard->counters.publish_refused[REFUSE_MEMORY]++;
+  return fail(connection, MQTT_QUOTA_EXCEEDED, NULL, "the broker is out of memory");
 }
 
 // Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then.
@@ -158,14 +165,17 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   }
   bool go_on;
   if (!admit(connection, &publish, &go_on)) return go_on;
-  if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK)
-    return refuse(connection, &publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker is out of memory");
+  if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK) return out_of_memory(connection, &publish);
   shard->hit_congestion = false;
-  bool anybody = route(connection, &publish);
+  enum mqtt_reason reason = route(connection, &publish);
+  if (reason >= MQTT_UNSPECIFIED_ERROR) {
+    if (publish.qos == 2) packet_ids_remove(received, publish.packet_id);
+    return out_of_memory(connection, &publish);
+  }
   if (shard_memory_tight(shard)) connection_pause(connection, PAUSED_MEMORY);
   if (publish.qos > 0 && shard->hit_congestion) congestion_pause(connection);
   if (publish.qos == 0) return true;
-  return answer(connection, &publish, anybody ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS, NULL);
+  return answer(connection, &publish, reason, NULL);
 }
 
 // ---- Acknowledgements

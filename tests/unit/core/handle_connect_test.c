@@ -210,6 +210,24 @@ static void bad_connects_are_answered_or_not(void **state)
   }
 }
 
+// A client that takes no CONNACK of any kind is let go without one.
+static void a_connack_must_fit(void **state)
+{
+  (void)state;
+  struct bench bench;
+  bench_init(&bench, 1, NULL);
+  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  connection_set_address(client->connection, "203.0.113.9:9");
+  struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
+  property_set(&packet.connect.properties, MQTT_PROPERTY_MAXIMUM_PACKET_SIZE);
+  packet.connect.properties.maximum_packet_size = 4;
+  client_send(client, &packet);
+  client_expect_closed(client);
+  assert_true(bench_logged(&bench, "connection_abandoned"));
+  assert_int_equal(bench_counters(&bench).sessions, 0);
+  bench_deinit(&bench);
+}
+
 static void a_second_connect_is_an_error(void **state)
 {
   (void)state;
@@ -386,6 +404,7 @@ int main(void)
       cmocka_unit_test(strangers_are_refused),
       cmocka_unit_test(authentication_methods_are_unknown),
       cmocka_unit_test(bad_connects_are_answered_or_not),
+      cmocka_unit_test(a_connack_must_fit),
       cmocka_unit_test(a_second_connect_is_an_error),
       cmocka_unit_test(memory_full_refuses_new_sessions),
       cmocka_unit_test(wills_obey_the_rules_of_publishing),
