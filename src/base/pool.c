@@ -42,6 +42,26 @@ void pool_deinit(struct pool *pool)
   pool->kept_bytes = 0;
 }
 
+static int64_t used(const struct pool *pool)
+{
+  return atomic_load_explicit(&pool->budget->used_bytes, memory_order_relaxed) + pool->uncounted_bytes;
+}
+
+static int64_t limit(const struct pool *pool)
+{
+  return atomic_load_explicit(&pool->budget->limit_bytes, memory_order_relaxed);
+}
+
+bool pool_tight(const struct pool *pool)
+{
+  return pool->budget && used(pool) > limit(pool) / 4 * 3;
+}
+
+bool pool_full(const struct pool *pool)
+{
+  return pool->budget && used(pool) > limit(pool);
+}
+
 void pool_settle(struct pool *pool)
 {
   if (!pool->budget || pool->uncounted_bytes == 0) return;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,8 +23,8 @@ struct pool {
   struct memory_budget *budget;  // NULL: not counted
   int64_t uncounted_bytes;       // not yet added to the budget; flushed when beyond +-16 KiB and by pool_settle
   size_t kept_bytes;
-  uint8_t number;                // of the thread that owns it, for blocks that are to go home
-  void **homes;                  // chains of blocks that belong to other pools, by number; NULL: all blocks are freed where they are
+  uint8_t number;  // of the thread that owns it, for blocks that are to go home
+  void **homes;    // chains of blocks that belong to other pools, by number; NULL: all blocks are freed where they are
   void *free_blocks[POOL_CLASSES];
 };
 
@@ -38,6 +39,10 @@ void pool_free(struct pool *pool, void *block, size_t size);
 
 // Counts memory that does not come from the pool: positive when it is taken, negative when it is given back.
 void pool_charge(struct pool *pool, int64_t bytes);
+
+// Whether three quarters of the budget are used; all of it. False without a budget.
+bool pool_tight(const struct pool *pool);
+bool pool_full(const struct pool *pool);
 
 // Adds what is uncounted to the budget. Once per loop turn is enough.
 void pool_settle(struct pool *pool);

@@ -66,12 +66,17 @@ struct match {
   uint32_t remote;  // shards, a bit each
   uint16_t topic_size;
   bool referenced;  // looked up since the eviction hand came by
+  size_t charged;   // bytes, in the memory budget
   struct target *targets;
   struct group **groups;
   char topic[];
 };
 
-enum { INDEX_CACHE_TARGETS = 1 << 20, INDEX_CACHE_MATCHES = 8192 };
+enum {
+  INDEX_CACHE_MATCHES = 8192,
+  INDEX_CACHE_TARGETS = 1 << 20,  // in all matches
+  INDEX_CACHE_TOPIC = 255,        // bytes; of longer topics only the last one is kept
+};
 
 struct index {
   uint64_t seed;
@@ -80,6 +85,7 @@ struct index {
   struct map children;     // literal children of all nodes
   uint64_t generation;     // rises with every change
   struct match **matches;  // INDEX_CACHE_MATCHES of them, allocated with the first look-up
+  struct match *long_match;
   uint64_t cached_targets;
   uint64_t hits, misses;
   struct walk_step *steps;  // of the walk under way: an explicit stack, because levels are only bounded by configuration

@@ -130,10 +130,18 @@ static void match_empty(struct index *index, struct match *match)
   match->remote = 0;
 }
 
+// The cache counts in the memory budget like everything that clients can make grow.
+static void match_charge(struct index *index, struct match *match, size_t bytes)
+{
+  pool_charge(index->pool, (int64_t)bytes - (int64_t)match->charged);
+  match->charged = bytes;
+}
+
 static void match_free(struct index *index, struct match *match)
 {
   if (!match) return;
   match_empty(index, match);
+  match_charge(index, match, 0);
   free(match->targets);
   free(match->groups);
   free(match);
@@ -146,10 +154,22 @@ void index_cache_clear(struct index *index)
     match_free(index, index->matches[i]);
     index->matches[i] = NULL;
   }
+  match_free(index, index->long_match);
+  index->long_match = NULL;
+}
+
+static bool is_for(const struct match *match, struct span topic, uint64_t hash)
+{
+  return match->hash == hash && span_equal(span_of(match->topic, match->topic_size), topic);
 }
 
 static struct match **cache_place(struct index *index, struct span topic, uint64_t hash, struct match **out_found)
 {
+  if (topic.size > INDEX_CACHE_TOPIC) {
+    struct match *match = index->long_match;
+    *out_found = match && is_for(match, topic, hash) ? match : NULL;
+    return &index->long_match;
+  }
   size_t first = (size_t)(hash >> 32) & (INDEX_CACHE_MATCHES - 1) & ~(size_t)(CACHE_WAYS - 1);
   struct match **victim = NULL;
   *out_found = NULL;
@@ -157,7 +177,7 @@ static struct match **cache_place(struct index *index, struct span topic, uint64
     struct match *match = index->matches[i];
     if (!match) {
       if (!victim || *victim) victim = &index->matches[i];
-    } else if (match->hash == hash && span_equal(span_of(match->topic, match->topic_size), topic)) {
+    } else if (is_for(match, topic, hash)) {
       *out_found = match;
       return &index->matches[i];
     } else if (!match->referenced && !victim) {
@@ -175,6 +195,9 @@ static struct match *fill(struct index *index, struct match *match, struct span 
   match_empty(index, match);
   walk_topic(&walk, topic);
   index->cached_targets += match->target_count;
+  match_charge(index, match,
+               sizeof *match + match->topic_size + match->target_capacity * sizeof *match->targets +
+                   match->group_capacity * sizeof(struct group *));
   match->generation = index->generation;
   if (walk.failed) {
     match->generation = 0;  // never current: tried again next time
@@ -199,7 +222,7 @@ const struct match *index_match(struct index *index, struct span topic, uint64_t
     }
     return fill(index, found, topic);
   }
-  if (index->cached_targets > INDEX_CACHE_TARGETS) index_cache_clear(index);
+  if (index->cached_targets > INDEX_CACHE_TARGETS || pool_tight(index->pool)) index_cache_clear(index);
   match_free(index, *place);
   *place = NULL;
   struct match *match = malloc(sizeof *match + topic.size);

@@ -129,16 +129,12 @@ int64_t shard_next_ms(const struct shard *shard)
 
 bool shard_memory_full(const struct shard *shard)
 {
-  const struct memory_budget *budget = shard->settings.budget;
-  return budget &&
-         atomic_load_explicit(&budget->used_bytes, memory_order_relaxed) + shard->pool.uncounted_bytes > budget->limit_bytes;
+  return pool_full(&shard->pool);
 }
 
 bool shard_memory_tight(const struct shard *shard)
 {
-  const struct memory_budget *budget = shard->settings.budget;
-  return budget && atomic_load_explicit(&budget->used_bytes, memory_order_relaxed) + shard->pool.uncounted_bytes >
-                       budget->limit_bytes / 4 * 3;
+  return pool_tight(&shard->pool);
 }
 
 // ---- Attention

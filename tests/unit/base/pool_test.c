@@ -206,14 +206,46 @@ static void random_use_keeps_blocks_apart(void **state)
   assert_int_equal(used(&budget), 0);
 }
 
+static void marks_of_the_budget(void **state)
+{
+  (void)state;
+  struct memory_budget budget = {.limit_bytes = 1000};
+  struct pool pool;
+  pool_init(&pool, &budget);
+  pool_charge(&pool, 750);
+  assert_false(pool_tight(&pool));
+  pool_charge(&pool, 1);  // not settled yet, and counted all the same
+  assert_true(pool_tight(&pool));
+  assert_false(pool_full(&pool));
+  pool_settle(&pool);
+  assert_true(pool_tight(&pool));
+  pool_charge(&pool, 250);
+  assert_true(pool_full(&pool));
+  atomic_store(&budget.limit_bytes, 2000);
+  assert_false(pool_tight(&pool));
+  pool_charge(&pool, -1001);
+  pool_deinit(&pool);
+  struct pool free_of_budget;
+  pool_init(&free_of_budget, NULL);
+  pool_charge(&free_of_budget, 1 << 30);
+  assert_false(pool_tight(&free_of_budget));
+  assert_false(pool_full(&free_of_budget));
+  pool_deinit(&free_of_budget);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(blocks_can_be_written_to_their_last_byte), cmocka_unit_test(a_freed_block_serves_its_class_again),
-      cmocka_unit_test(it_keeps_no_more_than_its_share),          cmocka_unit_test(the_budget_counts_whole_classes),
-      cmocka_unit_test(the_budget_is_never_far_behind),           cmocka_unit_test(going_over_the_budget_does_not_fail),
+      cmocka_unit_test(marks_of_the_budget),
+      cmocka_unit_test(blocks_can_be_written_to_their_last_byte),
+      cmocka_unit_test(a_freed_block_serves_its_class_again),
+      cmocka_unit_test(it_keeps_no_more_than_its_share),
+      cmocka_unit_test(the_budget_counts_whole_classes),
+      cmocka_unit_test(the_budget_is_never_far_behind),
+      cmocka_unit_test(going_over_the_budget_does_not_fail),
       cmocka_unit_test(foreign_memory_is_counted_too),
-      cmocka_unit_test(a_block_may_go_home_to_another_pool),      cmocka_unit_test(random_use_keeps_blocks_apart),
+      cmocka_unit_test(a_block_may_go_home_to_another_pool),
+      cmocka_unit_test(random_use_keeps_blocks_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
