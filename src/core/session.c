@@ -86,10 +86,14 @@ void session_take_front(struct session *session)
   queue_drop(&session->queue, &session->shard->pool);
 }
 
-static bool drop(struct shard *shard, const struct tag *tag, enum drop_reason reason)
+static bool drop(struct session *session, const struct tag *tag, enum drop_reason reason)
 {
+  struct shard *shard = session->shard;
   shard->counters.dropped[reason]++;
   share_credit(shard, tag);
+  if (reason != DROP_OFFLINE_QOS_0)  // which is as it should be
+    LOG(shard->settings.log, shard->now, LOG_WARNING, "message_dropped", FIELD_SPAN("client", session_id(session)),
+        FIELD_TEXT("cause", drop_reason_name(reason)), FIELD_UINT("queued", session->queue.count));
   return false;
 }
 
@@ -100,19 +104,19 @@ bool session_deliver(struct session *session, struct message *message, struct ta
   shard->counters.copies++;
   size_t size = message_size(message);
   if (qos == 0) {
-    if (!session->connection) return drop(shard, tag, DROP_OFFLINE_QOS_0);
+    if (!session->connection) return drop(session, tag, DROP_OFFLINE_QOS_0);
     // One message always fits, however large.
     if (session->qos0_bytes > 0 && session->qos0_bytes + size > limits->output_bytes)
-      return drop(shard, tag, DROP_SLOW_CONSUMER);
+      return drop(session, tag, DROP_SLOW_CONSUMER);
   } else {
     bool over = limits->queue_messages && session->waiting >= limits->queue_messages;
-    if (over && !congestion_excuses(session)) return drop(shard, tag, DROP_QUEUE_FULL);
+    if (over && !congestion_excuses(session)) return drop(session, tag, DROP_QUEUE_FULL);
     if (session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes)
-      return drop(shard, tag, DROP_QUEUE_FULL);
+      return drop(session, tag, DROP_QUEUE_FULL);
   }
-  if (shard_memory_full(shard)) return drop(shard, tag, DROP_MEMORY);
+  if (shard_memory_full(shard)) return drop(session, tag, DROP_MEMORY);
   struct copy copy = {.message = message, .tag = tag, .qos = qos, .retain = retain};
-  if (queue_append(&session->queue, &shard->pool, &copy) != OK) return drop(shard, tag, DROP_MEMORY);
+  if (queue_append(&session->queue, &shard->pool, &copy) != OK) return drop(session, tag, DROP_MEMORY);
   message_ref(message, 1);
   tag_ref(tag);
   count_in(session, qos == 0, size);
@@ -130,14 +134,14 @@ static void drop_qos_0(struct session *session)
     struct copy copy = *queue_peek(&session->queue);
     session_take_front(session);
     if (copy.qos == 0) {
-      if (!copy.is_cursor) drop(shard, copy.tag, DROP_OFFLINE_QOS_0);
+      if (!copy.is_cursor) drop(session, copy.tag, DROP_OFFLINE_QOS_0);
       copy_release(shard, &copy);
       continue;
     }
     if (queue_append(&session->queue, &shard->pool, &copy) == OK) {
       if (!copy.is_cursor) count_in(session, false, message_size(copy.message));
     } else {
-      if (!copy.is_cursor) drop(shard, copy.tag, DROP_MEMORY);
+      if (!copy.is_cursor) drop(session, copy.tag, DROP_MEMORY);
       copy_release(shard, &copy);
     }
   }
