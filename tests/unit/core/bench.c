@@ -495,7 +495,8 @@ void client_queue_subscribe(struct client *client, const struct sub *subs, size_
   free(payload);
 }
 
-// Moves the first packet of the type to the front: messages may come before the SUBACK of their subscription (5.0 section 3.8.4).
+// Moves the first packet of the type to the front: messages may come before the SUBACK of their subscription
+// (5.0 section 3.8.4).
 static void bring_forward(struct client *client, enum mqtt_packet_type type)
 {
   struct span in = buffer_peek(&client->incoming);

@@ -1,5 +1,5 @@
-// A broker of one or several shards in memory, and clients at the other end of its connections: mails are carried by hand, time is a
-// number, every step checks that the counters balance. For the tests of src/core.
+// A broker of one or several shards in memory, and clients at the other end of its connections: mails are carried by hand,
+// time is a number, every step checks that the counters balance. For the tests of src/core.
 #pragma once
 
 #include "test.h"

@@ -1,5 +1,5 @@
-// Every allocation of a scenario fails once, one after the other: the shard goes on, counts right and gives all memory back. Where it
-// cannot keep its word without memory it aborts; that is allowed, an assertion or a crash is not.
+// Every allocation of a scenario fails once, one after the other: the shard goes on, counts right and gives all memory back.
+// Where it cannot keep its word without memory it aborts; that is allowed, an assertion or a crash is not.
 // The linker leads malloc, calloc, realloc and abort here (--wrap); each run is a process of its own.
 #include "test.h"
 

@@ -58,7 +58,7 @@ static void writes_may_be_cut_anywhere(void **state)
   free(large);
 }
 
-// A write that is cut at each place once, and then the connection is lost: nothing leaks, the session still has the messages.
+// A write that is cut at many places, and then the connection is lost: nothing leaks, the session still has the messages.
 static void connections_may_be_lost_in_the_middle(void **state)
 {
   (void)state;
