@@ -1,6 +1,8 @@
 """Starts and watches a broker for tests: Skerry, or Debian's mosquitto as a cross-check of the tests themselves."""
 
+import errno
 import getpass
+import itertools
 import json
 import os
 import pathlib
@@ -26,10 +28,36 @@ def skerry_binary():
     return os.path.abspath(os.environ.get("SKERRY", ROOT / "build" / "skerry"))
 
 
+def _ports():
+    """Ports of this worker's own, below those that the kernel gives to clients: nobody else takes one between probing and use."""
+    lowest = 10_000
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as ephemeral:
+        highest = max(int(ephemeral.read().split()[0]), lowest + 4_000)
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0")))
+    share = (highest - lowest) // max(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), 1)
+    first = lowest + worker * share
+    # Somebody else's run on the same machine starts elsewhere.
+    start = int.from_bytes(os.urandom(4), "little")
+    return itertools.cycle(first + (start + i) % share for i in range(share))
+
+
+PORTS = _ports()
+
+
 def free_port(host="127.0.0.1"):
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    for _ in range(1_000):
+        port = next(PORTS)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # As the broker does: what a run before has left in TIME_WAIT is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def have_ipv6():
