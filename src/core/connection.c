@@ -311,8 +311,25 @@ void control_commit(struct connection *connection, size_t size)
   connection_want(connection, CONNECTION_OUTPUT);
 }
 
+bool connection_fits(const struct connection *connection, const struct mqtt_packet *packet)
+{
+  return connection->version != MQTT_5_0 || mqtt_encoded_size(MQTT_5_0, packet) <= connection->maximum_packet_size;
+}
+
+// [MQTT-3.1.2-24]: an answer that is too large for the client leaves nothing but to close, and to say why if that fits.
+static void give_up_answering(struct connection *connection, const struct mqtt_packet *packet)
+{
+  if (packet->type == MQTT_DISCONNECT || packet->type == MQTT_CONNACK) return;
+  connection_fail(connection, &(struct mqtt_fault){MQTT_PACKET_TOO_LARGE, "MQTT-3.1.2-24",
+                                                   "the answer is larger than the client's maximum packet size"});
+}
+
 void connection_send(struct connection *connection, const struct mqtt_packet *packet)
 {
+  if (!connection_fits(connection, packet)) {
+    give_up_answering(connection, packet);
+    return;
+  }
   enum mqtt_version version = connection->version ? connection->version : MQTT_3_1_1;
   size_t size = mqtt_encoded_size(version, packet);
   assert(size > 0);

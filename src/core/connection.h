@@ -73,6 +73,9 @@ void control_commit(struct connection *connection, size_t size);
 // All of the control buffer has been handed to the driver.
 void control_written(struct connection *connection);
 
+// Whether the packet is within the client's maximum packet size.
+bool connection_fits(const struct connection *connection, const struct mqtt_packet *packet);
+
 // Encodes a packet into the control buffer. The reason string and user properties must have been left out by the caller if
 // they do not fit the client's maximum packet size.
 void connection_send(struct connection *connection, const struct mqtt_packet *packet);

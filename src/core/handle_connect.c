@@ -160,10 +160,8 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
   bool asked_for_topic =
       MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information;
   if (asked_for_topic) prefix = response_prefix(connection->session, properties);
-  if (connect->version == MQTT_5_0 && mqtt_encoded_size(MQTT_5_0, &packet) > connection->maximum_packet_size)
-    properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
-  bool fits = connect->version != MQTT_5_0 || mqtt_encoded_size(MQTT_5_0, &packet) <= connection->maximum_packet_size;
-  if (fits)
+  if (!connection_fits(connection, &packet)) properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
+  if (connection_fits(connection, &packet))
     connection_send(connection, &packet);
   else
     connection_abandon(connection, "CONNACK does not fit the client's maximum packet size");

@@ -21,7 +21,7 @@ static void queue_retained(struct connection *connection, const struct mqtt_subs
   struct retained_cursor *cursor = retained_cursor_create(&shard->retained, wanted->filter);
   if (!cursor) return;
   struct tag *tag = id ? tag_create(&id, 1) : NULL;
-  if (wanted->no_local) cursor->origin_excluded = session->origin;
+  if (wanted->no_local || connection->bridge) cursor->origin_excluded = session->origin;
   struct copy copy = {.cursor = cursor, .tag = tag, .qos = wanted->qos, .retain = true, .is_cursor = true};
   if (queue_append(&session->queue, &shard->pool, &copy) != OK) {
     copy_release(shard, &copy);
@@ -59,7 +59,10 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
 static bool answer(struct connection *connection, const struct mqtt_packet *packet, uint64_t ticket)
 {
   struct shard *shard = connection->shard;
-  if (!ticket) {
+  if (!connection_fits(connection, packet))
+    ticket_forget(shard, connection);  // nothing can be written for it when the others answer
+  if (!ticket || !connection_fits(connection, packet)) {
+    ticket_done(shard, ticket);
     connection_send(connection, packet);
     return connection->state == CONNECTED;
   }

@@ -357,7 +357,9 @@ size_t connection_output(struct shard *shard, struct connection *connection, uin
   shard->offer = (struct offer){.connection = connection};
   fill_control(&fill);
   if (connection->pongs_late) fill_pongs(&fill);
-  if (connection->state == CONNECTED && !fill.full) {
+  // While a SUBACK waits for other shards, so do messages: it comes in front of the retained ones, as with one shard.
+  bool answered = !(connection->pauses & PAUSED_ANSWER);
+  if (connection->state == CONNECTED && answered && !fill.full) {
     struct session *session = connection->session;
     if (session->window.resent < session->window.span) fill_resend(&fill);
     if (!fill.full && session->window.resent == session->window.span) fill_queue(&fill);

@@ -48,7 +48,7 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
     stamp = retained_stamp(&shard->retained, shard->settings.shard, shard->now);
   }
   if (remote) message_share(message);
-  if (remote & shard->congested_shards) shard->hit_congestion = true;
+  if (match->remote & remote_shards(shard) & shard->congested_shards) shard->hit_congestion = true;
   bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));
   if (retain) (void)retain_here(shard, message, stamp);
   if (!remote) {

@@ -273,3 +273,13 @@ def test_subscription_limit(make_broker, version):
     client.subscribe((f"{base}/3", 1))
     client.unsubscribe(f"{base}/0")
     client.subscribe(f"{base}/new")
+
+
+@pytest.mark.mosquitto_differs("sends it all the same")
+def test_suback_that_cannot_fit(broker, topic):
+    """One byte for each filter: more than the client's maximum packet size leaves nothing but to say so. [MQTT-3.1.2-24]"""
+    client = broker.connect(props={"maximum_packet_size": 40})
+    client.subscribe(*(f"{topic}/{n}" for n in range(30)))
+    client.send(subscribe_packet(9, [(f"{topic}/{n}", 0) for n in range(60)]))
+    client.expect_disconnect(R.TOO_LARGE)
+    broker.connect().ping()
