@@ -94,7 +94,7 @@ if [ -t 0 ] && [ -t 1 ]; then
   read -r -t 5 _
 fi
 
-"$skerry" top -h 127.0.0.1 -p "$port" ${seconds:+--seconds "$seconds"}
+"$skerry" top -h 127.0.0.1 -p "$port" --metrics "127.0.0.1:$metrics_port" ${seconds:+--seconds "$seconds"}
 result=$?
 kill -0 "$broker_pid" 2>/dev/null || fail "the broker has ended"
 exit "$result"

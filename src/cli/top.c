@@ -1,4 +1,4 @@
-// `skerry top`: a live view of one broker, made from ordinary subscriptions.
+// `skerry top`: a live view of one broker, made from ordinary subscriptions and, when asked, from its metrics.
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,6 +14,8 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "cli/top_fetch.h"
+#include "cli/top_metrics.h"
 #include "cli/top_table.h"
 #include "cli/top_view.h"
 #include "mqtt/topic.h"
@@ -30,6 +32,7 @@ struct top_options {
   uint64_t lines;
   enum top_sort sort;
   bool plain;
+  struct url metrics;  // memory is NULL when not given
 };
 
 struct top {
@@ -37,6 +40,8 @@ struct top {
   struct client *client;
   struct top_table table;
   struct top_broker broker;
+  struct top_fetch fetch;
+  struct top_metrics metrics;
   struct top_view view;
   struct buffer screen;
   bool terminal;
@@ -48,6 +53,7 @@ struct top {
   int exit_code;
   char address[ADDRESS_SIZE];
   char state[STATE_SIZE];
+  char metrics_state[STATE_SIZE * 2];
   char clock[16];
 };
 
@@ -79,10 +85,21 @@ static enum status apply_sort(void *target, struct option_words *words, struct e
   return error_set(error, ERR_INVALID, "\"%s\" is no order; known are rate, count, bytes, age and topic", text);
 }
 
+static enum status apply_metrics(void *target, struct option_words *words, struct error *error)
+{
+  struct top_options *options = target;
+  const char *text = option_word(words);
+  if (!text) return error_set(error, ERR_INVALID, "needs HOST:PORT or a URL behind it");
+  url_deinit(&options->metrics);
+  return top_fetch_parse(text, &options->metrics, error);
+}
+
 #define FIELD(name) offsetof(struct top_options, name)
 
 static const struct option rows[] = {
     {'t', "topic", "FILTER", "Topics to watch, several allowed. Default: #.", OPTION_APPLY, 0, 0, 0, apply_filter},
+    {0, "metrics", "HOST:PORT", "Show the broker's Prometheus figures too; also http://HOST:PORT/metrics.", OPTION_APPLY, 0,
+     0, 0, apply_metrics},
     {0, "sort", "KEY", "rate, count, bytes, age or topic. Default: rate.", OPTION_APPLY, 0, 0, 0, apply_sort},
     {0, "interval", "SECONDS", "Pause between two updates. Default: 1.", OPTION_DURATION, FIELD(interval_ms), 100, 3600000,
      NULL},
@@ -95,7 +112,9 @@ static const struct option rows[] = {
 
 static const char notes[] = "Keys: q quit, p pause, s next order, r c b a t order by rate, count, bytes, age, topic, i "
                             "invert, $ show system topics,\n"
-                            "arrows, PgUp, PgDn, Home and End scroll. Q is the QoS, R says retained.";
+                            "arrows, PgUp, PgDn, Home and End scroll. Q is the QoS, R says retained.\n"
+                            "\n"
+                            "  skerry top -h gateway.local --metrics gateway.local:9100";
 
 static void complain(const struct top *top, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -287,11 +306,31 @@ static void on_message(void *context, const struct mqtt_publish *publish)
   top->exit_code = COMMAND_FAILED;
 }
 
+// ---- The metrics
+
+static void fetch_metrics(struct top *top, short events)
+{
+  struct span page;
+  struct error error = {0};
+  uint64_t now_ms = client_now_ms();
+  enum top_fetched fetched = top_fetch_turn(&top->fetch, events, now_ms, &page, &error);
+  if (fetched == TOP_FETCHED_NOTHING) return;
+  if (fetched == TOP_FETCHED_PAGE && !top_metrics_update(&top->metrics, page, now_ms)) {
+    snprintf(top->metrics_state, sizeof top->metrics_state, "no figures of a Skerry broker on that page");
+  } else if (fetched == TOP_FETCHED_PAGE) {
+    top->metrics_state[0] = '\0';
+  } else {
+    top->metrics = (struct top_metrics){0};
+    snprintf(top->metrics_state, sizeof top->metrics_state, "unreachable (%s)", error.text);
+  }
+}
+
 // ---- The run
 
 static int64_t until_ms(const struct top *top)
 {
   uint64_t next_ms = top->next_tick_ms < top->end_ms ? top->next_tick_ms : top->end_ms;
+  if (top_fetch_due_ms(&top->fetch) < next_ms) next_ms = top_fetch_due_ms(&top->fetch);
   uint64_t now_ms = client_now_ms();
   return next_ms > now_ms ? (int64_t)(next_ms - now_ms) : 0;
 }
@@ -302,11 +341,13 @@ static void run(struct top *top, int signal_fd)
   while (client_state(top->client) < CLIENT_ENDED) {
     bool ending = client_state(top->client) == CLIENT_ENDING;
     if (!ending) tick_if_due(top);
-    struct pollfd fds[3] = {
+    struct pollfd fds[4] = {
         [1] = {.fd = signal_fd, .events = POLLIN},
         [2] = {.fd = top->terminal ? STDIN_FILENO : -1, .events = POLLIN},
+        [3] = top_fetch_pollfd(&top->fetch),
     };
-    client_wait(top->client, fds, 3, ending ? -1 : until_ms(top));
+    client_wait(top->client, fds, 4, ending ? -1 : until_ms(top));
+    fetch_metrics(top, fds[3].revents);
     bool over = client_now_ms() >= top->end_ms || top->exit_code != COMMAND_OK;
     int signal = fds[1].revents ? signals_take(signal_fd) : 0;
     if (signal == SIGWINCH) {
@@ -321,7 +362,7 @@ static void run(struct top *top, int signal_fd)
   }
 }
 
-static int watch(const struct top_options *options, const struct client_settings *settings)
+static int watch(struct top_options *options, const struct client_settings *settings)
 {
   struct top top = {.options = options, .view = {.sort = options->sort}};
   const struct client_handler handler = {
@@ -333,6 +374,9 @@ static int watch(const struct top_options *options, const struct client_settings
     return COMMAND_FAILED;
   }
   top_table_init(&top.table, options->limit);
+  top_fetch_init(&top.fetch, &options->metrics);
+  if (top.fetch.url.memory) top.view.metrics = &top.metrics;
+  top.view.metrics_state = top.metrics_state;
   client_options_describe(settings, top.address, sizeof top.address);
   snprintf(top.state, sizeof top.state, "connecting");
   top.view.address = top.address;
@@ -350,6 +394,7 @@ static int watch(const struct top_options *options, const struct client_settings
   }
   client_destroy(top.client);
   top_table_deinit(&top.table);
+  top_fetch_deinit(&top.fetch);
   buffer_deinit(&top.screen);
   close(signal_fd);
   return top.exit_code;
@@ -382,6 +427,7 @@ int top_command(int argc, char **argv)
     fprintf(stderr, "skerry top: %s\nTry \"skerry top --help\".\n", error.text);
     result = COMMAND_USAGE;
   }
+  url_deinit(&options.metrics);
   client_options_deinit(&options.client);
   return result;
 }

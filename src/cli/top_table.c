@@ -178,7 +178,7 @@ static bool leading_uint(struct span text, uint64_t *out)
   return true;
 }
 
-static void update_counter(struct top_counter *counter, uint64_t value, uint64_t now_ms)
+void top_counter_update(struct top_counter *counter, uint64_t value, uint64_t now_ms)
 {
   if (counter->known && now_ms > counter->at_ms)
     counter->rate = value > counter->value ? (double)(value - counter->value) * 1000 / (double)(now_ms - counter->at_ms) : 0;
@@ -213,7 +213,7 @@ void top_broker_update(struct top_broker *broker, struct span topic, struct span
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     uint64_t value = 0;
     if (!span_equal(topic, span_text(names[i].topic)) || !leading_uint(payload, &value)) continue;
-    update_counter((struct top_counter *)(void *)((char *)broker + names[i].offset), value, now_ms);
+    top_counter_update((struct top_counter *)(void *)((char *)broker + names[i].offset), value, now_ms);
     return;
   }
 }

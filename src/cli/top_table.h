@@ -68,6 +68,9 @@ struct top_counter {
   double rate;  // a second, from the last two different times
 };
 
+// Takes what was said at that time; a second value of the same time is ignored. A value that sinks has no rate.
+void top_counter_update(struct top_counter *counter, uint64_t value, uint64_t now_ms);
+
 struct top_broker {
   char version[TOP_VERSION_SIZE];
   struct top_counter uptime_s;

@@ -67,6 +67,18 @@ void top_human(double value, char *out, size_t size)
     snprintf(out + written, size - (size_t)written, "%c", units[unit]);
 }
 
+void top_human_memory(double bytes, char *out, size_t size)
+{
+  static const char units[][4] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  while (bytes >= 1023.5 && unit + 1 < sizeof units / sizeof units[0]) {
+    bytes /= 1024;
+    unit++;
+  }
+  bool whole = bytes >= 99.95 || bytes == (double)(uint64_t)bytes;
+  snprintf(out, size, "%.*f%s", whole ? 0 : 1, bytes, units[unit]);
+}
+
 static void write_duration(uint64_t seconds, char *out, size_t size)
 {
   if (seconds < 60)
@@ -79,30 +91,46 @@ static void write_duration(uint64_t seconds, char *out, size_t size)
     snprintf(out, size, "%" PRIu64 "d%02" PRIu64, seconds / 86400, seconds / 3600 % 24);
 }
 
-// ---- Header
+// ---- Figures
 
-static void put_line(struct canvas *canvas, const struct top_view *view, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-// One row, cut to the screen and cleared behind.
-static void put_line(struct canvas *canvas, const struct top_view *view, const char *format, ...)
+// What the metrics tell is newer and more than what $SYS tells.
+static struct top_broker choose_figures(const struct top_broker *sys, const struct top_view *view)
 {
-  char text[LINE_SIZE];
+  struct top_broker chosen = *sys;
+  const struct top_metrics *metrics = view->metrics;
+  if (!metrics || !metrics->known) return chosen;
+  chosen.uptime_s = metrics->uptime_s;
+  chosen.clients_connected = metrics->clients;
+  chosen.clients_total = metrics->sessions;
+  chosen.subscriptions = metrics->subscriptions;
+  chosen.retained = metrics->retained;
+  chosen.messages_in = metrics->received;
+  chosen.messages_out = metrics->delivered;
+  chosen.bytes_in = metrics->bytes_in;
+  chosen.bytes_out = metrics->bytes_out;
+  chosen.memory_bytes.known = false;  // it has its own line, as the dropped messages have
+  chosen.dropped.known = false;
+  return chosen;
+}
+
+static void append(char *line, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+// Cut where the line is full.
+static void append(char *line, size_t size, const char *format, ...)
+{
+  size_t used = strlen(line);
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
+  vsnprintf(line + used, size - used, format, arguments);
   va_end(arguments);
-  put_cell(canvas, span_text(text), view->columns, false);
-  put_text(canvas, "\033[K\r\n");
 }
 
 static void append_count(char *line, size_t size, const char *name, const struct top_counter *counter)
 {
   if (!counter->known) return;
   char number[16];
-  size_t used = strlen(line);
   top_human((double)counter->value, number, sizeof number);
-  snprintf(line + used, size - used, "%s%s %s", used ? "   " : "", name, number);
+  append(line, size, "%s%s %s", line[0] ? "   " : "", name, number);
 }
 
 static void write_counts(const struct top_broker *broker, char *line, size_t size)
@@ -128,10 +156,79 @@ static void write_rates(const struct top_broker *broker, char *line, size_t size
   snprintf(line, size, "in %s msg/s %s B/s   out %s msg/s %s B/s", in, bytes_in, out, bytes_out);
 }
 
+static void append_memory(char *line, size_t size, const char *name, const struct top_counter *counter)
+{
+  if (!counter->known) return;
+  char number[16];
+  top_human_memory((double)counter->value, number, sizeof number);
+  append(line, size, "%s%s %s", line[0] ? "   " : "", name, number);
+}
+
+static void write_process(const struct top_metrics *metrics, char *line, size_t size)
+{
+  line[0] = '\0';
+  if (metrics->cpu_us.known) append(line, size, "cpu %.1f%%", metrics->cpu_us.rate / 10000);
+  append_memory(line, size, "resident", &metrics->resident_bytes);
+  append_memory(line, size, "memory", &metrics->memory_used_bytes);
+  if (!metrics->memory_used_bytes.known || !metrics->memory_limit_bytes.known) return;
+  char limit[16];
+  top_human_memory((double)metrics->memory_limit_bytes.value, limit, sizeof limit);
+  append(line, size, " of %s", limit);
+}
+
+// The copies that have not reached their subscriber, and why.
+static void write_copies(const struct top_metrics *metrics, char *line, size_t size)
+{
+  line[0] = '\0';
+  append_count(line, size, "queued", &metrics->queued);
+  append_count(line, size, "in flight", &metrics->in_flight);
+  append_count(line, size, "expired", &metrics->expired);
+  append_count(line, size, "refused", &metrics->refused);
+  append_count(line, size, "dropped", &metrics->dropped);
+  for (size_t i = 0; i < metrics->reason_count; i++) {
+    char number[16];
+    top_human((double)metrics->reasons[i].count, number, sizeof number);
+    append(line, size, "%s%s %s", i > 0 ? ", " : ": ", metrics->reasons[i].name, number);
+  }
+}
+
+// ---- Header
+
+static void put_line(struct canvas *canvas, const struct top_view *view, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// One row, cut to the screen and cleared behind.
+static void put_line(struct canvas *canvas, const struct top_view *view, const char *format, ...)
+{
+  char text[LINE_SIZE];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  put_cell(canvas, span_text(text), view->columns, false);
+  put_text(canvas, "\033[K\r\n");
+}
+
+static bool has_metrics_rows(const struct top_view *view)
+{
+  return view->metrics && view->rows >= TOP_MIN_ROWS + TOP_METRICS_ROWS;
+}
+
+static void draw_metrics(struct canvas *canvas, const struct top_view *view)
+{
+  char text[LINE_SIZE];
+  if (!has_metrics_rows(view)) return;
+  write_process(view->metrics, text, sizeof text);
+  put_line(canvas, view, "process %s", text);
+  write_copies(view->metrics, text, sizeof text);
+  put_line(canvas, view, "copies  %s", text);
+}
+
 static void draw_header(struct canvas *canvas, const struct top_table *table, const struct top_broker *broker,
                         const struct top_view *view)
 {
   char uptime[32] = "";
+  const char *metrics_state = view->metrics ? view->metrics_state : "";
   char text[LINE_SIZE];
   char rate[16], bytes[16];
   if (broker->uptime_s.known) {
@@ -141,11 +238,12 @@ static void draw_header(struct canvas *canvas, const struct top_table *table, co
   }
   put_line(canvas, view, "skerry top  %s  %s  %s%s%s%s%s", view->clock, view->address, broker->version,
            broker->version[0] ? "  " : "", uptime[0] ? "up " : "", uptime, view->paused ? "  [paused]" : "");
-  put_line(canvas, view, "%s", view->state);
+  put_line(canvas, view, "%s%s%s", view->state, metrics_state[0] ? "; metrics: " : "", metrics_state);
   write_counts(broker, text, sizeof text);
-  put_line(canvas, view, "%s", text[0] ? text : "no $SYS figures yet");
+  put_line(canvas, view, "%s", text[0] ? text : "no figures of the broker yet");
   write_rates(broker, text, sizeof text);
   put_line(canvas, view, "broker  %s", text);
+  draw_metrics(canvas, view);
   top_human(table->rate, rate, sizeof rate);
   top_human(table->byte_rate, bytes, sizeof bytes);
   char unkept[48] = "";
@@ -213,7 +311,7 @@ size_t top_visible(const struct top_table *table, const struct top_view *view)
 
 size_t top_page(const struct top_view *view)
 {
-  unsigned taken = TOP_HEADER_ROWS + TOP_FOOTER_ROWS;
+  unsigned taken = TOP_HEADER_ROWS + TOP_FOOTER_ROWS + (has_metrics_rows(view) ? TOP_METRICS_ROWS : 0);
   return view->rows > taken ? view->rows - taken : 1;
 }
 
@@ -237,9 +335,10 @@ enum status top_draw(const struct top_table *table, const struct top_broker *bro
 {
   struct canvas canvas = {.out = out};
   struct layout layout = lay_out(table, view);
+  struct top_broker figures = choose_figures(broker, view);
   char keys[160];
   put_text(&canvas, "\033[H");
-  draw_header(&canvas, table, broker, view);
+  draw_header(&canvas, table, &figures, view);
   put_column_names(&canvas, view, layout);
   draw_rows(&canvas, table, view, layout);
   snprintf(keys, sizeof keys, "q quit  p pause  s sort: %s%s  r c b a t  i invert  $ system topics  arrows, PgUp, PgDn",
@@ -247,6 +346,27 @@ enum status top_draw(const struct top_table *table, const struct top_broker *bro
   put_cell(&canvas, span_text(keys), view->columns > 0 ? view->columns - 1 : 0, false);
   put_text(&canvas, "\033[K");
   return canvas.failed ? ERR_NO_MEMORY : OK;
+}
+
+// What is known of the broker, behind the totals.
+static void print_figures(struct canvas *canvas, const struct top_broker *broker, const struct top_view *view)
+{
+  const struct top_metrics *metrics = view->metrics;
+  struct top_broker figures = choose_figures(broker, view);
+  char texts[4][LINE_SIZE] = {""};
+  write_counts(&figures, texts[0], LINE_SIZE);
+  if (metrics && metrics->known) {
+    write_rates(&figures, texts[1], LINE_SIZE);
+    write_process(metrics, texts[2], LINE_SIZE);
+    write_copies(metrics, texts[3], LINE_SIZE);
+  }
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+    if (texts[i][0]) put_text(canvas, "; ");
+    put_cell(canvas, span_text(texts[i]), LINE_SIZE, false);
+  }
+  if (!metrics || !view->metrics_state[0]) return;
+  put_text(canvas, "; metrics: ");
+  put_cell(canvas, span_text(view->metrics_state), LINE_SIZE, false);
 }
 
 enum status top_print(const struct top_table *table, const struct top_broker *broker, const struct top_view *view,
@@ -260,9 +380,7 @@ enum status top_print(const struct top_table *table, const struct top_broker *br
   snprintf(text, sizeof text, "%s %s: %s; %zu topics, %s msg/s, %s B/s, %" PRIu64 " messages", view->clock, view->address,
            view->state, table->count, rate, bytes, table->messages);
   put_cell(&canvas, span_text(text), sizeof text, false);
-  write_counts(broker, text, sizeof text);
-  if (text[0]) put_text(&canvas, "; ");
-  put_cell(&canvas, span_text(text), sizeof text, false);
+  print_figures(&canvas, broker, view);
   put_text(&canvas, "\n");
   size_t printed = 0;
   struct layout layout = lay_out(table, view);

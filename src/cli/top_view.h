@@ -3,9 +3,11 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "cli/top_metrics.h"
 #include "cli/top_table.h"
 
-enum { TOP_HEADER_ROWS = 6, TOP_FOOTER_ROWS = 1, TOP_MIN_ROWS = 8, TOP_MIN_COLUMNS = 40 };
+// The metrics' rows are there when metrics are asked for and the screen is not too low.
+enum { TOP_HEADER_ROWS = 6, TOP_METRICS_ROWS = 2, TOP_FOOTER_ROWS = 1, TOP_MIN_ROWS = 8, TOP_MIN_COLUMNS = 40 };
 
 struct top_view {
   unsigned rows;
@@ -19,6 +21,8 @@ struct top_view {
   const char *state;    // "connected", or why not
   const char *clock;    // "12:34:56"
   uint64_t now_ms;
+  const struct top_metrics *metrics;  // NULL: not asked for
+  const char *metrics_state;          // "" or what is wrong with them
 };
 
 // How many topics the table shows with this view's filter, and how many rows a screen has for them.
@@ -33,8 +37,11 @@ CHECK_RESULT enum status top_draw(const struct top_table *table, const struct to
 CHECK_RESULT enum status top_print(const struct top_table *table, const struct top_broker *broker,
                                    const struct top_view *view, size_t topics, struct buffer *out);
 
-// For people: 1234 → "1234", 12345678 → "12.3M"; bytes with the same letters.
+// For people: 1234 → "1234", 12345678 → "12.3M"; bytes a second with the same letters.
 void top_human(double value, char *out, size_t size);
+
+// Of memory, whose limits are powers of two: 67108864 → "64MiB".
+void top_human_memory(double bytes, char *out, size_t size);
 
 // The keys that the screen knows, from the bytes that a terminal sends.
 enum top_key {

@@ -142,6 +142,107 @@ static void plain_lines(void **state)
   assert_null(strchr(text, '\033'));
 }
 
+static struct top_metrics some_metrics(void)
+{
+  static const char first[] = "skerry_clients 7\nskerry_sessions 8\nskerry_publish_received_total 100\n"
+                              "process_cpu_seconds_total 1\n";
+  static const char second[] = "skerry_clients 7\nskerry_sessions 8\nskerry_publish_received_total 350\n"
+                               "skerry_copies_queued 20000\nskerry_copies_in_flight 3\n"
+                               "skerry_copies_dropped_total{reason=\"queue_full\"} 12\n"
+                               "skerry_copies_dropped_total{reason=\"mem\033[2J\"} 2\n"
+                               "skerry_memory_used_bytes 1572864\nskerry_memory_limit_bytes 67108864\n"
+                               "process_cpu_seconds_total 1.034\nprocess_resident_memory_bytes 5242880\n";
+  struct top_metrics metrics = {0};
+  assert_true(top_metrics_update(&metrics, span_text(first), 1000));
+  assert_true(top_metrics_update(&metrics, span_text(second), 2000));
+  return metrics;
+}
+
+static void metrics_are_shown(void **state)
+{
+  (void)state;
+  top_broker_update(&broker, span_text("$SYS/broker/clients/connected"), span_text("99"), 1000);
+  top_broker_update(&broker, span_text("$SYS/broker/heap/current"), span_text("98765"), 1000);
+  struct top_metrics metrics = some_metrics();
+  struct top_view with = view();
+  with.columns = 120;
+  with.metrics = &metrics;
+  with.metrics_state = "";
+  const char *screen = drawn(&with);
+  assert_int_equal(count(screen, "\r\n"), 9);  // ten rows, as without
+  assert_int_equal(top_page(&with), 1);
+  assert_non_null(strstr(screen, "clients 7   sessions 8"));  // not what $SYS says
+  assert_null(strstr(screen, "98"));
+  assert_non_null(strstr(screen, "broker  in 250 msg/s"));
+  assert_non_null(strstr(screen, "process cpu 3.4%   resident 5MiB   memory 1.5MiB of 64MiB\033[K"));
+  assert_non_null(strstr(screen, "queued 20k   in flight 3   dropped 14: queue_full 12, mem\xc2\xb7[2J 2\033[K"));
+  assert_null(strstr(screen, "\033[2J"));
+  with.rows = TOP_MIN_ROWS;  // too low for more
+  screen = drawn(&with);
+  assert_int_equal(count(screen, "\r\n"), TOP_MIN_ROWS - 1);
+  assert_null(strstr(screen, "process"));
+}
+
+static void metrics_fail(void **state)
+{
+  (void)state;
+  top_broker_update(&broker, span_text("$SYS/broker/clients/connected"), span_text("99"), 1000);
+  struct top_metrics metrics = {0};
+  struct top_view with = view();
+  with.metrics = &metrics;
+  with.metrics_state = "unreachable (\a)";
+  const char *screen = drawn(&with);
+  assert_non_null(strstr(screen, "connected; metrics: unreachable (\xc2\xb7)"));
+  assert_non_null(strstr(screen, "clients 99"));  // what there is
+  assert_int_equal(count(screen, "\r\n"), 9);
+}
+
+static const char *printed(const struct top_view *with)
+{
+  buffer_consume(&out, buffer_size(&out));
+  assert_int_equal(top_print(&table, &broker, with, 1, &out), OK);
+  assert_int_equal(buffer_append(&out, "", 1), OK);
+  return (const char *)buffer_peek(&out).at;
+}
+
+static void metrics_in_plain_lines(void **state)
+{
+  (void)state;
+  struct top_metrics metrics = some_metrics();
+  struct top_view with = view();
+  with.metrics = &metrics;
+  with.metrics_state = "";
+  assert_string_equal(printed(&with),
+                      "12:00:00 here:1883: connected; 0 topics, 0 msg/s, 0 B/s, 0 messages; clients 7   sessions 8; in 250 "
+                      "msg/s 0 B/s   out 0 msg/s 0 B/s; cpu 3.4%   resident 5MiB   memory 1.5MiB of 64MiB; queued 20k   in "
+                      "flight 3   dropped 14: queue_full 12, mem\xc2\xb7[2J 2\n");
+  metrics.known = false;
+  with.metrics_state = "unreachable (gone)";
+  assert_string_equal(printed(&with), "12:00:00 here:1883: connected; 0 topics, 0 msg/s, 0 B/s, 0 messages; metrics: "
+                                      "unreachable (gone)\n");
+}
+
+static void human_memory(void **state)
+{
+  (void)state;
+  static const struct {
+    double bytes;
+    const char *text;
+  } cases[] = {{0, "0B"},
+               {1023, "1023B"},
+               {1024, "1KiB"},
+               {1536, "1.5KiB"},
+               {67108864, "64MiB"},
+               {1e9, "954MiB"},
+               {1073741824.0 * 16, "16GiB"},
+               {1e18, "909495TiB"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char text[16];
+    top_human_memory(cases[i].bytes, text, sizeof text);
+    assert_string_equal(text, cases[i].text);
+  }
+}
+
 static void human_numbers(void **state)
 {
   (void)state;
@@ -183,6 +284,10 @@ int main(void)
       cmocka_unit_test_setup_teardown(scrolling, set_up, tear_down),
       cmocka_unit_test_setup_teardown(hostile_values, set_up, tear_down),
       cmocka_unit_test_setup_teardown(plain_lines, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(metrics_are_shown, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(metrics_fail, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(metrics_in_plain_lines, set_up, tear_down),
+      cmocka_unit_test(human_memory),
       cmocka_unit_test(human_numbers),
       cmocka_unit_test(keys),
   };
