@@ -27,8 +27,6 @@ static void begin(struct report *report)
 {
   json_begin(&report->json, &report->payload);
   json_open_object(&report->json);
-  json_key(&report->json, "t");
-  json_int(&report->json, report->now->time.ms);
 }
 
 static void put_uint(struct report *report, const char *key, uint64_t value)
@@ -65,6 +63,9 @@ static void end(struct report *report, const char *series, const char *name)
 {
   char topic[TOPIC_SIZE];
   char level[SENSE_PATH] = "";
+  // The readings come first: they are what is left where a narrow column cuts the message.
+  json_key(&report->json, "t");
+  json_int(&report->json, report->now->time.ms);
   json_close_object(&report->json);
   if (name) {
     snprintf(level, sizeof level, "%s", name);
