@@ -335,6 +335,7 @@ static void turn(struct loop *loop)
   }
   loop_resume_accepting(loop);
   shard_tick(loop->shard);
+  loop_post_outgoing(loop);  // first: the others can begin while this one writes
   give_attention(loop);
   loop_post_outgoing(loop);
   loop_bury(loop);
