@@ -190,8 +190,7 @@ static enum status fill_address(const struct client_options *options, struct cli
   return OK;
 }
 
-static enum status fill_id(struct client_options *options, const char *command, struct client_settings *settings,
-                           struct error *error)
+static enum status fill_id(struct client_options *options, struct client_settings *settings, struct error *error)
 {
   if (options->client_id && options->id_prefix) return error_set(error, ERR_INVALID, "-i and -I exclude each other");
   if (options->keep_session && !options->client_id)
@@ -201,7 +200,7 @@ static enum status fill_id(struct client_options *options, const char *command, 
     if (options->id_prefix)
       snprintf(options->id, sizeof options->id, "%s%ld", options->id_prefix, (long)getpid());
     else
-      snprintf(options->id, sizeof options->id, "skerry-%s-%08x", command, arc4random());
+      snprintf(options->id, sizeof options->id, "skerry-%s-%08x", options->command, arc4random());
     id = options->id;
   }
   settings->client_id = span_text(id);
@@ -271,8 +270,8 @@ static enum status fill_session(struct client_options *options, struct client_se
   return OK;
 }
 
-enum status client_options_settings(struct client_options *options, const char *command,
-                                    struct client_settings *out_settings, struct error *error)
+enum status client_options_settings(struct client_options *options, struct client_settings *out_settings,
+                                    struct error *error)
 {
   struct client_settings settings = {
       .version = options->version ? options->version : MQTT_5_0,
@@ -281,7 +280,7 @@ enum status client_options_settings(struct client_options *options, const char *
       .trace = options->debug ? stderr : NULL,
   };
   enum status status = fill_address(options, &settings, error);
-  if (status == OK) status = fill_id(options, command, &settings, error);
+  if (status == OK) status = fill_id(options, &settings, error);
   if (status == OK) status = fill_user(options, &settings, error);
   if (status == OK) status = fill_session(options, &settings, error);
   if (status == OK) status = fill_will(options, &settings, error);

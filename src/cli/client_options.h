@@ -8,8 +8,9 @@
 #include "cli/properties.h"
 #include "cli/url.h"
 
-// Zero it before parsing. It must outlive the client that is made from it.
+// Zero it but for the command before parsing. It must outlive the client that is made from it.
 struct client_options {
+  const char *command;  // "sub": names generated client identifiers
   const char *host;
   uint64_t port;  // 0: not given
   const char *unix_path;
@@ -42,10 +43,10 @@ struct option_section client_connection_section(struct client_options *options);
 struct option_section client_session_section(struct client_options *options);
 struct option_section client_will_section(struct client_options *options);
 
-// Checks that the options go together and fills the settings; `command` names generated client identifiers. reconnect,
-// retry_first and discard_session are left to the caller. ERR_INVALID with a text.
-CHECK_RESULT enum status client_options_settings(struct client_options *options, const char *command,
-                                                 struct client_settings *out_settings, struct error *error);
+// Checks that the options go together and fills the settings. reconnect, retry_first and discard_session are left to the
+// caller. ERR_INVALID with a text.
+CHECK_RESULT enum status client_options_settings(struct client_options *options, struct client_settings *out_settings,
+                                                 struct error *error);
 
 void client_options_deinit(struct client_options *options);
 

@@ -1,12 +1,11 @@
 // `skerry pub`: publishes one message, the same one several times, or each line of standard input.
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/client.h"
-#include "cli/client_options.h"
+#include "cli/client_command.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/signals.h"
@@ -79,19 +78,6 @@ static const char notes[] =
     "  skerry pub -L mqtt://gateway.local/plant/state -m up -q 1 -r -D publish content-type text/plain\n"
     "  tail -F log | skerry pub -t host/log -l -q 1";
 
-static void complain(const struct pub_options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void complain(const struct pub_options *options, const char *format, ...)
-{
-  if (options->client.quiet) return;
-  fprintf(stderr, "skerry pub: ");
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-}
-
 // ---- Input
 
 static enum status read_whole(int fd, struct buffer *out, struct error *error)
@@ -137,7 +123,7 @@ static bool give(struct pub *pub, struct span payload)
   if (status == OK) return true;
   pub->input_over = true;
   if (status == ERR_CLOSED) return false;  // the client has said why
-  complain(pub->options, "out of memory");
+  client_complain(&pub->options->client, "out of memory");
   pub->exit_code = COMMAND_FAILED;
   client_end(pub->client, false);
   return false;
@@ -172,7 +158,8 @@ static void read_lines(struct pub *pub)
     if (buffer_size(&pub->input) <= MQTT_MAX_REMAINING_LENGTH) return;
   }
   if (size != 0) {
-    complain(pub->options, "standard input: %s", size > 0 ? "a line is longer than a message can be" : strerror(errno));
+    client_complain(&pub->options->client, "standard input: %s",
+                    size > 0 ? "a line is longer than a message can be" : strerror(errno));
     pub->exit_code = COMMAND_FAILED;
   } else if (buffer_size(&pub->input) > 0) {
     (void)give(pub, buffer_peek(&pub->input));  // the last line has no newline
@@ -197,7 +184,7 @@ static void give_repetitions(struct pub *pub)
 static void on_lost(void *context, const char *text, uint64_t retry_ms)
 {
   struct pub *pub = context;
-  complain(pub->options, "connection lost: %s; trying again in %.1f s", text, (double)retry_ms / 1000);
+  client_complain(&pub->options->client, "connection lost: %s; trying again in %.1f s", text, (double)retry_ms / 1000);
 }
 
 static void on_published(void *context, uint64_t tag, enum mqtt_reason reason)
@@ -205,7 +192,8 @@ static void on_published(void *context, uint64_t tag, enum mqtt_reason reason)
   (void)tag;
   struct pub *pub = context;
   if (reason < MQTT_UNSPECIFIED_ERROR) return;
-  complain(pub->options, "message to %s refused: %s (0x%02x)", pub->options->topic, mqtt_reason_name(reason), reason);
+  client_complain(&pub->options->client, "message to %s refused: %s (0x%02x)", pub->options->topic, mqtt_reason_name(reason),
+                  reason);
   pub->exit_code = (int)reason;
 }
 
@@ -223,7 +211,8 @@ static int64_t until_ms(const struct pub *pub)
 static void stop(struct pub *pub, int exit_code, const char *why)
 {
   if (client_unfinished(pub->client) > 0 || !pub->input_over) {
-    complain(pub->options, "%s; %zu messages are not with the broker for certain", why, client_unfinished(pub->client));
+    client_complain(&pub->options->client, "%s; %zu messages are not with the broker for certain", why,
+                    client_unfinished(pub->client));
     pub->exit_code = exit_code;
   }
   pub->input_over = true;
@@ -249,14 +238,13 @@ static void run(struct pub *pub, int signal_fd)
     if (client_now_ms() >= pub->give_up_ms) stop(pub, COMMAND_TIMEOUT, "timed out");
   }
   if (client_state(pub->client) != CLIENT_FAILED) return;
-  complain(pub->options, "%s", client_failure(pub->client));
+  client_complain(&pub->options->client, "%s", client_failure(pub->client));
   pub->exit_code = client_exit_code(pub->client);
 }
 
-static enum status check(struct pub_options *options, struct client_settings *settings, struct error *error)
+static enum status check(void *target, struct client_settings *settings, struct error *error)
 {
-  enum status status = client_options_settings(&options->client, "pub", settings, error);
-  if (status != OK) return status;
+  struct pub_options *options = target;
   int sources =
       (options->message != NULL) + (options->file != NULL) + options->lines + options->whole_input + options->null_message;
   if (sources != 1) return error_set(error, ERR_INVALID, "say what to publish with one of -m, -f, -l, -s and -n");
@@ -278,8 +266,9 @@ static enum status check(struct pub_options *options, struct client_settings *se
   return OK;
 }
 
-static int publish(struct pub_options *options, const struct client_settings *settings)
+static int publish(void *target, const struct client_settings *settings)
 {
+  const struct pub_options *options = target;
   struct error error = {0};
   struct pub pub = {
       .options = options,
@@ -297,7 +286,7 @@ static int publish(struct pub_options *options, const struct client_settings *se
   if (status == OK && signal_fd >= 0) {
     run(&pub, signal_fd);
   } else {
-    complain(options, "%s", error.text[0] ? error.text : "the system has no memory or descriptors left");
+    client_complain(&options->client, "%s", error.text[0] ? error.text : "the system has no memory or descriptors left");
     pub.exit_code = COMMAND_FAILED;
   }
   client_destroy(pub.client);
@@ -323,19 +312,7 @@ int pub_command(int argc, char **argv)
       .sections = sections,
       .section_count = sizeof sections / sizeof sections[0],
   };
-  int result = options_begin(&command, argc, argv, NULL);
-  if (result >= 0) {
-    client_options_deinit(&options.client);
-    return result;
-  }
-  struct error error = {0};
-  struct client_settings settings;
-  if (check(&options, &settings, &error) == OK) {
-    result = publish(&options, &settings);
-  } else {
-    complain(&options, "%s\nTry \"skerry pub --help\".", error.text);
-    result = COMMAND_USAGE;
-  }
-  client_options_deinit(&options.client);
-  return result;
+  const struct client_command frame = {
+      .command = &command, .client = &options.client, .options = &options, .check = check, .run = publish};
+  return client_command_run(&frame, argc, argv);
 }

@@ -1,11 +1,10 @@
 // `skerry sense`: publishes what this host measures of itself, one message for each series and interval.
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/client.h"
-#include "cli/client_options.h"
+#include "cli/client_command.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/sense_read.h"
@@ -13,7 +12,10 @@
 #include "cli/signals.h"
 #include "mqtt/topic.h"
 
-enum { QUEUE_MAX = 10000, PREFIX_SIZE = 300 };  // messages kept while the broker is away
+enum {
+  QUEUE_MAX = 10000,  // messages kept while the broker is away
+  PREFIX_MAX = 300,
+};
 
 struct sense_options {
   struct client_options client;
@@ -23,12 +25,12 @@ struct sense_options {
   uint64_t count;  // 0: no end
   bool retain;
   bool print;
+  char host_prefix[160];  // what `prefix` is when it is not given
 };
 
 struct sense {
   const struct sense_options *options;
   struct client *client;  // NULL: print
-  const char *prefix;
   struct sense_sample *before;
   struct sense_sample *now;
   uint64_t next_ms;
@@ -58,19 +60,6 @@ static const char notes[] = "Series: cpu/total, cpu/N, memory, load, disk/NAME, 
                             "\n"
                             "  skerry sense -n --count 1\n"
                             "  skerry sense -h gateway.local --interval 10s -q 1 --retain";
-
-static void complain(const struct sense *sense, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void complain(const struct sense *sense, const char *format, ...)
-{
-  if (sense->options->client.quiet) return;
-  fprintf(stderr, "skerry sense: ");
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-}
 
 // ---- Messages
 
@@ -110,13 +99,15 @@ static void report(struct sense *sense)
   uint64_t dropped = sense->dropped;
   enum status status = OK;
   if (is_wanted(sense)) {
-    status = sense_report(sense->before, sense->now, sense->prefix, sense->client ? publish_message : print_message, sense);
+    status = sense_report(sense->before, sense->now, sense->options->prefix, sense->client ? publish_message : print_message,
+                          sense);
     sense->reports++;
   }
   if (sense->dropped > dropped && dropped == 0)
-    complain(sense, "the broker does not keep up; readings are dropped (%d are waiting)", QUEUE_MAX);
+    client_complain(&sense->options->client, "the broker does not keep up; readings are dropped (%d are waiting)",
+                    QUEUE_MAX);
   if (status != OK) {
-    complain(sense, "%s", status_name(status));
+    client_complain(&sense->options->client, "%s", status_name(status));
     sense->exit_code = COMMAND_FAILED;
   }
   struct sense_sample *before = sense->before;
@@ -149,7 +140,8 @@ static int until_ms(const struct sense *sense)
 
 static void on_lost(void *context, const char *text, uint64_t retry_ms)
 {
-  complain(context, "%s; trying again in %.1f s", text, (double)retry_ms / 1000);
+  struct sense *sense = context;
+  client_complain(&sense->options->client, "%s; trying again in %.1f s", text, (double)retry_ms / 1000);
 }
 
 static void on_published(void *context, uint64_t tag, enum mqtt_reason reason)
@@ -157,7 +149,7 @@ static void on_published(void *context, uint64_t tag, enum mqtt_reason reason)
   (void)tag;
   struct sense *sense = context;
   if (reason < MQTT_UNSPECIFIED_ERROR || sense->exit_code != COMMAND_OK) return;
-  complain(sense, "the broker refuses a reading: %s (0x%02x)", mqtt_reason_name(reason), reason);
+  client_complain(&sense->options->client, "the broker refuses a reading: %s (0x%02x)", mqtt_reason_name(reason), reason);
   sense->exit_code = (int)reason;
 }
 
@@ -184,27 +176,32 @@ static void run_publishing(struct sense *sense, int signal_fd)
     if (fds[1].revents && signals_take(signal_fd) != 0) client_end(sense->client, false);
   }
   if (client_state(sense->client) != CLIENT_FAILED) return;
-  complain(sense, "%s", client_failure(sense->client));
+  client_complain(&sense->options->client, "%s", client_failure(sense->client));
   sense->exit_code = client_exit_code(sense->client);
 }
 
-static enum status make_prefix(const struct sense_options *options, char out[PREFIX_SIZE], struct error *error)
+static enum status check(void *target, struct client_settings *settings, struct error *error)
 {
+  struct sense_options *options = target;
   char host[128] = "localhost";
   (void)gethostname(host, sizeof host - 1);
   for (char *at = host; *at; at++)
     if (strchr("/+#$ ", *at)) *at = '_';
-  int size =
-      options->prefix ? snprintf(out, PREFIX_SIZE, "%s", options->prefix) : snprintf(out, PREFIX_SIZE, "host/%s", host);
-  if (size >= PREFIX_SIZE || !mqtt_topic_valid(span_text(out)) || !mqtt_utf8_valid(span_text(out)))
+  snprintf(options->host_prefix, sizeof options->host_prefix, "host/%s", host);
+  if (!options->prefix) options->prefix = options->host_prefix;
+  struct span prefix = span_text(options->prefix);
+  if (prefix.size > PREFIX_MAX || !mqtt_topic_valid(prefix) || !mqtt_utf8_valid(prefix))
     return error_set(error, ERR_INVALID,
                      "--prefix is no topic name: empty, too long, not UTF-8, or with a wildcard (+ or #)");
+  settings->reconnect = true;
+  settings->retry_first = true;
   return OK;
 }
 
-static int sense_host(const struct sense_options *options, const struct client_settings *settings, const char *prefix)
+static int sense_host(void *target, const struct client_settings *settings)
 {
-  struct sense sense = {.options = options, .prefix = prefix};
+  const struct sense_options *options = target;
+  struct sense sense = {.options = options};
   const struct client_handler handler = {.context = &sense, .lost = on_lost, .published = on_published};
   int signal_fd = signals_open(false);
   sense.before = malloc(sizeof *sense.before);
@@ -220,7 +217,7 @@ static int sense_host(const struct sense_options *options, const struct client_s
     else
       run_publishing(&sense, signal_fd);
   } else {
-    complain(&sense, "the system has no memory or descriptors left");
+    client_complain(&options->client, "the system has no memory or descriptors left");
     sense.exit_code = COMMAND_FAILED;
   }
   client_destroy(sense.client);
@@ -247,20 +244,7 @@ int sense_command(int argc, char **argv)
       .sections = sections,
       .section_count = sizeof sections / sizeof sections[0],
   };
-  int result = options_begin(&command, argc, argv, NULL);
-  struct error error = {0};
-  struct client_settings settings;
-  char prefix[PREFIX_SIZE];
-  enum status status = result < 0 ? client_options_settings(&options.client, "sense", &settings, &error) : OK;
-  if (result < 0 && status == OK) status = make_prefix(&options, prefix, &error);
-  if (result < 0 && status == OK) {
-    settings.reconnect = true;
-    settings.retry_first = true;
-    result = sense_host(&options, &settings, prefix);
-  } else if (result < 0) {
-    fprintf(stderr, "skerry sense: %s\nTry \"skerry sense --help\".\n", error.text);
-    result = COMMAND_USAGE;
-  }
-  client_options_deinit(&options.client);
-  return result;
+  const struct client_command frame = {
+      .command = &command, .client = &options.client, .options = &options, .check = check, .run = sense_host};
+  return client_command_run(&frame, argc, argv);
 }

@@ -1,13 +1,12 @@
 // `skerry sub`: subscribes and prints what comes.
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli/client.h"
-#include "cli/client_options.h"
+#include "cli/client_command.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/options.h"
@@ -139,19 +138,6 @@ static const char notes[] =
     "  skerry sub -t 'plant/+/temp' -q 1 -i collector -c --json | jq .payload\n"
     "  skerry sub -L ws://gateway.local:8083/mqtt -t plant/# -F '@H:@M:@S %-30t %p'";
 
-static void complain(const struct sub_options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void complain(const struct sub_options *options, const char *format, ...)
-{
-  if (options->client.quiet) return;
-  fprintf(stderr, "skerry sub: ");
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-}
-
 // ---- Printing
 
 static struct format_time now(void)
@@ -192,7 +178,7 @@ static void print_message(struct sub *sub, const struct mqtt_publish *publish)
   enum status status = format_line(sub, publish);
   if (status == OK && !sub->options->no_newline) status = buffer_append(&sub->line, "\n", 1);
   if (status != OK) {
-    complain(sub->options, "out of memory");
+    client_complain(&sub->options->client, "out of memory");
     finish(sub, COMMAND_FAILED);
     return;
   }
@@ -214,7 +200,7 @@ static void clear_retained(struct sub *sub, const struct mqtt_publish *publish)
 {
   struct mqtt_publish empty = {.qos = 1, .retain = true, .topic = publish->topic};
   if (client_publish(sub->client, &empty, 0) == OK) return;
-  complain(sub->options, "out of memory");
+  client_complain(&sub->options->client, "out of memory");
   finish(sub, COMMAND_FAILED);
 }
 
@@ -283,7 +269,8 @@ static void on_connected(void *context, const struct mqtt_connack *connack)
   if (sub->options->unsubscribe.count > 0) status = send_unsubscriptions(sub);
   if (status == OK && sub->options->filters.count > 0) status = send_subscriptions(sub);
   if (status == OK) return;
-  complain(sub->options, status == ERR_INVALID ? "the topic filters do not fit into one packet" : "out of memory");
+  client_complain(&sub->options->client,
+                  status == ERR_INVALID ? "the topic filters do not fit into one packet" : "out of memory");
   finish(sub, COMMAND_FAILED);
 }
 
@@ -291,7 +278,7 @@ static void on_lost(void *context, const char *text, uint64_t retry_ms)
 {
   struct sub *sub = context;
   fflush(stdout);
-  complain(sub->options, "connection lost: %s; trying again in %.1f s", text, (double)retry_ms / 1000);
+  client_complain(&sub->options->client, "connection lost: %s; trying again in %.1f s", text, (double)retry_ms / 1000);
 }
 
 static void end_when_confirmed(struct sub *sub)
@@ -309,8 +296,8 @@ static void on_subscribed(void *context, uint16_t packet_id, struct span codes)
   for (size_t i = 0; i < codes.size && i < filters->count; i++) {
     if (codes.at[i] < MQTT_UNSPECIFIED_ERROR) continue;
     refused++;
-    complain(sub->options, "the broker refuses \"%s\": %s (0x%02x)", filters->items[i],
-             mqtt_reason_name((enum mqtt_reason)codes.at[i]), codes.at[i]);
+    client_complain(&sub->options->client, "the broker refuses \"%s\": %s (0x%02x)", filters->items[i],
+                    mqtt_reason_name((enum mqtt_reason)codes.at[i]), codes.at[i]);
   }
   sub->suback_waits = false;
   if (refused > 0 && refused == filters->count)
@@ -341,7 +328,7 @@ static int64_t until_ms(const struct sub *sub)
 static void flush_output(struct sub *sub)
 {
   if (fflush(stdout) == 0 && !ferror(stdout)) return;
-  if (!sub->over) complain(sub->options, "standard output: %s", strerror(errno));
+  if (!sub->over) client_complain(&sub->options->client, "standard output: %s", strerror(errno));
   finish(sub, COMMAND_FAILED);
 }
 
@@ -364,14 +351,14 @@ static void run(struct sub *sub, int signal_fd)
   if (client_state(sub->client) != CLIENT_FAILED) return;
   // A broker that is gone while we were leaving changes nothing.
   if (sub->over && sub->exit_code == COMMAND_OK && client_exit_code(sub->client) == COMMAND_FAILED) return;
-  complain(sub->options, "%s", client_failure(sub->client));
+  client_complain(&sub->options->client, "%s", client_failure(sub->client));
   sub->exit_code = client_exit_code(sub->client);
 }
 
-static enum status check(struct sub_options *options, struct client_settings *settings, struct error *error)
+static enum status check(void *target, struct client_settings *settings, struct error *error)
 {
-  enum status status = client_options_settings(&options->client, "sub", settings, error);
-  if (status != OK) return status;
+  struct sub_options *options = target;
+  enum status status = OK;
   if (options->client.url.topic) {
     char *word = (char *)(uintptr_t)options->client.url.topic;
     struct option_words words = {.next = &word, .left = 1};
@@ -393,8 +380,9 @@ static enum status check(struct sub_options *options, struct client_settings *se
   return OK;
 }
 
-static int subscribe(struct sub_options *options, const struct client_settings *settings)
+static int subscribe(void *target, const struct client_settings *settings)
 {
+  const struct sub_options *options = target;
   struct sub sub = {
       .options = options,
       .left = options->count,
@@ -412,21 +400,13 @@ static int subscribe(struct sub_options *options, const struct client_settings *
   if (signal_fd >= 0 && client_create(settings, &handler, &sub.client) == OK) {
     run(&sub, signal_fd);
   } else {
-    complain(options, "the system has no memory or descriptors left");
+    client_complain(&options->client, "the system has no memory or descriptors left");
     sub.exit_code = COMMAND_FAILED;
   }
   client_destroy(sub.client);
   buffer_deinit(&sub.line);
   if (signal_fd >= 0) close(signal_fd);
   return sub.exit_code;
-}
-
-static void sub_options_deinit(struct sub_options *options)
-{
-  free(options->filters.items);
-  free(options->leave_out.items);
-  free(options->unsubscribe.items);
-  client_options_deinit(&options->client);
 }
 
 int sub_command(int argc, char **argv)
@@ -447,15 +427,11 @@ int sub_command(int argc, char **argv)
       .sections = sections,
       .section_count = sizeof sections / sizeof sections[0],
   };
-  int result = options_begin(&command, argc, argv, NULL);
-  struct error error = {0};
-  struct client_settings settings;
-  if (result < 0 && check(&options, &settings, &error) == OK) {
-    result = subscribe(&options, &settings);
-  } else if (result < 0) {
-    complain(&options, "%s\nTry \"skerry sub --help\".", error.text);
-    result = COMMAND_USAGE;
-  }
-  sub_options_deinit(&options);
+  const struct client_command frame = {
+      .command = &command, .client = &options.client, .options = &options, .check = check, .run = subscribe};
+  int result = client_command_run(&frame, argc, argv);
+  free(options.filters.items);
+  free(options.leave_out.items);
+  free(options.unsubscribe.items);
   return result;
 }

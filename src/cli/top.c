@@ -1,7 +1,6 @@
 // `skerry top`: a live view of one broker, made from ordinary subscriptions and, when asked, from its metrics.
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,7 +9,7 @@
 #include <unistd.h>
 
 #include "cli/client.h"
-#include "cli/client_options.h"
+#include "cli/client_command.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/signals.h"
@@ -115,19 +114,6 @@ static const char notes[] = "Keys: q quit, p pause, s next order, r c b a t orde
                             "arrows, PgUp, PgDn, Home and End scroll. Q is the QoS, R says retained.\n"
                             "\n"
                             "  skerry top -h gateway.local --metrics gateway.local:9100";
-
-static void complain(const struct top *top, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void complain(const struct top *top, const char *format, ...)
-{
-  if (top->options->client.quiet) return;
-  fprintf(stderr, "skerry top: ");
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-}
 
 // ---- The terminal
 
@@ -302,7 +288,7 @@ static void on_message(void *context, const struct mqtt_publish *publish)
   // What comes retained right after subscribing is the broker's memory, not traffic.
   bool counts = !system && !(publish->retain && now_ms - top->connected_ms < RETAINED_MS);
   if (top_table_add(&top->table, publish, counts, now_ms) == OK) return;
-  complain(top, "out of memory");
+  client_complain(&top->options->client, "out of memory");
   top->exit_code = COMMAND_FAILED;
 }
 
@@ -362,14 +348,24 @@ static void run(struct top *top, int signal_fd)
   }
 }
 
-static int watch(struct top_options *options, const struct client_settings *settings)
+static enum status check(void *target, struct client_settings *settings, struct error *error)
 {
+  (void)target;
+  (void)error;
+  settings->reconnect = true;
+  settings->retry_first = true;
+  return OK;
+}
+
+static int watch(void *target, const struct client_settings *settings)
+{
+  struct top_options *options = target;
   struct top top = {.options = options, .view = {.sort = options->sort}};
   const struct client_handler handler = {
       .context = &top, .connected = on_connected, .lost = on_lost, .message = on_message, .subscribed = on_subscribed};
   int signal_fd = signals_open(true);
   if (signal_fd < 0 || client_create(settings, &handler, &top.client) != OK) {
-    complain(&top, "the system has no memory or descriptors left");
+    client_complain(&options->client, "the system has no memory or descriptors left");
     if (signal_fd >= 0) close(signal_fd);
     return COMMAND_FAILED;
   }
@@ -389,7 +385,7 @@ static int watch(struct top_options *options, const struct client_settings *sett
   run(&top, signal_fd);
   leave_terminal(&top);
   if (client_state(top.client) == CLIENT_FAILED) {
-    complain(&top, "%s", client_failure(top.client));
+    client_complain(&options->client, "%s", client_failure(top.client));
     top.exit_code = client_exit_code(top.client);
   }
   client_destroy(top.client);
@@ -416,18 +412,9 @@ int top_command(int argc, char **argv)
       .sections = sections,
       .section_count = sizeof sections / sizeof sections[0],
   };
-  int result = options_begin(&command, argc, argv, NULL);
-  struct error error = {0};
-  struct client_settings settings;
-  if (result < 0 && client_options_settings(&options.client, "top", &settings, &error) == OK) {
-    settings.reconnect = true;
-    settings.retry_first = true;
-    result = watch(&options, &settings);
-  } else if (result < 0) {
-    fprintf(stderr, "skerry top: %s\nTry \"skerry top --help\".\n", error.text);
-    result = COMMAND_USAGE;
-  }
+  const struct client_command frame = {
+      .command = &command, .client = &options.client, .options = &options, .check = check, .run = watch};
+  int result = client_command_run(&frame, argc, argv);
   url_deinit(&options.metrics);
-  client_options_deinit(&options.client);
   return result;
 }

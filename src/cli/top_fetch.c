@@ -12,7 +12,6 @@ enum { REQUEST_SIZE = 2048 };
 
 static enum status check_url(const struct url *url, struct error *error)
 {
-  if (url->kind != URL_HTTP) return error_set(error, ERR_INVALID, "metrics come over http://");
   if (url->user_name) return error_set(error, ERR_INVALID, "a user name has no use there");
   const char *path = url->path ? url->path : "";
   if (strlen(url->host) + strlen(path) > REQUEST_SIZE / 2) return error_set(error, ERR_INVALID, "it is too long");
@@ -27,6 +26,8 @@ enum status top_fetch_parse(const char *text, struct url *out, struct error *err
   bool bare = !strstr(text, "://");
   if (bare && snprintf(with_scheme, sizeof with_scheme, "http://%s", text) >= (int)sizeof with_scheme)
     return error_set(error, ERR_INVALID, "it is too long");
+  if (!bare && strncmp(text, "http://", 7) != 0)
+    return error_set(error, ERR_INVALID, "\"%s\" is neither HOST:PORT nor an http:// URL", text);
   enum status status = url_parse(bare ? with_scheme : text, out, error);
   if (status != OK) return status;
   status = check_url(out, error);

@@ -26,6 +26,7 @@ static struct parsed *parse(const char *line)
   assert_non_null(parsed);
   assert_true(strlen(line) < LINE_SIZE);
   strcpy(parsed->line, line);
+  parsed->options.command = "test";
   char name[] = "test";
   char *argv[WORDS_MAX] = {name};
   int argc = 1;
@@ -36,8 +37,7 @@ static struct parsed *parse(const char *line)
   const struct option_command command = {.name = "test", .sections = sections, .section_count = 3};
   int positional = 0;
   parsed->status = options_parse(&command, argc, argv, &positional, &parsed->error);
-  if (parsed->status == OK)
-    parsed->status = client_options_settings(&parsed->options, "test", &parsed->settings, &parsed->error);
+  if (parsed->status == OK) parsed->status = client_options_settings(&parsed->options, &parsed->settings, &parsed->error);
   return parsed;
 }
 
