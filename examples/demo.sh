@@ -56,7 +56,8 @@ port=$(free_port 1883)
 ws_port=$(free_port 8083)
 metrics_port=$(free_port 9100)
 
-"$skerry" broker -c "$here/broker.yaml" \
+# A session of their own for what runs in the background: Ctrl-C is for the live view, which ends first and in peace.
+setsid "$skerry" broker -c "$here/broker.yaml" \
   --set "listeners[0].url=mqtt://127.0.0.1:$port" \
   --set "listeners[1].url=ws://127.0.0.1:$ws_port/mqtt" \
   --set "listeners[2].url=unix://$work/skerry.sock" \
@@ -74,7 +75,7 @@ for _ in $(seq 100); do
 done
 [ -n "$ready" ] || fail "the broker does not start"
 
-"$skerry" sense -h 127.0.0.1 -p "$port" --quiet 2>"$work/sense.log" &
+setsid "$skerry" sense -h 127.0.0.1 -p "$port" --quiet 2>"$work/sense.log" &
 sense_pid=$!
 
 cat <<TEXT

@@ -263,7 +263,7 @@ struct layout {
 static struct layout lay_out(const struct top_table *table, const struct top_view *view)
 {
   size_t fixed = RATE_WIDTH + COUNT_WIDTH + AGE_WIDTH + FLAGS_WIDTH + 5;
-  size_t left = view->columns > fixed + 10 ? view->columns - fixed : 10;
+  size_t left = view->columns > fixed ? view->columns - fixed : 0;
   size_t longest = 12;
   for (size_t i = 0; i < table->count; i++)
     if (table->items[i]->topic_size > longest) longest = table->items[i]->topic_size;

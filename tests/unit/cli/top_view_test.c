@@ -95,6 +95,34 @@ static void broker_is_shown(void **state)
   assert_non_null(strstr(drawn(&with), "[paused]"));
 }
 
+// The widest line between two ends of line, in characters; sequences that move the cursor or colour count for nothing.
+static size_t widest(const char *screen)
+{
+  size_t most = 0, width = 0;
+  for (const char *at = screen; *at; at++) {
+    if (*at == '\033')
+      at = strpbrk(at + 2, "HKm");
+    else if (*at == '\r' || *at == '\n')
+      width = 0;
+    else if (((unsigned char)*at & 0xc0) != 0x80 && ++width > most)
+      most = width;
+  }
+  return most;
+}
+
+static void fits_any_width(void **state)
+{
+  (void)state;
+  add("plant/line/with/a/long/name/\xc3\xa4\xc3\xb6/that/goes/on/and/on", "{\"value\":123456789,\"unit\":\"furlongs\"}");
+  for (unsigned columns = TOP_MIN_COLUMNS; columns < 200; columns++) {
+    struct top_view with = view();
+    with.columns = columns;
+    const char *screen = drawn(&with);
+    assert_in_range(widest(screen), 1, columns);
+    assert_int_equal(count(screen, "\r\n"), 9);
+  }
+}
+
 static void scrolling(void **state)
 {
   (void)state;
@@ -281,6 +309,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(screen_has_its_rows, set_up, tear_down),
       cmocka_unit_test_setup_teardown(broker_is_shown, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(fits_any_width, set_up, tear_down),
       cmocka_unit_test_setup_teardown(scrolling, set_up, tear_down),
       cmocka_unit_test_setup_teardown(hostile_values, set_up, tear_down),
       cmocka_unit_test_setup_teardown(plain_lines, set_up, tear_down),
