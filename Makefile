@@ -3,7 +3,7 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-SEEDS ?= 2000
+SEEDS ?= 10000
 TIME ?= 60
 PYTHON := /usr/bin/python3
 JOBS := $(shell nproc)

@@ -285,7 +285,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default="build-check", help="build directory (default: %(default)s)")
     parser.add_argument("--sanitizer", choices=["address", "thread"], help="what the build was instrumented with")
-    parser.add_argument("--seeds", type=int, default=2000, help="worlds to simulate (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10000, help="worlds to simulate (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="for each fuzzer (default: %(default)s)")
     parser.add_argument("stages", nargs="+", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
     run = Run(parser.parse_args())
