@@ -121,7 +121,7 @@ const struct config_key config_keys[] = {
     {.section = "limits", .name = "retained_messages", .type = CONFIG_INTEGER, .reloadable = true,
      CONFIG_FIELD(limits.retained_messages), .minimum = 1, .maximum = 1000000000, .special_word = "unlimited",
      .special_value = 0, .default_text = "100000",
-     .help = "Retained messages in all. New topics beyond it are not retained."},
+     .help = "Retained messages in all. New topics beyond it are not retained. The broker's own $SYS values count too."},
     {.section = "limits", .name = "retained_bytes", .type = CONFIG_SIZE, .reloadable = true,
      CONFIG_FIELD(limits.retained_bytes), .minimum = KIB, .maximum = TIB, .default_text = "32MiB",
      .help = "The same limit in bytes of the retained messages."},
