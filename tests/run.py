@@ -16,8 +16,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -211,13 +213,19 @@ def integration(run, marker=None):
     result = run.build / "integration.xml"
     result.unlink(missing_ok=True)
     words = [PYTHON, "-m", "pytest", ROOT / "tests/integration", "-q", "-n", JOBS, "--dist", "loadfile", "-rs", "--tb=short"]
-    words += [f"--junitxml={result}"]
+    # Not in the build directory: the paths of Unix sockets must be short.
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="skerry-tests-"))
+    words += [f"--junitxml={result}", f"--basetemp={scratch}"]
     if run.options.sanitizer:
         words += ["--timeout=180"]
     if marker:
         # With one shard there are no threads to watch.
         words += ["-m", marker, "-k", "not shards1"]
     done = subprocess.run(run.command(*words), cwd=ROOT, env=run.environment, stdin=subprocess.DEVNULL)
+    if done.returncode == 0:
+        shutil.rmtree(scratch)
+    else:
+        print(f"configurations and logs of the brokers: {scratch}")
     if not result.exists():
         run.fail("pytest")
         return
