@@ -14,7 +14,8 @@
 #include "wire/ip_text.h"
 
 enum {
-  ACCEPT_BATCH = 64,      // per turn and listener
+  ACCEPT_BATCH = 64,  // per turn and listener
+  ACCEPT_GATHER_MS = 1,
   ACCEPT_PAUSE_MS = 100,  // after an error such as EMFILE
   ADDRESS_TEXT = IP_TEXT_SIZE + 8,
 };
@@ -131,9 +132,19 @@ static void accept_failed(struct loop *loop, struct accepting *accepting, int nu
   pause_until(loop, accepting, loop->now.ms + ACCEPT_PAUSE_MS);
 }
 
+// Connections that come one after the other are taken in batches, a millisecond apart: by then their CONNECT has arrived too, and one
+// wake-up serves all of them. The first one is taken at once.
+static void gather(struct loop *loop, struct accepting *accepting)
+{
+  if (loop->now.ms - accepting->round_ms <= ACCEPT_GATHER_MS && accepting->paused_until_ms == 0)
+    pause_until(loop, accepting, loop->now.ms + ACCEPT_GATHER_MS);
+  accepting->round_ms = loop->now.ms;
+}
+
 void loop_accept(struct loop *loop, struct accepting *accepting)
 {
   struct listener *listener = accepting->listener;
+  gather(loop, accepting);
   for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
     if (!within_rate(loop, accepting)) return;
     struct sockaddr_storage peer = {0};

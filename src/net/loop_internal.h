@@ -33,6 +33,7 @@ struct accepting {
   struct listener *listener;
   struct link link;
   uint64_t paused_until_ms;  // 0: accepting
+  uint64_t round_ms;         // when it was last asked to accept
   uint64_t window_ms;        // the second that `window_count` counts in
   uint32_t window_count;
 };
