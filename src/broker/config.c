@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "broker/config_schema.h"
 
 static const char default_listener[] = "mqtt://127.0.0.1:1883";
 
-enum { MAX_EDITS = 3, LONGEST_COMPARED = 40 };
+enum { MAX_EDITS = 3 };
 
 enum status config_init(struct config *config)
 {
@@ -49,36 +50,6 @@ uint32_t config_shards(const struct config *config, uint32_t cores)
 
 // ---- The nearest known name
 
-static unsigned minimum(unsigned a, unsigned b)
-{
-  return a < b ? a : b;
-}
-
-// Edits (insert, remove, replace, swap of neighbours) that make one word of the other. Words that are too long count as far.
-static unsigned distance(const char *a, const char *b)
-{
-  size_t a_size = strlen(a);
-  size_t b_size = strlen(b);
-  if (a_size > LONGEST_COMPARED || b_size > LONGEST_COMPARED) return LONGEST_COMPARED;
-  unsigned rows[3][LONGEST_COMPARED + 1];
-  unsigned *before_last = rows[0];
-  unsigned *last = rows[1];
-  unsigned *row = rows[2];
-  for (size_t j = 0; j <= b_size; j++) last[j] = (unsigned)j;
-  for (size_t i = 1; i <= a_size; i++) {
-    row[0] = (unsigned)i;
-    for (size_t j = 1; j <= b_size; j++) {
-      row[j] = minimum(minimum(last[j], row[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = minimum(row[j], before_last[j - 2] + 1);
-    }
-    unsigned *reused = before_last;
-    before_last = last;
-    last = row;
-    row = reused;
-  }
-  return last[b_size];
-}
-
 struct nearest {
   const char *word;
   const char *name;  // NULL: nothing near
@@ -88,8 +59,9 @@ struct nearest {
 
 static void consider(struct nearest *nearest, const char *section, const char *name)
 {
-  unsigned edits = distance(nearest->word, name);
-  unsigned allowed = minimum((unsigned)(strlen(name) + 2) / 3, MAX_EDITS);
+  unsigned edits = edit_distance(nearest->word, name);
+  unsigned third = (unsigned)(strlen(name) + 2) / 3;
+  unsigned allowed = third < MAX_EDITS ? third : MAX_EDITS;
   if (edits > allowed || (nearest->name && edits >= nearest->edits)) return;
   nearest->name = name;
   nearest->section = section;

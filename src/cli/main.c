@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 #ifndef SKERRY_VERSION
 #error "SKERRY_VERSION comes from the build"

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 enum { NAMES_MAX = 128, HELP_WIDTH = 100, HELP_COLUMN_MAX = 34 };
 

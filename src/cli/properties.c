@@ -1,7 +1,7 @@
 // MQTT 5.0 properties from words. See properties.h.
 #include "cli/properties.h"
 
-#include "cli/nearest.h"
+#include "base/nearest.h"
 #include "cli/options.h"
 #include "mqtt/topic.h"
 

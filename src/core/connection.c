@@ -381,7 +381,6 @@ static bool handle_disconnect(struct connection *connection, const struct mqtt_d
     uint32_t maximum = shard->limits.session_expiry_max_s;
     session->expiry_s = expiry_s < maximum ? expiry_s : maximum;
   }
-  connection->received_goodbye = true;
   shard->counters.disconnects_clean++;
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_disconnected", FIELD_SPAN("client", session_id(session)),
       FIELD_TEXT("address", connection->address), FIELD_UINT("reason", (uint64_t)disconnect->reason));

@@ -60,7 +60,6 @@ struct connection {
   bool pongs_late;           // there was no room for them last time
   bool bridge;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
-  bool received_goodbye;     // DISCONNECT came
 };
 
 // Puts the connection on the attention list.

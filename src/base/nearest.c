@@ -1,7 +1,6 @@
-// Spelling help for command and option names. Knows nothing of either.
-#include "cli/nearest.h"
+// Spelling help for commands, options and configuration keys. Knows nothing of them.
+#include "base/nearest.h"
 
-#include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -13,9 +12,14 @@ static unsigned min3(unsigned a, unsigned b, unsigned c)
   return least < c ? least : c;
 }
 
+static char lower(char c)
+{
+  return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
 static bool same_letter(char a, char b)
 {
-  return tolower((unsigned char)a) == tolower((unsigned char)b);
+  return lower(a) == lower(b);
 }
 
 // Optimal string alignment: three rows of the edit matrix are enough to see a swap.
