@@ -153,6 +153,7 @@ def test_256_mib_remaining_length(broker):
         client.expect_disconnect(R.TOO_LARGE)
     assert broker.memory_bytes() - before < 8 * MIB + KEPT
     watch.rose("skerry_faults_total", 20, reason="0x95")
+    broker.wait_event("client_error")
     broker.alive()
 
 
@@ -186,6 +187,7 @@ def test_never_reading_subscriber_of_qos_0(make_broker, shards, topic):
                 reader.expect_publish(topic, payload)
     assert broker.memory_bytes() - before < 48 * MIB + KEPT
     watch.rose("skerry_copies_dropped_total", 100, reason="slow_consumer")
+    broker.wait_event("message_dropped")
     broker.alive()
     deaf.drop()
 
@@ -203,6 +205,7 @@ def test_never_reading_subscriber_of_qos_1(make_broker, shards, topic):
         publisher.publish(topic, b"x" * 20_000, qos=1)
     assert broker.memory_bytes() - before < 32 * MIB + KEPT
     watch.rose("skerry_copies_dropped_total", 200, reason="queue_full")
+    broker.wait_event("message_dropped")
     broker.alive()
 
 
