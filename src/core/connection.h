@@ -56,7 +56,7 @@ struct connection {
   uint8_t migrate_to;
   uint16_t pongs;  // PINGRESPs to write, behind the messages that were there before them
   bool anonymous;
-  bool adopted;                  // another shard has handed it over: it stays
+  bool adopted;              // another shard has handed it over: it stays
   bool pongs_late;           // there was no room for them last time
   bool bridge;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT

@@ -6,14 +6,20 @@
 
 enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SHARE_STICKY };
 
+// What happens when a queue is full: its oldest message goes, the new one is not queued, or its publisher is refused (0x97; a publisher that cannot be
+// told, before 5.0 or on another shard, sees `newest`).
+enum queue_drop { QUEUE_DROP_OLDEST, QUEUE_DROP_NEWEST, QUEUE_REJECT };
+
 struct limits {
-  uint32_t packet_size;        // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
-  uint16_t in_flight;          // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
-  uint16_t topic_alias;        // aliases accepted from, and used towards, a client
-  uint16_t topic_levels;       // most levels in a topic name or filter
-  uint32_t subscriptions;      // per session
-  uint32_t queue_messages;     // QoS 1/2 waiting per session; 0: no limit by count
-  uint64_t queue_bytes;        // the same in bytes of the messages
+  uint32_t packet_size;     // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
+  uint16_t in_flight;       // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
+  uint16_t topic_alias;     // aliases accepted from, and used towards, a client
+  uint16_t topic_levels;    // most levels in a topic name or filter
+  uint32_t subscriptions;   // per session
+  uint32_t queue_messages;  // QoS 1/2 waiting per session; 0: no limit by count
+  uint64_t queue_bytes;     // the same in bytes of the messages
+  uint32_t queue_age_s;     // waiting for longer than this: dropped; 0: no limit
+  enum queue_drop queue_drop;
   uint64_t output_bytes;       // QoS 0 bytes waiting for one client before new ones are dropped
   uint32_t retained_messages;  // 0: no limit by count
   uint64_t retained_bytes;

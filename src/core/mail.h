@@ -18,9 +18,9 @@ enum mail_kind {
   MAIL_SHARE_DELIVER,    // message, member: chosen for this one. ticket2 and count name the group, for a return
   MAIL_SHARE_RETURN,     // message, text (or ticket2 and count): the chosen member could not take it; choose another
   MAIL_SHARE_CREDIT,     // text, member, count: that many deliveries are complete
-  MAIL_CONGESTION,       // flags: MAIL_CONGESTED or 0: whether the sender has congested sessions (congestion.c); one has just recovered
-  MAIL_FREE,             // message: the first of a chain of the receiver's messages that nobody needs any more
-  MAIL_HOST,             // pointer: belongs to the loop, core never sees it
+  MAIL_CONGESTION,  // flags: MAIL_CONGESTED or 0: whether the sender has congested sessions (congestion.c); one has just recovered
+  MAIL_FREE,        // message: the first of a chain of the receiver's messages that nobody needs any more
+  MAIL_HOST,        // pointer: belongs to the loop, core never sees it
 };
 
 enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2, MAIL_CONGESTED = 4 };

@@ -43,8 +43,8 @@ struct session {
   uint32_t matched_at;
   uint32_t subscription_count;  // shared ones too
   uint32_t expiry_s;
-  uint32_t progress_ms;         // low bits of when it last acknowledged something, or was first given something to do
-  bool congested;               // see congestion.c
+  uint32_t progress_ms;  // low bits of when it last acknowledged something, or was first given something to do
+  bool congested;        // see congestion.c
   uint16_t client_id_size;
   char client_id[];
 };

@@ -5,6 +5,7 @@
 //   shard_set_time → shard_mail for every mail → shard_receive for every readable connection → shard_tick
 //   → for every connection of shard_next_attention: read what it wants (connection_wants)
 //   → for every other shard: move the outgoing mails (shard_outgoing) on
+//   → with a journal: hand the batch (shard_take_batch) and the loads (shard_next_load) to the store
 //   → sleep until shard_next_ms, a socket or a mail
 //
 // Sources: MQTT 5.0, 3.1.1, 3.1. Memory, ownership: whatever is handed out here belongs to the shard unless it says otherwise.
@@ -20,6 +21,7 @@
 #include "base/span.h"
 #include "base/status.h"
 #include "core/counters.h"
+#include "core/journal.h"
 #include "core/limits.h"
 #include "core/mail.h"
 #include "mqtt/reason.h"
@@ -36,6 +38,9 @@ struct shard_settings {
   uint64_t seed;  // secret and random, the same for all shards of a broker: keys of hash tables, choice of the owner
   struct memory_budget *budget;  // shared by all shards of a broker
   struct log *log;               // this shard's own
+  bool journal;                  // there is a store: shard JOURNAL_SHARD keeps the durable sessions
+  bool journal_waits;            // durability `commit`: acknowledgements wait until what they acknowledge is safe
+  uint64_t journal_epoch_ms;     // journal time is the monotonic time plus this
 };
 
 // NULL when memory is short.
@@ -139,6 +144,31 @@ void shard_outgoing_taken(struct shard *shard, uint8_t target, size_t count);
 
 // Puts a MAIL_HOST of the driver's own behind the shard's mails.
 void shard_send_host(struct shard *shard, uint8_t target, struct mail mail);
+
+// ---- The journal (core/journal.h). On shard JOURNAL_SHARD of a broker that has one.
+
+// What has changed durably since the last call, NULL when nothing has. Numbers count up from 1. The driver may leave it for a
+// while when the store is busy: the batch grows.
+struct journal_batch *shard_take_batch(struct shard *shard);
+
+// All batches up to this number are safe: what waited for them goes out.
+void shard_committed(struct shard *shard, uint64_t batch);
+
+// The next load that the shard asks for; false when there is none. Goes to the store behind the batches that were taken before.
+bool shard_next_load(struct shard *shard, struct journal_load *out);
+void shard_loaded(struct shard *shard, struct journal_loaded *loaded);  // takes it
+
+// While the journal is not OK, what would need room is refused. All shards.
+void shard_set_journal_state(struct shard *shard, enum journal_state state);
+
+// Before the first turn, in this order. The session counts as away, since `since_ms`. NULL, or ERR_NO_MEMORY: memory is short.
+struct session *shard_restore_session(struct shard *shard, const struct restored_session *restored);
+CHECK_RESULT enum status shard_restore_subscription(struct shard *shard, struct session *session,
+                                                    const struct record_subscribe *record);
+CHECK_RESULT enum status shard_restore_retained(struct shard *shard, const struct record_message *record);  // every shard
+
+// All are restored: the number that the next session gets. Timers start; what expired meanwhile ends.
+void shard_restore_done(struct shard *shard, uint32_t next_session);
 
 // ---- From inside the broker
 

@@ -55,8 +55,8 @@ struct shard {
   uint32_t congested_shards;  // a bit for each other shard that has some
   bool congestion_eased;      // since the last tick
   bool hit_congestion;        // by the message that is being routed
-  uint64_t next_number;  // sessions, memberships, tickets
-  uint32_t turn_copies;  // since output was last handled
+  uint64_t next_number;       // sessions, memberships, tickets
+  uint32_t turn_copies;       // since output was last handled
   // Between connection_output and connection_sent.
   struct offer {
     struct connection *connection;
