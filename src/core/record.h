@@ -29,7 +29,7 @@ enum record_type {
   RECORD_SENT = 11,      // PUBREC came for one of a queue: only the packet identifier is left
   RECORD_DONE = 12,      // a run of a queue is complete: delivered, expired or dropped
   // The store's own
-  RECORD_BATCH = 32,         // in front of what is written at once: times, and what was synced before
+  RECORD_BATCH = 32,         // in front of what is written at once: times, and what was synced before (store/store_batch.h)
   RECORD_REFERENCES = 33,    // a full block of references of one queue
   RECORD_MESSAGE_COPY = 34,  // a message that was copied forward; same body as RECORD_MESSAGE
   RECORD_CHECKPOINT_BEGIN = 35,
