@@ -41,6 +41,11 @@ struct listener_config *config_add_listener(struct config *config)
   return listener;
 }
 
+bool config_has_journal(const struct config *config)
+{
+  return config->broker.data && config->journal.durability != DURABILITY_MEMORY;
+}
+
 uint32_t config_shards(const struct config *config, uint32_t cores)
 {
   if (config->broker.shards) return config->broker.shards;
@@ -108,7 +113,7 @@ static enum status set_key(const char *section, const char *name, const char *va
     config_unknown_key(section, name, message, sizeof message);
     return error_set(error, ERR_INVALID, "%s", message);
   }
-  if (given) *given |= config_key_bit(key);  // also when it is wrong: then it is not missing
+  *given |= config_key_bit(key);  // also when it is wrong: then it is not missing
   return config_value_parse(key, value, object, error);
 }
 
@@ -145,7 +150,10 @@ enum status config_set(struct config *config, const char *path, const char *valu
   if (found->list) return set_listener(config, path + section_size, value, error);
   if (path[section_size] != '.')
     return error_set(error, ERR_INVALID, "this is a section; write the key too, such as log.level=debug");
-  return set_key(section, path + section_size + 1, value, config, NULL, error);
+  const char *name = path + section_size + 1;
+  enum status status = set_key(section, name, value, config, &config->given, error);
+  if (status == OK) config->marks[config_find_key(section, name) - config_keys] = (struct config_mark){0};
+  return status;
 }
 
 // ---- Checks that need more than one key
@@ -155,6 +163,11 @@ struct checker {
   struct diagnostics *diagnostics;
   bool failed;
 };
+
+static struct config_mark mark_of(const struct config *config, const char *section, const char *name)
+{
+  return config->marks[config_find_key(section, name) - config_keys];
+}
 
 static void complain(struct checker *checker, struct config_mark mark, size_t listener, const char *key, const char *text)
 {
@@ -203,10 +216,41 @@ static void check_clashes(struct checker *checker, const struct config *config, 
   const struct listen_address *metrics = &config->metrics.listen;
   if (metrics->text && listen_address_clashes(&listener->address, listener->ipv6_only, metrics, false)) {
     checker->failed = true;
-    (void)diagnostics_add(checker->diagnostics, checker->file, config->metrics_mark,
+    (void)diagnostics_add(checker->diagnostics, checker->file, mark_of(config, "metrics", "listen"),
                           "metrics.listen: listens where listeners[%zu] (%.80s) does; use another port", index,
                           listener->address.text);
   }
+}
+
+// The key to blame for a journal without room: the first of these that was written.
+static const struct config_key *to_blame(const struct config *config)
+{
+  static const char *const names[] = {"limit", "reserve", "segment"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const struct config_key *key = config_find_key("journal", names[i]);
+    if (config->given & config_key_bit(key)) return key;
+  }
+  return config_find_key("journal", "limit");
+}
+
+// One segment is written, others wait to be emptied: with fewer than this there is no room to work in.
+enum { SEGMENTS_LEAST = 4 };
+
+static void check_journal(struct checker *checker, const struct config *config)
+{
+  uint64_t segment = config->journal.segment_bytes;
+  uint64_t reserve = (config->journal.reserve_bytes + segment - 1) / segment * segment;
+  uint64_t least = reserve + SEGMENTS_LEAST * segment;
+  if (config->journal.limit_bytes >= least) return;
+  char texts[4][CONFIG_NUMBER_SIZE];
+  const uint64_t values[4] = {config->journal.limit_bytes, segment, config->journal.reserve_bytes, least};
+  for (size_t i = 0; i < 4; i++) config_format_size(values[i], texts[i], sizeof texts[i]);
+  const struct config_key *key = to_blame(config);
+  checker->failed = true;
+  (void)diagnostics_add(checker->diagnostics, checker->file, config->marks[key - config_keys],
+                        "journal.%s: the limit of %s does not hold %d segments of %s and the reserve of %s; "
+                        "write a journal.limit of at least %s",
+                        key->name, texts[0], SEGMENTS_LEAST, texts[1], texts[2], texts[3]);
 }
 
 bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics)
@@ -221,5 +265,6 @@ bool config_complete(struct config *config, const char *file, struct diagnostics
   }
   for (size_t i = 0; i < config->listener_count; i++) check_listener(&checker, &config->listeners[i], i);
   for (size_t i = 0; i < config->listener_count; i++) check_clashes(&checker, config, i);
+  check_journal(&checker, config);
   return !checker.failed;
 }

@@ -12,7 +12,10 @@
 #include "broker/listen_address.h"
 #include "core/limits.h"
 
-enum { CONFIG_MAX_FILE = 1 << 20, CONFIG_MAX_LISTENERS = 64, CONFIG_MAX_DIAGNOSTICS = 100 };
+enum { CONFIG_MAX_FILE = 1 << 20, CONFIG_MAX_LISTENERS = 64, CONFIG_MAX_DIAGNOSTICS = 100, CONFIG_MAX_KEYS = 64 };
+
+// When what was acknowledged is safe: before it is acknowledged, soon afterwards, or as long as the process runs.
+enum durability { DURABILITY_COMMIT, DURABILITY_INTERVAL, DURABILITY_MEMORY };
 
 struct config_mark {
   uint32_t line;  // from 1; 0: not from a file
@@ -44,6 +47,14 @@ struct config {
   uint32_t connections;      // limits.connections
   uint32_t connection_rate;  // limits.connection_rate: new ones per second and listener; 0: no limit
   struct {
+    enum durability durability;  // as written; see config_has_journal
+    uint32_t interval_ms;        // between two syncs, with DURABILITY_INTERVAL
+    uint64_t segment_bytes;
+    uint64_t limit_bytes;    // of all files of the journal
+    uint64_t reserve_bytes;  // of these, preallocated and kept free
+    uint64_t replay_bytes;
+  } journal;
+  struct {
     struct listen_address listen;  // text NULL: no metrics
   } metrics;
   struct {
@@ -53,7 +64,8 @@ struct config {
     enum log_level level;
     enum log_format format;
   } log;
-  struct config_mark metrics_mark;
+  uint64_t given;                             // bit per row of the table: the key was written (not those of listeners)
+  struct config_mark marks[CONFIG_MAX_KEYS];  // by row: where it was written in the file
 };
 
 // ---- Messages
@@ -94,6 +106,9 @@ void config_deinit(struct config *config);
 // How many shards to run on a machine with this many cores: as configured, or 1 up to two cores (a hop between threads costs
 // more than it gains), then one less than there are cores, at most 4.
 uint32_t config_shards(const struct config *config, uint32_t cores);
+
+// Whether the broker keeps a journal: there is a directory for it, and durability is not `memory`.
+bool config_has_journal(const struct config *config);
 
 // ---- Reload
 

@@ -154,7 +154,7 @@ static void load_value(struct loader *loader, const struct config_key *key, cons
     return;
   }
   if (config_value_parse(key, text, object, &error)) COMPLAIN(loader, mark_of(node), "%s: %s", path, error.text);
-  if (key->type == CONFIG_HOST_PORT) loader->config->metrics_mark = mark_of(node);
+  if (object == loader->config) loader->config->marks[key - config_keys] = mark_of(node);
 }
 
 // All keys of a section or of a list's item into `object`; remembers in `given` which were there.
@@ -238,8 +238,7 @@ static void load_section(struct loader *loader, const struct config_section *sec
     COMPLAIN(loader, mark_of(node), "%s: is %s; write its keys below it, indented", section->name, kind_of(node));
     return;
   }
-  uint64_t given = 0;
-  load_keys(loader, section->name, section->name, node, loader->config, &given);
+  load_keys(loader, section->name, section->name, node, loader->config, &loader->config->given);
 }
 
 static void load_root(struct loader *loader, const yaml_node_t *root)

@@ -18,11 +18,15 @@
 enum { MS = 1, SECOND_MS = 1000, DAY_S = 86400 };
 
 static const char *const share_strategies[] = {"round_robin", "random", "least_in_flight", "sticky", NULL};
+static const char *const queue_drops[] = {"oldest", "newest", "reject", NULL};
+static const char *const durabilities[] = {"commit", "interval", "memory", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 
 // The words stand in the order of the enums.
 static_assert(SHARE_ROUND_ROBIN == 0 && SHARE_RANDOM == 1 && SHARE_LEAST_IN_FLIGHT == 2 && SHARE_STICKY == 3, "");
+static_assert(QUEUE_DROP_OLDEST == 0 && QUEUE_DROP_NEWEST == 1 && QUEUE_REJECT == 2, "");
+static_assert(DURABILITY_COMMIT == 0 && DURABILITY_INTERVAL == 1 && DURABILITY_MEMORY == 2, "");
 static_assert(LOG_ERROR == 0 && LOG_WARNING == 1 && LOG_INFO == 2 && LOG_DEBUG == 3, "");
 static_assert(LOG_TEXT == 0 && LOG_JSON == 1, "");
 
@@ -34,6 +38,9 @@ const struct config_section config_sections[] = {
      "mqtt://127.0.0.1:1883. A reload adds, changes and removes listeners; connections of those that stay are kept."},
     {"limits", false,
      "What one client, and all of them together, may use. A reload applies them to what starts from then on."},
+    {"journal", false,
+     "How sessions, their queues and retained messages are kept in the directory journal/ of broker.data. Without "
+     "broker.data nothing is kept on disk, and these keys have no effect."},
     {"shared_subscriptions", false, "How messages are dealt to the members of a shared subscription ($share/...)."},
     {"metrics", false, "Figures for Prometheus."},
     {"sys", false, "The broker's own topics, $SYS/#."},
@@ -48,7 +55,8 @@ const struct config_key config_keys[] = {
      .help = "Name of this broker in logs, metrics and $SYS."},
     {.section = "broker", .name = "data", .type = CONFIG_STRING, CONFIG_FIELD(broker.data), .minimum = 1,
      .maximum = 4000, .default_note = "not set: everything is kept in memory", .example = "./data",
-     .help = "Directory for everything that has to survive a restart."},
+     .help = "Directory for everything that has to survive a restart; made when it is missing, with all of its path. "
+             "One broker at a time can use it. The journal is the directory journal/ in it."},
     {.section = "broker", .name = "shards", .type = CONFIG_INTEGER, CONFIG_FIELD(broker.shards), .minimum = 1,
      .maximum = 16, .special_word = "auto", .special_value = 0, .default_text = "auto", .example = "2",
      .help = "Threads that serve clients. Automatic: 1 up to two cores, then one less than there are cores, at most "
@@ -101,11 +109,21 @@ const struct config_key config_keys[] = {
              "Maximum."},
     {.section = "limits", .name = "queue_messages", .type = CONFIG_INTEGER, .reloadable = true,
      CONFIG_FIELD(limits.queue_messages), .minimum = 1, .maximum = 1000000000, .special_word = "unlimited",
-     .special_value = 0, .default_text = "1000",
-     .help = "QoS 1 and 2 messages that wait for one session. New ones beyond it are dropped and counted."},
+     .special_value = 0, .default_text = "100000",
+     .help = "QoS 1 and 2 messages that wait for one session; limits.queue_drop says what happens beyond it. 0 is "
+             "unlimited: then the bytes and the age count alone."},
     {.section = "limits", .name = "queue_bytes", .type = CONFIG_SIZE, .reloadable = true,
-     CONFIG_FIELD(limits.queue_bytes), .minimum = KIB, .maximum = TIB, .default_text = "16MiB",
+     CONFIG_FIELD(limits.queue_bytes), .minimum = KIB, .maximum = TIB, .default_text = "64MiB",
      .help = "The same limit in bytes of the waiting messages."},
+    {.section = "limits", .name = "queue_age", .type = CONFIG_DURATION, .reloadable = true,
+     CONFIG_FIELD(limits.queue_age_s), .unit_ms = SECOND_MS, .minimum = 1, .maximum = 3650 * DAY_S,
+     .special_word = "unlimited", .special_value = 0, .default_text = "7d",
+     .help = "Messages that wait for longer are dropped and counted, whatever expiry they came with."},
+    {.section = "limits", .name = "queue_drop", .type = CONFIG_CHOICE, .reloadable = true,
+     CONFIG_FIELD(limits.queue_drop), .choices = queue_drops, .default_text = "oldest",
+     .help = "What happens when a queue is full. oldest: its oldest message is dropped for the new one; newest: the "
+             "new one is not queued; reject: its publisher is told 0x97 Quota exceeded and nobody gets it. A publisher "
+             "that cannot be told, before 5.0 or on another shard, sees newest. Every drop is counted."},
     {.section = "limits", .name = "output_bytes", .type = CONFIG_SIZE, .reloadable = true,
      CONFIG_FIELD(limits.output_bytes), .minimum = 4 * KIB, .maximum = GIB, .default_text = "1MiB",
      .help = "QoS 0 bytes that wait for one slow client before new ones are dropped and counted."},
@@ -123,7 +141,7 @@ const struct config_key config_keys[] = {
      .special_value = 0, .default_text = "100000",
      .help = "Retained messages in all. New topics beyond it are not retained. The broker's own $SYS values count too."},
     {.section = "limits", .name = "retained_bytes", .type = CONFIG_SIZE, .reloadable = true,
-     CONFIG_FIELD(limits.retained_bytes), .minimum = KIB, .maximum = TIB, .default_text = "32MiB",
+     CONFIG_FIELD(limits.retained_bytes), .minimum = KIB, .maximum = TIB, .default_text = "256MiB",
      .help = "The same limit in bytes of the retained messages."},
     {.section = "limits", .name = "keep_alive_max", .type = CONFIG_DURATION, .reloadable = true,
      CONFIG_FIELD(limits.keep_alive_max_s), .unit_ms = SECOND_MS, .minimum = 1, .maximum = 65535,
@@ -134,6 +152,32 @@ const struct config_key config_keys[] = {
      CONFIG_FIELD(limits.session_expiry_max_s), .unit_ms = SECOND_MS, .minimum = 0, .maximum = UINT32_MAX - 1,
      .special_word = "never", .special_value = UINT32_MAX, .default_text = "7d",
      .help = "How long a session outlives its connection at most, for persistent 3.1 and 3.1.1 sessions too."},
+
+    {.section = "journal", .name = "durability", .type = CONFIG_CHOICE, CONFIG_FIELD(journal.durability),
+     .choices = durabilities, .default_text = "commit",
+     .help = "When a message that a session or the retained messages keep is acknowledged. commit: after it is safe on "
+             "disk, so that neither a kill nor a power cut loses it; interval: at once, written at once and synced "
+             "every journal.interval, so that a power cut loses what came since the last sync; memory: at once, "
+             "without any file."},
+    {.section = "journal", .name = "interval", .type = CONFIG_DURATION, CONFIG_FIELD(journal.interval_ms),
+     .unit_ms = MS, .minimum = 1, .maximum = 3600 * SECOND_MS, .default_text = "100ms",
+     .help = "Longest time from one sync to the next with durability interval."},
+    {.section = "journal", .name = "segment", .type = CONFIG_SIZE, CONFIG_FIELD(journal.segment_bytes),
+     .minimum = 64 * KIB, .maximum = GIB, .default_text = "16MiB",
+     .help = "Size of the journal's files. Space is given back by whole files, and copying what is left in one takes "
+             "as long as the file is large."},
+    {.section = "journal", .name = "limit", .type = CONFIG_SIZE, CONFIG_FIELD(journal.limit_bytes),
+     .minimum = 512 * KIB, .maximum = 1024 * TIB, .default_text = "8GiB",
+     .help = "The most that all files of the journal take, the reserve included. At the limit what needs room is "
+             "refused, as on a full disk, until subscribers or expiry have made room."},
+    {.section = "journal", .name = "reserve", .type = CONFIG_SIZE, CONFIG_FIELD(journal.reserve_bytes),
+     .minimum = 64 * KIB, .maximum = TIB, .default_text = "64MiB",
+     .help = "Of the limit, kept free in files that exist already, so that acknowledgements, deletes and clearing up "
+             "work on a full disk too. Rounded up to whole segments."},
+    {.section = "journal", .name = "replay", .type = CONFIG_SIZE, CONFIG_FIELD(journal.replay_bytes),
+     .minimum = 64 * KIB, .maximum = TIB, .default_text = "64MiB",
+     .help = "The most that is read at a start after a kill, besides one checkpoint. Less makes starts quicker and "
+             "writes more checkpoints."},
 
     {.section = "shared_subscriptions", .name = "strategy", .type = CONFIG_CHOICE, .reloadable = true,
      CONFIG_FIELD(limits.share_strategy), .choices = share_strategies, .default_text = "round_robin",
@@ -158,7 +202,8 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const size_t config_key_count = sizeof config_keys / sizeof config_keys[0];
-static_assert(sizeof config_keys / sizeof config_keys[0] <= 64, "keys are remembered as bits of 64");
+static_assert(sizeof config_keys / sizeof config_keys[0] <= CONFIG_MAX_KEYS, "keys are remembered as bits");
+static_assert(CONFIG_MAX_KEYS <= 64, "of a uint64_t");
 
 size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE])
 {

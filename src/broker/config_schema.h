@@ -40,7 +40,7 @@ struct config_key {
   const char *help;
 };
 
-enum { CONFIG_NAME_SIZE = 64 };
+enum { CONFIG_NAME_SIZE = 64, CONFIG_NUMBER_SIZE = 32 };
 
 struct config_section {
   const char *name;
@@ -51,7 +51,7 @@ struct config_section {
 extern const struct config_section config_sections[];
 extern const size_t config_section_count;
 extern const struct config_key config_keys[];
-extern const size_t config_key_count;  // at most 64
+extern const size_t config_key_count;  // at most CONFIG_MAX_KEYS
 
 // The front of a path, "limits" of "limits.connections", cut when it is longer than any section's name. Returns its length in
 // the path.
@@ -73,6 +73,9 @@ CHECK_RESULT enum status config_value_parse(const struct config_key *key, const 
 
 // The value as it would be written, cut to `size`; "" when it is not set.
 void config_value_format(const struct config_key *key, const void *object, char *out, size_t size);
+
+// "64KiB": in the largest unit of which it is a whole number.
+void config_format_size(uint64_t bytes, char *out, size_t size);
 bool config_value_equal(const struct config_key *key, const void *a, const void *b);
 void config_value_deinit(const struct config_key *key, void *object);
 

@@ -9,7 +9,7 @@
 
 #include "base/utf8.h"
 
-enum { SHOWN_VALUE = 40, EXPECTED_SIZE = 160, NUMBER_SIZE = 32 };
+enum { SHOWN_VALUE = 40, EXPECTED_SIZE = 160 };
 
 // ---- Fields
 
@@ -58,7 +58,7 @@ static void store_number(const struct config_key *key, void *object, uint64_t va
 
 // ---- Writing
 
-static void format_size(uint64_t bytes, char *out, size_t size)
+void config_format_size(uint64_t bytes, char *out, size_t size)
 {
   static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
   unsigned unit = 0;
@@ -94,7 +94,7 @@ static void format_duration(uint64_t ms, char *out, size_t size)
 static void format_number(const struct config_key *key, uint64_t value, char *out, size_t size)
 {
   if (key->type == CONFIG_SIZE)
-    format_size(value, out, size);
+    config_format_size(value, out, size);
   else if (key->type == CONFIG_DURATION)
     format_duration(value * key->unit_ms, out, size);
   else if (key->type == CONFIG_MODE)
@@ -176,8 +176,8 @@ static size_t list_choices(const struct config_key *key, char *out, size_t size)
 
 void config_value_expected(const struct config_key *key, char *out, size_t size)
 {
-  char from[NUMBER_SIZE];
-  char to[NUMBER_SIZE];
+  char from[CONFIG_NUMBER_SIZE];
+  char to[CONFIG_NUMBER_SIZE];
   format_number(key, key->minimum, from, sizeof from);
   format_number(key, key->maximum, to, sizeof to);
   int n = 0;

@@ -67,6 +67,10 @@ static void some_need_a_restart(void **state)
                  "broker: {shards: 2, data: /var/x}\nmetrics: {listen: \"127.0.0.1:9100\"}\nsys: {interval: 1s}\n", 4,
                  "broker.id: a ->  !\nbroker.data:  -> /var/x !\nbroker.shards: auto -> 2 !\n"
                  "metrics.listen:  -> 127.0.0.1:9100 !\nsys.interval: 10s -> 1s");
+  assert_changes("journal: {interval: 1s}\n",
+                 "journal: {durability: memory, limit: 1GiB}\nlimits: {queue_age: 0, queue_drop: reject}\n", 3,
+                 "limits.queue_age: 7d -> unlimited\nlimits.queue_drop: oldest -> reject\n"
+                 "journal.durability: commit -> memory !\njournal.interval: 1s -> 100ms !\njournal.limit: 8GiB -> 1GiB !");
 }
 
 static void listeners_come_and_go(void **state)

@@ -59,14 +59,23 @@ static void nothing_gives_the_defaults(void **state)
     assert_int_equal(config.connection_rate, 0);
     assert_int_equal(config.limits.packet_size, 1 << 20);
     assert_int_equal(config.limits.in_flight, 32);
-    assert_int_equal(config.limits.queue_messages, 1000);
-    assert_int_equal(config.limits.queue_bytes, 16 << 20);
+    assert_int_equal(config.limits.queue_messages, 100000);
+    assert_int_equal(config.limits.queue_bytes, 64 << 20);
+    assert_int_equal(config.limits.queue_age_s, 7 * 86400);
+    assert_int_equal(config.limits.queue_drop, QUEUE_DROP_OLDEST);
     assert_int_equal(config.limits.output_bytes, 1 << 20);
     assert_int_equal(config.limits.topic_alias, 32);
     assert_int_equal(config.limits.topic_levels, 1024);
     assert_int_equal(config.limits.subscriptions, 10000);
     assert_int_equal(config.limits.retained_messages, 100000);
-    assert_int_equal(config.limits.retained_bytes, 32 << 20);
+    assert_int_equal(config.limits.retained_bytes, 256 << 20);
+    assert_int_equal(config.journal.durability, DURABILITY_COMMIT);
+    assert_int_equal(config.journal.interval_ms, 100);
+    assert_int_equal(config.journal.segment_bytes, 16 << 20);
+    assert_int_equal(config.journal.limit_bytes, UINT64_C(8) << 30);
+    assert_int_equal(config.journal.reserve_bytes, 64 << 20);
+    assert_int_equal(config.journal.replay_bytes, 64 << 20);
+    assert_false(config_has_journal(&config));
     assert_int_equal(config.limits.keep_alive_max_s, 3600);
     assert_int_equal(config.limits.session_expiry_max_s, 7 * 86400);
     assert_int_equal(config.limits.connect_timeout_ms, 10000);
@@ -123,7 +132,9 @@ static void a_whole_file(void **state)
                 "    max_connections: 50\n"
                 "limits: {connections: 20000, packet_size: 2MiB, in_flight: 64, queue_messages: 2000, topic_alias: 16, "
                 "keep_alive_max: 30m,\n"
-                "         session_expiry_max: 1d, connect_timeout: 500ms, topic_levels: 10, connection_rate: 100}\n"
+                "         session_expiry_max: 1d, connect_timeout: 500ms, topic_levels: 10, connection_rate: 100,\n"
+                "         queue_age: 1h30m, queue_drop: reject}\n"
+                "journal: {durability: interval, interval: 1s, segment: 1MiB, limit: 1GiB, reserve: 4MiB, replay: 8MiB}\n"
                 "shared_subscriptions: {strategy: sticky}\n"
                 "metrics: {listen: \"127.0.0.1:9100\"}\n"
                 "sys: {interval: 1m}\n"
@@ -156,6 +167,15 @@ static void a_whole_file(void **state)
   assert_int_equal(config.limits.session_expiry_max_s, 86400);
   assert_int_equal(config.limits.connect_timeout_ms, 500);
   assert_int_equal(config.limits.share_strategy, SHARE_STICKY);
+  assert_int_equal(config.limits.queue_age_s, 5400);
+  assert_int_equal(config.limits.queue_drop, QUEUE_REJECT);
+  assert_int_equal(config.journal.durability, DURABILITY_INTERVAL);
+  assert_int_equal(config.journal.interval_ms, 1000);
+  assert_int_equal(config.journal.segment_bytes, 1 << 20);
+  assert_int_equal(config.journal.limit_bytes, 1 << 30);
+  assert_int_equal(config.journal.reserve_bytes, 4 << 20);
+  assert_int_equal(config.journal.replay_bytes, 8 << 20);
+  assert_true(config_has_journal(&config));
   assert_int_equal(config.metrics.listen.port, 9100);
   assert_int_equal(config.sys.interval_s, 60);
   assert_int_equal(config.log.level, LOG_DEBUG);
@@ -207,12 +227,12 @@ static void unknown_keys_name_the_nearest(void **state)
   assert_messages("anonymus: true\n", "broker.yaml:1:1: anonymus: unknown key; did you mean \"listeners[].anonymous\"?");
   // Nothing near: all that would be possible.
   assert_messages("log: {colour: true}\n", "broker.yaml:1:7: log.colour: unknown key; known here: level, format");
-  assert_messages("x: 1\n", "broker.yaml:1:1: x: unknown key; known here: broker, listeners, limits, shared_subscriptions, "
-                            "metrics, sys, log");
+  assert_messages("x: 1\n", "broker.yaml:1:1: x: unknown key; known here: broker, listeners, limits, journal, "
+                            "shared_subscriptions, metrics, sys, log");
   assert_messages("listeners: [{url: mqtt://127.0.0.1, anonymos: true}]\n",
                   "broker.yaml:1:37: listeners[0].anonymos: unknown key; did you mean \"anonymous\"?");
   assert_messages("\"a\\tb\": 1\n", "broker.yaml:1:1: a?b: unknown key; known here: broker, listeners, limits, "
-                                    "shared_subscriptions, metrics, sys, log");
+                                    "journal, shared_subscriptions, metrics, sys, log");
 }
 
 static void all_mistakes_are_told(void **state)
@@ -305,6 +325,32 @@ static void metrics_are_checked(void **state)
                   "broker.yaml:1:19: metrics.listen: the port is missing; write host:port, such as 127.0.0.1:9100");
   assert_messages("listeners: [mqtt://*:9100]\nmetrics: {listen: \"127.0.0.1:9100\"}\n",
                   "broker.yaml:2:19: metrics.listen: listens where listeners[0] (mqtt://*:9100) does; use another port");
+}
+
+static void the_journal_is_checked(void **state)
+{
+  (void)state;
+  assert_messages("journal:\n  limit: 64MiB\n",
+                  "broker.yaml:2:10: journal.limit: the limit of 64MiB does not hold 4 segments of 16MiB and the reserve of "
+                  "64MiB; write a journal.limit of at least 128MiB");
+  assert_messages(
+      "journal: {reserve: 8193MiB}\n",
+      "broker.yaml:1:20: journal.reserve: the limit of 8GiB does not hold 4 segments of 16MiB and the reserve of "
+      "8193MiB; write a journal.limit of at least 8272MiB");
+  assert_messages(
+      "journal: {segment: 1GiB, limit: 4608MiB, reserve: 64MiB}\n",
+      "broker.yaml:1:33: journal.limit: the limit of 4608MiB does not hold 4 segments of 1GiB and the reserve of "
+      "64MiB; write a journal.limit of at least 5GiB");
+  assert_messages("journal: {segment: 1KiB}\n", "broker.yaml:1:20: journal.segment: \"1KiB\" is too small; write a size "
+                                                "from 64KiB to 1GiB, such as 16MiB");
+  assert_messages("journal: {durability: always}\n", "broker.yaml:1:23: journal.durability: \"always\" is not one of the "
+                                                     "choices; write commit, interval or memory");
+  struct config config = load_good("journal: {segment: 64KiB, limit: 512KiB, reserve: 200KiB}\nbroker: {data: x}\n");
+  assert_true(config_has_journal(&config));
+  config_deinit(&config);
+  config = load_good("journal: {durability: memory}\nbroker: {data: x}\n");
+  assert_false(config_has_journal(&config));
+  config_deinit(&config);
 }
 
 static void too_many_listeners(void **state)
@@ -520,6 +566,7 @@ int main(void)
       cmocka_unit_test(keys_that_are_there_twice),
       cmocka_unit_test(listeners_are_checked),
       cmocka_unit_test(metrics_are_checked),
+      cmocka_unit_test(the_journal_is_checked),
       cmocka_unit_test(too_many_listeners),
       cmocka_unit_test(broken_yaml),
       cmocka_unit_test(the_number_of_messages_is_bounded),
