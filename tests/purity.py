@@ -27,7 +27,7 @@ SYMBOLS = re.compile(
   | strto(u?l|u?ll|d|u?max) | __isoc\d+_strto\w+
   | malloc | calloc | realloc | reallocarray | free
   | snprintf | vsnprintf | qsort | bsearch | abort
-  | __assert_fail | __stack_chk_fail
+  | __assert_fail | __stack_chk_fail | __cpu_model
   | __(mem|str)\w+_chk | __v?snprintf_chk
   | wslay_\w+
   | _GLOBAL_OFFSET_TABLE_ | __(u?(div|mod|mul|ash|lsh)\w+|clz\w+|ctz\w+|popcount\w+|aeabi_\w+) | __atomic_\w+

@@ -50,7 +50,7 @@ struct journal_log_settings {
 struct segment_info {
   uint32_t number;
   uint64_t size;  // of the file
-  uint64_t used;  // header and good records
+  uint64_t used;  // header and good records; of a segment that was neither scanned nor written since opening: `size`
   uint64_t first_sequence;
   bool damaged;  // something in it could not be read
 };
@@ -104,12 +104,13 @@ CHECK_RESULT enum status journal_log_start(struct journal_log *log, struct error
 // Stamps whole records (sequence, checksum) in place and writes as many of them as fit into the current segment, beginning the next one
 // (a spare, or a new file) when none does; a record that is larger than a segment gets a segment of its own size. *out_size: bytes
 // of records written (at least one record when OK); *out_position: where the first of them is. Call again with the rest. Nothing is safe before journal_log_sync.
-// ERR_FULL: no space, or the limit; ERR_IO. What was written of this call is not there then; call again later.
+// ERR_FULL: no space, or the limit; ERR_IO: the disk failed; ERR_NO_MEMORY. Whatever the error, all that was appended since the last OK of
+// journal_log_sync is not there then, as after a failed sync: append it again, from the first record on, now or later.
 CHECK_RESULT enum status journal_log_append(struct journal_log *log, uint8_t *records, size_t size, size_t *out_size,
                                             uint64_t *out_position);
 
 // All that was appended is safe when it returns OK. After a failure all that was appended since the last OK must be appended
-// again: it goes to a new segment, with the same sequences.
+// again: it goes to a new segment, with the same sequences. ERR_AGAIN: an append has failed meanwhile, nothing is there.
 CHECK_RESULT enum status journal_log_sync(struct journal_log *log);
 
 uint64_t journal_log_end(const struct journal_log *log);       // position where the next record goes
