@@ -31,7 +31,7 @@ enum record_type {
   // The store's own
   RECORD_BATCH = 32,         // in front of what is written at once: times, and what was synced before (store/store_batch.h)
   RECORD_REFERENCES = 33,    // a full block of references of one queue
-  RECORD_MESSAGE_COPY = 34,  // a message that was copied forward; same body as RECORD_MESSAGE
+  RECORD_MESSAGE_COPY = 34,  // a message that was copied forward; same body as RECORD_MESSAGE, with `copy_of`
   RECORD_CHECKPOINT_BEGIN = 35,
   RECORD_CHECKPOINT_SESSION = 36,   // the whole state of one session; replaces what was known of it
   RECORD_CHECKPOINT_RETAINED = 37,  // some entries of the retained index
@@ -148,7 +148,8 @@ struct record_message {
   uint32_t publisher;
   uint64_t time_ms;    // when it was received
   uint64_t expiry_ms;  // 0: never
-  uint64_t origin;  // hash of the publisher's client identifier, for no local; of this broker's run only: 0 after a restart
+  uint64_t origin;   // hash of the publisher's client identifier, for no local; of this broker's run only: 0 after a restart
+  uint64_t copy_of;  // 0: the original; else what it replaces, by position in the log, and it is a RECORD_MESSAGE_COPY
   uint32_t target_count;
   struct span targets;  // encoded; read with record_next_target
   struct span topic, payload, properties;
@@ -171,7 +172,8 @@ struct record_done {
   enum record_outcome outcome;
 };
 
-// ---- Writing: each appends one record with its header, checksum and sequence still 0. ERR_NO_MEMORY leaves the buffer as it was.
+// ---- Writing: each appends one record with its header, checksum and sequence still 0. ERR_NO_MEMORY leaves the buffer as it was, and is
+// also what a body of 4 GiB or more gets. Fields are the caller's to keep within what the layout holds (asserted): texts of at most 65535 bytes.
 
 CHECK_RESULT enum status record_put_session(struct buffer *out, const struct record_session *record);
 CHECK_RESULT enum status record_put_session_end(struct buffer *out, const struct record_session_end *record);
@@ -180,7 +182,8 @@ CHECK_RESULT enum status record_put_session_away(struct buffer *out, const struc
 CHECK_RESULT enum status record_put_subscribe(struct buffer *out, const struct record_subscribe *record);
 CHECK_RESULT enum status record_put_unsubscribe(struct buffer *out, const struct record_unsubscribe *record);
 CHECK_RESULT enum status record_put_will(struct buffer *out, const struct record_will *record);
-CHECK_RESULT enum status record_put_message(struct buffer *out, const struct record_message *record);  // targets: encoded
+// `targets`: encoded, `target_count` of them. With `copy_of` a RECORD_MESSAGE_COPY, else a RECORD_MESSAGE.
+CHECK_RESULT enum status record_put_message(struct buffer *out, const struct record_message *record);
 CHECK_RESULT enum status record_put_packet_id(struct buffer *out, enum record_type type,
                                               const struct record_packet_id *record);
 CHECK_RESULT enum status record_put_sent(struct buffer *out, const struct record_sent *record);
@@ -189,10 +192,14 @@ CHECK_RESULT enum status record_put_done(struct buffer *out, const struct record
 // Any record from its body, for the store's own types.
 CHECK_RESULT enum status record_put(struct buffer *out, enum record_type type, struct span body);
 
+// The body of a message alone, for who keeps it elsewhere: its size (UINT64_MAX: too large for a record), and itself, written to `at`.
+uint64_t record_message_body_size(const struct record_message *record);
+uint8_t *record_write_message(uint8_t *at, const struct record_message *record);
+
 // Appends one target to a buffer that becomes record_message.targets.
 CHECK_RESULT enum status record_put_target(struct buffer *out, const struct record_target *target, const uint32_t *ids);
 
-// ---- Reading a body; false when it is not one. Never reads outside of it.
+// ---- Reading a body; false when it is not one: something is missing or left over, or a value is impossible. Never reads outside of it.
 
 bool record_get_session(struct span body, struct record_session *out);
 bool record_get_session_end(struct span body, struct record_session_end *out);
@@ -201,7 +208,7 @@ bool record_get_session_away(struct span body, struct record_session_away *out);
 bool record_get_subscribe(struct span body, struct record_subscribe *out);
 bool record_get_unsubscribe(struct span body, struct record_unsubscribe *out);
 bool record_get_will(struct span body, struct record_will *out);
-bool record_get_message(struct span body, struct record_message *out);
+bool record_get_message(struct span body, struct record_message *out);  // all targets are good, then
 bool record_get_packet_id(struct span body, struct record_packet_id *out);
 bool record_get_sent(struct span body, struct record_sent *out);
 bool record_get_done(struct span body, struct record_done *out);
