@@ -88,7 +88,7 @@ struct store_counters {
   uint64_t replayed_bytes, open_ms;
   uint64_t commit_count, commit_us_sum, commit_us[COMMIT_BUCKETS];  // filled by the thread that measures (net/keeper.c)
 };
-void store_counters(const struct store *store, struct mono now, struct store_counters *out);
+void store_counters(struct store *store, struct mono now, struct store_counters *out);
 
 // For `skerry journal`: read-only views.
 const struct catalog *store_catalog(const struct store *store);

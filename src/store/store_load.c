@@ -1,1 +1,137 @@
-#include "store/store.h"
+// Loads: entries of a queue with their messages, read from the log. A queue is read forward, and so is the log: what is read at once serves many
+// entries.
+#include <stdlib.h>
+
+#include "store/store_internal.h"
+
+enum {
+  LOAD_ENTRIES = 256,    // looked up at once
+  TARGETS_KEPT_MOST = 4  // a message that went to more queues than this is handed over with the one target that is asked for
+};
+
+struct loading {
+  struct store *store;
+  const struct journal_load *load;
+  struct journal_loaded *loaded;
+  struct buffer scratch, targets;  // of a message that is written anew
+  uint32_t damaged;
+  uint64_t first_damaged;  // position
+};
+
+static bool find_target(const struct journal_load *load, uint64_t place, const struct record_message *message,
+                        struct record_target *out)
+{
+  for (size_t cursor = 0; record_next_target(message->targets, &cursor, out);)
+    if (out->session == load->session && out->place == (uint32_t)place) return true;
+  return false;
+}
+
+static enum status put_narrowed(struct loading *loading, uint64_t place, const struct record_message *message,
+                                const struct record_target *target)
+{
+  struct buffer *scratch = &loading->scratch, *targets = &loading->targets;
+  buffer_consume(scratch, buffer_size(scratch));
+  buffer_consume(targets, buffer_size(targets));
+  uint32_t *ids = target->id_count ? malloc(target->id_count * sizeof *ids) : NULL;
+  if (target->id_count && !ids) return ERR_NO_MEMORY;
+  for (unsigned i = 0; i < target->id_count; i++) ids[i] = record_target_id(target, i);
+  enum status status = record_put_target(targets, target, ids);
+  free(ids);
+  if (status) return status;
+  struct record_message narrowed = *message;
+  narrowed.target_count = 1;
+  narrowed.targets = buffer_peek(targets);
+  status = record_put_message(scratch, &narrowed);
+  if (status) return status;
+  struct record_header header;
+  memcpy(&header, buffer_peek(scratch).at, sizeof header);
+  struct span body = span_of(buffer_peek(scratch).at + sizeof header, header.size);
+  return journal_put_entry(loading->loaded, place, LOADED_WAITING, body);
+}
+
+static enum status put_damaged(struct loading *loading, const struct queue_entry *entry)
+{
+  if (loading->damaged++ == 0) loading->first_damaged = entry->position;
+  return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
+}
+
+static enum status put_waiting(struct loading *loading, const struct queue_entry *entry)
+{
+  struct record_header header;
+  struct span body;
+  struct record_message message;
+  struct record_target target;
+  if (entry->position == 0) return put_damaged(loading, entry);
+  enum status status = journal_log_read(loading->store->journal, entry->position, &header, &body);
+  if (status == ERR_NO_MEMORY) return status;
+  bool good = !status && (record_type(&header) == RECORD_MESSAGE || record_type(&header) == RECORD_MESSAGE_COPY) &&
+              record_get_message(body, &message) && find_target(loading->load, entry->place, &message, &target);
+  if (!good) return put_damaged(loading, entry);
+  if (message.target_count > TARGETS_KEPT_MOST) return put_narrowed(loading, entry->place, &message, &target);
+  return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
+}
+
+static enum status put_entry(struct loading *loading, const struct queue_entry *entry)
+{
+  if (entry->state == ENTRY_SENT) return journal_put_entry(loading->loaded, entry->place, LOADED_SENT, span_of(NULL, 0));
+  return put_waiting(loading, entry);
+}
+
+// Appends until the load is full or the queue ends. loaded->next is always behind what was put.
+static enum status fill(struct loading *loading)
+{
+  const struct journal_load *load = loading->load;
+  struct journal_loaded *loaded = loading->loaded;
+  uint32_t put = 0;
+  while (put < load->max_entries) {
+    struct queue_entry entries[LOAD_ENTRIES];
+    size_t wanted = load->max_entries - put < LOAD_ENTRIES ? load->max_entries - put : LOAD_ENTRIES, count = 0;
+    uint64_t next = loaded->next;
+    enum status status =
+        catalog_entries(&loading->store->catalog, load->session, loaded->next, entries, wanted, &count, &next);
+    if (status == ERR_NOT_FOUND) return OK;
+    if (status) return status;
+    for (size_t i = 0; i < count; i++) {
+      if (put > 0 && buffer_size(&loaded->entries) >= load->max_bytes) return OK;
+      status = put_entry(loading, &entries[i]);
+      if (status) return put > 0 ? OK : status;
+      loaded->next = entries[i].place + 1;
+      put++;
+    }
+    loaded->next = next;
+    if (count < wanted) return OK;
+  }
+  return OK;
+}
+
+static void report_damage(const struct loading *loading)
+{
+  struct store *store = loading->store;
+  const struct catalog_session *session = catalog_find(&store->catalog, loading->load->session);
+  store->counters.damaged_messages += loading->damaged;
+  LOG(store->log, store->now, LOG_ERROR, "journal_messages_damaged",
+      FIELD_SPAN("client_id", session ? session->client_id : span_of(NULL, 0)), FIELD_UINT("messages", loading->damaged),
+      FIELD_UINT("segment", position_segment(loading->first_damaged)),
+      FIELD_UINT("offset", position_offset(loading->first_damaged)));
+}
+
+struct journal_loaded *store_load(struct store *store, const struct journal_load *load)
+{
+  struct journal_loaded *loaded = calloc(1, sizeof *loaded);
+  if (!loaded) return NULL;
+  loaded->session = load->session;
+  loaded->ticket = load->ticket;
+  loaded->next = load->place;
+  struct loading loading = {.store = store, .load = load, .loaded = loaded};
+  enum status status = fill(&loading);
+  buffer_deinit(&loading.scratch);
+  buffer_deinit(&loading.targets);
+  if (status) {
+    journal_loaded_free(loaded);
+    return NULL;
+  }
+  if (loading.damaged > 0) report_damage(&loading);
+  store->counters.loads++;
+  store->counters.loaded_messages += loaded->count;
+  return loaded;
+}

@@ -1,0 +1,161 @@
+// What the files store*.c share. A round goes through them in this order: store_upkeep.c (own records that are due) → store_round.c
+// (append, sync, apply) → store_upkeep.c again (anchor, removal of segments).
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/anchor.h"
+#include "store/log.h"
+#include "store/store.h"
+#include "store/store_batch.h"
+
+enum {
+  STORE_SLICE_BYTES =
+      256 << 10,  // of a checkpoint, of references and of copies in one round, and more when batches are larger
+  STORE_RETRY_FIRST_MS = 100,
+  STORE_RETRY_MOST_MS = 5000,
+};
+
+// Bytes that are to be appended: the store's own records, or those of a batch.
+struct chunk {
+  uint8_t *bytes;
+  size_t size, done;            // done: appended
+  struct journal_batch *batch;  // NULL: own
+};
+
+// Bytes that have been appended and not been applied.
+struct extent {
+  uint8_t *records;
+  size_t size, applied;
+  uint64_t position;
+};
+
+struct numbers {  // of segments, ascending
+  uint32_t *at;
+  size_t count, capacity;
+};
+
+enum copy_stage {
+  COPY_READ,  // its records are read and copied, slice by slice → COPY_MOVE at its end
+  COPY_MOVE,  // blocks of references that still point into it are written again → COPY_CHECK
+  COPY_CHECK  // what is left cannot be read and becomes holes; then done
+};
+
+struct copying {
+  uint32_t segment;  // 0: none
+  enum copy_stage stage;
+  uint64_t cursor;  // position to go on from
+  bool damaged;     // something in it could not be read
+};
+
+struct checkpoint {
+  bool writing;               // begun in the catalog, its end is not written yet
+  bool wanted;                // begin one as soon as possible, whether due or not
+  struct anchor_start begin;  // of the one that was begun last
+  struct anchor_start last;   // of the last complete one
+  uint64_t bytes;             // written of the one that was begun last
+  uint64_t last_bytes;        // size of the last complete one
+  uint64_t since_begin;       // other records since the last BEGIN
+  uint64_t since_last;        // other records since the BEGIN of the last complete one
+  bool changed;               // among those since the last BEGIN are more than RECORD_BATCH
+  struct numbers dead;        // segments in which nothing lived at the last BEGIN
+  struct numbers dead_last;   // the same of the last complete one
+};
+
+struct store {
+  struct store_settings settings;
+  struct disk *disk;
+  struct log *log;
+  struct journal_log *journal;
+  struct catalog catalog;
+  struct anchor anchor;
+  bool anchor_due;  // a checkpoint is complete and the anchor does not say so yet
+  uint64_t anchor_retry_ms;
+  uint64_t epoch_ms;
+  uint64_t end_ms;  // journal time of the last record that was found at opening
+  struct mono now;
+
+  // Batches in the order of their numbers, the oldest first; behind `queued` none is in `chunks`.
+  struct journal_batch *first, *last, *queued;
+  uint64_t committed;
+
+  // What is appended together: from the first append to the end of apply.
+  struct buffer own;
+  struct chunk *chunks;
+  size_t chunk_count, chunk_capacity;
+  struct extent *extents;
+  size_t extent_count, extent_capacity;
+  bool synced;    // all extents are safe and only need to be applied
+  uint64_t safe;  // sequence of the first record that is not known to be safe
+
+  struct checkpoint checkpoint;
+  struct copying copying, copying_before;  // before: as it was before `own` was made
+  struct numbers repair;                   // damaged segments that are to be copied forward
+  struct numbers aside;                    // emptied ones that are set aside instead of removed
+  struct numbers refused;                  // that could not be emptied: not tried again
+  bool moves_pending;                      // blocks may wait for catalog_put_moved
+  bool references_pending;                 // there may be full blocks
+  bool upkeep_failed;                      // memory was short for own records
+  bool recovering;                         // nothing is decided from what is applied
+  bool review_due;                         // look again what could be freed
+  uint32_t reviewed_segment;               // that was being written when this was last done
+  uint64_t reviewed_ms;
+  bool tight;  // little is left of the limit: free first
+
+  enum journal_state state;
+  uint64_t retry_ms;  // monotonic; while the state is not OK
+  uint64_t backoff_ms;
+  uint64_t roomy_ms;       // when the reserve was last looked at
+  uint32_t roomy_segment;  // and which segment was written then
+
+  struct store_counters counters;
+};
+
+// ---- store_round.c
+
+// Applies one record that is safe; used at recovery, too.
+CHECK_RESULT enum status store_apply(struct store *store, const struct record_header *header, struct span body,
+                                     uint64_t position);
+
+// ---- store_upkeep.c
+
+// Appends the own records that are due to store->own. What could not be made is left for later.
+void store_upkeep_put(struct store *store, size_t batch_bytes);
+
+// The own records were not written, or only in part: what goes over several rounds starts again, or from where it was.
+void store_upkeep_undo(struct store *store);
+
+// The same for want of room.
+void store_upkeep_refused(struct store *store);
+
+// After a round was applied: anchor, removal, what comes next.
+void store_upkeep_applied(struct store *store);
+
+// Whether own work is left that should not wait for the next batch.
+bool store_upkeep_left(const struct store *store);
+
+// BEGIN or END of a checkpoint has been applied.
+CHECK_RESULT enum status store_checkpoint_begun(struct store *store, const struct record_header *header, uint64_t position);
+void store_checkpoint_ended(struct store *store);
+
+// ---- store_recover.c
+
+CHECK_RESULT enum status store_recover(struct store *store, struct wall wall, struct error *error);
+
+// ---- store.c
+
+CHECK_RESULT enum status numbers_add(struct numbers *numbers, uint32_t number);
+bool numbers_have(const struct numbers *numbers, uint32_t number);
+void numbers_remove(struct numbers *numbers, uint32_t number);
+void numbers_deinit(struct numbers *numbers);
+
+// Records of the log as the catalog reads them.
+enum status store_read(void *context, uint64_t position, struct record_header *out_header, struct span *out_body);
+
+// Journal time now.
+static inline uint64_t store_time_ms(const struct store *store)
+{
+  return store->now.ms + store->epoch_ms;
+}

@@ -1,0 +1,406 @@
+// A round: what is due and what was submitted is appended, made safe with one sync, and only then applied. Whatever fails before
+// the sync is repeated from memory: the store's own records are made anew, batches are appended again from where they were last safe.
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/store_internal.h"
+
+enum {
+  GATHER_BYTES = 64 << 10,  // up to this much of small batches is copied behind the own records: a small round is one write
+  OWN_KEPT_BYTES = 512 << 10  // of memory for own records, between rounds
+};
+
+// ---- Applying
+
+static void count_message(struct store *store, struct span body)
+{
+  struct record_message message;
+  store->counters.messages++;
+  if (record_get_message(body, &message)) store->counters.message_bytes += record_message_weight(&message);
+}
+
+static enum status apply_record(struct store *store, const struct record_header *header, struct span body, uint64_t position)
+{
+  struct checkpoint *checkpoint = &store->checkpoint;
+  uint64_t length = record_length(header->size);
+  enum record_type type = record_type(header);
+  bool of_checkpoint = type == RECORD_CHECKPOINT_BEGIN || type == RECORD_CHECKPOINT_SESSION ||
+                       type == RECORD_CHECKPOINT_RETAINED || type == RECORD_CHECKPOINT_END;
+  enum status status = OK;
+  if (type == RECORD_CHECKPOINT_BEGIN) status = store_checkpoint_begun(store, header, position);
+  if (!status && type != RECORD_BATCH) status = catalog_apply(&store->catalog, type, body, position);
+  if (status) return status;
+
+  if (of_checkpoint) {
+    checkpoint->bytes += length;
+  } else {
+    checkpoint->since_begin += length;
+    checkpoint->since_last += length;
+    if (type != RECORD_BATCH) checkpoint->changed = true;
+  }
+  if (type == RECORD_CHECKPOINT_END) store_checkpoint_ended(store);
+  if (type == RECORD_MESSAGE) count_message(store, body);
+  store->counters.records++;
+  return OK;
+}
+
+enum status store_apply(struct store *store, const struct record_header *header, struct span body, uint64_t position)
+{
+  enum status status = apply_record(store, header, body, position);
+  if (status != ERR_INVALID) return status;
+  // Whole, but it says what cannot be. Everything else goes on.
+  store->counters.damaged_records++;
+  LOG(store->log, store->now, LOG_ERROR, "journal_record_refused", FIELD_UINT("segment", position_segment(position)),
+      FIELD_UINT("offset", position_offset(position)), FIELD_UINT("type", record_type(header)));
+  return OK;
+}
+
+static enum status apply_extent(struct store *store, struct extent *extent)
+{
+  while (extent->applied < extent->size) {
+    struct record_header header;
+    memcpy(&header, extent->records + extent->applied, sizeof header);
+    uint64_t length = record_length(header.size);
+    assert(length <= extent->size - extent->applied);
+    struct span body = span_of(extent->records + extent->applied + sizeof header, header.size);
+    enum status status = store_apply(store, &header, body, extent->position + extent->applied);
+    if (status) return status;
+    extent->applied += (size_t)length;
+  }
+  return OK;
+}
+
+// The front batch is safe and applied as a whole.
+static void pop_batch(struct store *store)
+{
+  struct journal_batch *batch = store->first;
+  assert(batch);
+  if (store->queued == batch) store->queued = batch->next;
+  store->first = batch->next;
+  if (!store->first) store->last = NULL;
+  store->committed = batch->number;
+  journal_batch_free(batch);
+}
+
+// Everything appended is applied: batches give up what is safe, and those that are whole are committed.
+static void release_chunks(struct store *store)
+{
+  if (store->extent_count > 0) store->references_pending = true;
+  for (size_t i = 0; i < store->chunk_count; i++) {
+    struct chunk *chunk = &store->chunks[i];
+    if (!chunk->batch) {
+      if (chunk->done < chunk->size) store_upkeep_undo(store);
+      continue;
+    }
+    assert(chunk->batch == store->first);
+    buffer_consume(&chunk->batch->records, chunk->done);
+    if (buffer_size(&chunk->batch->records) > 0) break;
+    pop_batch(store);
+  }
+  store->chunk_count = 0;
+  store->extent_count = 0;
+  store->queued = store->first;
+  store->synced = false;
+  if (store->own.capacity > OWN_KEPT_BYTES) buffer_deinit(&store->own);
+}
+
+static enum status apply_all(struct store *store)
+{
+  for (size_t i = 0; i < store->extent_count; i++) {
+    enum status status = apply_extent(store, &store->extents[i]);
+    if (status) return status;
+  }
+  release_chunks(store);
+  return OK;
+}
+
+// ---- Appending
+
+static enum status reserve_chunk(struct store *store)
+{
+  if (store->chunk_count < store->chunk_capacity) return OK;
+  size_t capacity = store->chunk_capacity ? 2 * store->chunk_capacity : 16;
+  struct chunk *chunks = realloc(store->chunks, capacity * sizeof *chunks);
+  if (!chunks) return ERR_NO_MEMORY;
+  store->chunks = chunks;
+  store->chunk_capacity = capacity;
+  return OK;
+}
+
+static enum status reserve_extent(struct store *store)
+{
+  if (store->extent_count < store->extent_capacity) return OK;
+  size_t capacity = store->extent_capacity ? 2 * store->extent_capacity : 16;
+  struct extent *extents = realloc(store->extents, capacity * sizeof *extents);
+  if (!extents) return ERR_NO_MEMORY;
+  store->extents = extents;
+  store->extent_capacity = capacity;
+  return OK;
+}
+
+static void add_chunk(struct store *store, uint8_t *bytes, size_t size, struct journal_batch *batch)
+{
+  assert(store->chunk_count < store->chunk_capacity);
+  store->chunks[store->chunk_count++] = (struct chunk){.bytes = bytes, .size = size, .batch = batch};
+}
+
+static size_t queued_bytes(const struct store *store)
+{
+  size_t bytes = 0;
+  for (const struct journal_batch *batch = store->queued; batch; batch = batch->next) bytes += buffer_size(&batch->records);
+  return bytes;
+}
+
+static enum status put_batch_record(struct store *store, struct wall wall)
+{
+  struct store_batch record = {.journal_ms = store_time_ms(store), .wall = wall, .safe = store->safe};
+  return store_batch_put(&store->own, &record);
+}
+
+// Copies of small batches behind the own records. Chunks point into `own`, which does not change afterwards.
+static enum status gather_small(struct store *store, size_t own_size)
+{
+  struct journal_batch *batch = store->queued;
+  while (batch && buffer_size(&store->own) - own_size + buffer_size(&batch->records) <= GATHER_BYTES) {
+    struct span records = buffer_peek(&batch->records);
+    enum status status = buffer_append(&store->own, records.at, records.size);
+    if (status) return status;
+    batch = batch->next;
+  }
+  uint8_t *at = store->own.data + store->own.start + own_size;
+  for (; store->queued != batch; store->queued = store->queued->next) {
+    enum status status = reserve_chunk(store);
+    if (status) return status;
+    size_t size = buffer_size(&store->queued->records);
+    add_chunk(store, at, size, store->queued);
+    at += size;
+  }
+  return OK;
+}
+
+// Begins what is written together with the own records that are due. Nothing waits to be applied.
+static enum status gather_own(struct store *store, struct wall wall)
+{
+  assert(store->extent_count == 0 && store->chunk_count == 0);
+  buffer_consume(&store->own, buffer_size(&store->own));
+  store->copying_before = store->copying;
+  enum status status = reserve_chunk(store);
+  if (!status) status = put_batch_record(store, wall);
+  if (status) return status;
+  size_t heading = buffer_size(&store->own);
+  store_upkeep_put(store, queued_bytes(store));
+  size_t size = buffer_size(&store->own);
+  if (size == heading && !store->queued && store->state != JOURNAL_FAILING) {
+    buffer_consume(&store->own, size);  // nothing to write: write nothing
+    return OK;
+  }
+  add_chunk(store, NULL, size, NULL);
+  status = gather_small(store, size);
+  store->chunks[0].bytes = store->own.data + store->own.start;
+  return status;
+}
+
+static enum status gather_batches(struct store *store)
+{
+  for (; store->queued; store->queued = store->queued->next) {
+    enum status status = reserve_chunk(store);
+    if (status) return status;
+    struct buffer *records = &store->queued->records;
+    add_chunk(store, records->data ? records->data + records->start : NULL, buffer_size(records), store->queued);
+  }
+  return OK;
+}
+
+// The run of bytes that begins with the first chunk that is not wholly appended, over chunks that lie behind each other.
+static size_t find_run(const struct store *store, size_t first, uint8_t **out_bytes)
+{
+  const struct chunk *chunk = &store->chunks[first];
+  *out_bytes = chunk->bytes + chunk->done;
+  size_t size = chunk->size - chunk->done;
+  for (size_t i = first + 1; i < store->chunk_count && store->chunks[i].bytes == *out_bytes + size; i++)
+    size += store->chunks[i].size;
+  return size;
+}
+
+static void mark_done(struct store *store, size_t first, size_t size)
+{
+  for (size_t i = first; size > 0; i++) {
+    struct chunk *chunk = &store->chunks[i];
+    size_t part = chunk->size - chunk->done < size ? chunk->size - chunk->done : size;
+    chunk->done += part;
+    size -= part;
+  }
+}
+
+static enum status append_run(struct store *store, size_t first)
+{
+  uint8_t *bytes;
+  size_t size = find_run(store, first, &bytes), written;
+  uint64_t position;
+  enum status status = reserve_extent(store);
+  if (!status) status = journal_log_append(store->journal, bytes, size, &written, &position);
+  if (status) return status;
+  store->extents[store->extent_count++] = (struct extent){.records = bytes, .size = written, .position = position};
+  mark_done(store, first, written);
+  return OK;
+}
+
+// All chunks. When there is no room for own records, batches go on without them: what they hold may free some.
+static enum status append_chunks(struct store *store)
+{
+  enum status own = OK;
+  for (size_t i = 0; i < store->chunk_count;) {
+    struct chunk *chunk = &store->chunks[i];
+    if (chunk->done == chunk->size) {
+      i++;
+      continue;
+    }
+    enum status status = append_run(store, i);
+    if (status == ERR_FULL && !chunk->batch) {
+      chunk->size = chunk->done;
+      store_upkeep_refused(store);
+      own = status;
+      continue;
+    }
+    if (status) return status;
+  }
+  return own;
+}
+
+// Nothing that was appended since the last sync can be counted on.
+static void forget_appended(struct store *store)
+{
+  store->chunk_count = 0;
+  store->extent_count = 0;
+  store->queued = store->first;
+  store->synced = false;
+  buffer_consume(&store->own, buffer_size(&store->own));
+  store_upkeep_undo(store);
+}
+
+static enum status append_due(struct store *store, struct wall wall)
+{
+  enum status status = OK;
+  if (store->chunk_count == 0) status = gather_own(store, wall);
+  if (!status) status = gather_batches(store);
+  if (status && store->extent_count == 0) {
+    forget_appended(store);
+    return status;
+  }
+  enum status appended = append_chunks(store);
+  return status ? status : appended;
+}
+
+// ---- Rounds
+
+void store_submit(struct store *store, struct journal_batch *batch)
+{
+  assert(!store->settings.read_only);
+  assert(batch->number == (store->last ? store->last->number : store->committed) + 1);
+  batch->next = NULL;
+  if (store->last) store->last->next = batch;
+  if (!store->first) store->first = batch;
+  store->last = batch;
+  if (!store->queued) store->queued = batch;
+}
+
+static void set_state(struct store *store, enum journal_state state, enum status status)
+{
+  if (state == store->state) return;
+  store->state = state;
+  store->review_due = true;
+  enum log_level level = state == JOURNAL_OK ? LOG_INFO : LOG_ERROR;
+  LOG(store->log, store->now, level, "journal_state", FIELD_TEXT("state", journal_state_name(state)),
+      FIELD_TEXT("reason", status                  ? status_name(status)
+                           : state == JOURNAL_FULL ? "reserve"
+                                                   : "ok"),
+      FIELD_UINT("bytes", journal_log_bytes(store->journal)), FIELD_UINT("limit", store->settings.limit_bytes));
+}
+
+// The reserve is looked at when a segment was begun, and from time to time while it is not whole.
+static void settle_room(struct store *store)
+{
+  uint32_t segment = position_segment(journal_log_end(store->journal));
+  bool again = store->state == JOURNAL_FULL && store->now.ms >= store->roomy_ms + STORE_RETRY_FIRST_MS;
+  if (!again && store->state != JOURNAL_FAILING && segment == store->roomy_segment) return;
+  store->roomy_segment = segment;
+  store->roomy_ms = store->now.ms;
+  bool roomy = journal_log_roomy(store->journal, true);
+  set_state(store, roomy ? JOURNAL_OK : JOURNAL_FULL, OK);
+  store->backoff_ms = STORE_RETRY_FIRST_MS;
+  store->retry_ms = store->now.ms + store->backoff_ms;
+}
+
+static void settle(struct store *store, enum status status)
+{
+  if (!status) {
+    settle_room(store);
+    return;
+  }
+  if (status == ERR_FULL)
+    store->counters.full++;
+  else
+    store->counters.errors++;
+  set_state(store, status == ERR_FULL ? JOURNAL_FULL : JOURNAL_FAILING, status);
+  store->retry_ms = store->now.ms + store->backoff_ms;
+  if (status != ERR_FULL) store->backoff_ms = 2 * store->backoff_ms;
+  if (store->backoff_ms > STORE_RETRY_MOST_MS) store->backoff_ms = STORE_RETRY_MOST_MS;
+}
+
+// Sync and apply. What was appended before the failure of another append is as good as all else.
+static enum status commit(struct store *store)
+{
+  if (store->extent_count > 0 && !store->synced) {
+    enum status status = journal_log_sync(store->journal);
+    if (status) {
+      forget_appended(store);
+      return status;
+    }
+    store->synced = true;
+    store->safe = journal_log_sequence(store->journal);
+  }
+  return apply_all(store);
+}
+
+bool store_round(struct store *store, struct mono now, struct wall wall)
+{
+  assert(!store->settings.read_only);
+  store->now = now;
+  if (store->state == JOURNAL_FAILING && now.ms < store->retry_ms) return false;
+  enum status status = OK;
+  if (store->synced) status = apply_all(store);  // memory was short the last time
+  if (!status) {
+    enum status appended = append_due(store, wall);
+    status = commit(store);
+    if (!status) status = appended;
+  }
+  if (!store->synced && store->extent_count == 0) store_upkeep_applied(store);
+  settle(store, status);
+  return store->state != JOURNAL_FAILING && !status && (store->queued || store_upkeep_left(store));
+}
+
+void store_append(struct store *store, struct mono now, struct wall wall)
+{
+  assert(!store->settings.read_only);
+  store->now = now;
+  if (store->synced || (store->state == JOURNAL_FAILING && now.ms < store->retry_ms)) return;
+  enum status status = append_due(store, wall);
+  if (status) settle(store, status);
+}
+
+uint64_t store_committed(const struct store *store)
+{
+  return store->committed;
+}
+
+enum journal_state store_state(const struct store *store)
+{
+  return store->state;
+}
+
+int64_t store_next_ms(const struct store *store, struct mono now)
+{
+  if (store->state == JOURNAL_OK && !store->synced) return -1;
+  return store->retry_ms > now.ms ? (int64_t)(store->retry_ms - now.ms) : 0;
+}

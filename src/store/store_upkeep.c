@@ -1,0 +1,399 @@
+// What the store writes for itself: blocks of references, checkpoints, copies; and what it removes when that is safe.
+//
+// In one round own records stand in this order, all made from the same state of the catalog: a slice of a checkpoint, blocks of
+// references, copies. A checkpoint and the copying of a segment never overlap: what is copied is remembered in the catalog until its
+// blocks have moved, and a checkpoint does not tell that.
+//
+// A segment is removed when nothing in it was alive at the BEGIN of the checkpoint from which replaying starts: from there on no
+// state refers to it. As long as there is room, that is the checkpoint before the last: so that damage in the last one costs nothing.
+#include <assert.h>
+#include <stdlib.h>
+
+#include "store/store_internal.h"
+
+enum {
+  COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round
+  REVIEW_MS = 1000,           // between looks for what can be freed, while there is no room
+};
+
+// Own records could not be made: `own` is as it was, and the next batch brings another try.
+static void give_up(struct store *store, size_t size)
+{
+  assert(size <= buffer_size(&store->own));
+  store->own.end = store->own.start + size;
+  store->upkeep_failed = true;
+}
+
+// ---- Checkpoints
+
+// Other records between two checkpoints: half of what may be replayed, but more when checkpoints are large, so that they do not make up most
+// of what is written: four times their size while the bound on replaying allows, and at least once.
+static uint64_t checkpoint_distance(const struct store *store)
+{
+  uint64_t replay = store->settings.replay_bytes, size = store->checkpoint.last_bytes;
+  uint64_t bound = replay > size ? replay - size : 0;
+  uint64_t distance = 4 * size < bound ? 4 * size : bound;
+  if (distance < replay / 2) distance = replay / 2;
+  return distance < size ? size : distance;
+}
+
+static bool checkpoint_due(const struct store *store)
+{
+  if (store->checkpoint.writing || store->anchor_due) return false;
+  return store->checkpoint.wanted || store->checkpoint.since_last > checkpoint_distance(store);
+}
+
+static void put_checkpoint(struct store *store, size_t budget)
+{
+  struct checkpoint *checkpoint = &store->checkpoint;
+  if (!checkpoint->writing) {
+    if (!checkpoint_due(store) || store->copying.segment || store->moves_pending) return;
+    size_t before = buffer_size(&store->own);
+    if (catalog_checkpoint_begin(&store->catalog, &store->own, store_time_ms(store))) {
+      give_up(store, before);
+      return;
+    }
+    checkpoint->writing = true;
+  }
+  size_t before = buffer_size(&store->own);
+  bool done = false;
+  if (catalog_checkpoint_slice(&store->catalog, &store->own, budget, &done)) {
+    give_up(store, before);
+    store_upkeep_undo(store);
+    return;
+  }
+  if (done) {
+    checkpoint->writing = false;
+    checkpoint->wanted = false;
+  }
+}
+
+enum status store_checkpoint_begun(struct store *store, const struct record_header *header, uint64_t position)
+{
+  struct checkpoint *checkpoint = &store->checkpoint;
+  checkpoint->begin = (struct anchor_start){.position = position, .sequence = record_sequence(header)};
+  checkpoint->bytes = 0;
+  checkpoint->since_begin = 0;
+  checkpoint->changed = false;
+  checkpoint->dead.count = 0;
+  if (store->recovering) return OK;
+  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
+    struct segment_info info;
+    journal_log_segment(store->journal, i, &info);
+    const struct segment_live *live = catalog_live(&store->catalog, info.number);
+    if (info.number >= position_segment(position) || (live && live->references > 0)) continue;
+    enum status status = numbers_add(&checkpoint->dead, info.number);
+    if (status) return status;
+  }
+  return OK;
+}
+
+void store_checkpoint_ended(struct store *store)
+{
+  struct checkpoint *checkpoint = &store->checkpoint;
+  checkpoint->last = checkpoint->begin;
+  checkpoint->last_bytes = checkpoint->bytes;
+  checkpoint->since_last = checkpoint->since_begin;
+  if (store->recovering) return;
+  store->counters.checkpoints++;
+  store->anchor_due = true;
+  store->anchor_retry_ms = 0;
+}
+
+// ---- The anchor, and what may go when it is safe
+
+static void drop_segment(struct store *store, uint32_t number)
+{
+  bool aside = numbers_have(&store->aside, number);
+  enum status status = aside ? journal_log_set_aside(store->journal, number) : journal_log_remove(store->journal, number);
+  if (status == ERR_NOT_FOUND) return;
+  if (status) {  // it is dead at the next checkpoint, too
+    store->counters.errors++;
+    LOG(store->log, store->now, LOG_WARNING, "journal_segment_not_removed", FIELD_UINT("segment", number),
+        FIELD_TEXT("reason", status_name(status)));
+    return;
+  }
+  numbers_remove(&store->aside, number);
+  store->counters.segments_removed++;
+  store->roomy_segment = 0;
+  if (aside) LOG(store->log, store->now, LOG_WARNING, "journal_segment_set_aside", FIELD_UINT("segment", number));
+}
+
+static void drop_segments(struct store *store, struct numbers *dead)
+{
+  for (size_t i = 0; i < dead->count; i++) drop_segment(store, dead->at[i]);
+  dead->count = 0;
+}
+
+static void write_anchor(struct store *store)
+{
+  struct checkpoint *checkpoint = &store->checkpoint;
+  struct anchor next = store->anchor;
+  next.previous = store->tight ? (struct anchor_start){0} : next.last;
+  next.last = checkpoint->last;
+  enum status status = anchor_write(store->disk, &next);
+  if (status) {
+    store->counters.errors++;
+    store->anchor_retry_ms = store->now.ms + STORE_RETRY_MOST_MS;
+    LOG(store->log, store->now, LOG_ERROR, "journal_anchor_not_written", FIELD_TEXT("reason", status_name(status)));
+    return;
+  }
+  store->anchor = next;
+  store->anchor_due = false;
+  store->review_due = true;
+  if (store->tight) drop_segments(store, &checkpoint->dead);
+  drop_segments(store, &checkpoint->dead_last);
+  struct numbers unused = checkpoint->dead_last;
+  checkpoint->dead_last = checkpoint->dead;
+  checkpoint->dead = unused;
+}
+
+// ---- Copying forward
+
+struct copy_slice {
+  struct store *store;
+  uint64_t scanned;
+  size_t budget;  // size of `own` at which to stop
+  enum status status;
+  bool stopped;  // there is more
+};
+
+static bool copy_record(void *context, const struct record_header *header, struct span body, uint64_t position)
+{
+  struct copy_slice *slice = context;
+  struct store *store = slice->store;
+  if (position_segment(position) != store->copying.segment) return false;
+  if (buffer_size(&store->own) >= slice->budget || slice->scanned >= COPY_SCAN_BYTES) {
+    store->copying.cursor = position;
+    slice->stopped = true;
+    return false;
+  }
+  size_t before = buffer_size(&store->own);
+  slice->status = catalog_put_copy(&store->catalog, header, body, position, &store->own);
+  if (slice->status) {
+    give_up(store, before);
+    store->copying.cursor = position;
+    slice->stopped = true;
+    return false;
+  }
+  slice->scanned += record_length(header->size);
+  return true;
+}
+
+static void copy_damage(void *context, const struct log_damage *damage)
+{
+  struct copy_slice *slice = context;
+  struct store *store = slice->store;
+  if (damage->segment != store->copying.segment || damage->torn) return;
+  store->copying.damaged = true;
+}
+
+static void stop_copying(struct store *store)
+{
+  numbers_remove(&store->repair, store->copying.segment);
+  store->copying = (struct copying){0};
+}
+
+static void refuse_copying(struct store *store, const char *reason)
+{
+  LOG(store->log, store->now, LOG_ERROR, "journal_segment_not_copied", FIELD_UINT("segment", store->copying.segment),
+      FIELD_TEXT("reason", reason));
+  if (numbers_add(&store->refused, store->copying.segment)) {
+    store->upkeep_failed = true;
+    return;
+  }
+  stop_copying(store);
+}
+
+static void copy_slice(struct store *store, size_t budget)
+{
+  struct copy_slice slice = {.store = store, .budget = buffer_size(&store->own) + budget};
+  struct log_reader reader = {.context = &slice, .record = copy_record, .damage = copy_damage};
+  enum status status = journal_log_scan(store->journal, store->copying.cursor, &reader);
+  if (slice.status == ERR_NO_MEMORY || status == ERR_NO_MEMORY) {  // goes on where it was
+    store->upkeep_failed = true;
+    return;
+  }
+  if (status || slice.status) {
+    refuse_copying(store, status_name(status ? status : slice.status));
+    store->moves_pending = true;
+    return;
+  }
+  if (!slice.stopped) store->copying.stage = COPY_MOVE;
+}
+
+static void report_lost(void *context, const struct catalog_session *session, uint64_t count)
+{
+  struct store *store = context;
+  store->counters.damaged_messages += count;
+  LOG(store->log, store->now, LOG_ERROR, "journal_messages_lost", FIELD_SPAN("client_id", session->client_id),
+      FIELD_UINT("messages", count), FIELD_UINT("segment", store->copying.segment));
+}
+
+// Blocks have moved: nothing should be left in the segment but what cannot be read.
+static void check_copied(struct store *store)
+{
+  uint32_t segment = store->copying.segment;
+  const struct segment_live *live = catalog_live(&store->catalog, segment);
+  bool damaged = store->copying.damaged || numbers_have(&store->repair, segment);
+  if (!live || live->references == 0) {
+    if (damaged && numbers_add(&store->aside, segment)) return;
+    store->counters.segments_copied++;
+    store->review_due = true;
+    LOG(store->log, store->now, LOG_INFO, "journal_segment_copied", FIELD_UINT("segment", segment));
+    stop_copying(store);
+    return;
+  }
+  if (!damaged) {
+    refuse_copying(store, "references_left");
+    return;
+  }
+  size_t before = buffer_size(&store->own);
+  enum status status = catalog_put_holes(&store->catalog, segment, &store->own, report_lost, store);
+  if (status) give_up(store, before);
+  if (!status && buffer_size(&store->own) > before) return;
+  if (status != ERR_NO_MEMORY) refuse_copying(store, "references_left");
+}
+
+static bool put_moved(struct store *store)
+{
+  size_t before = buffer_size(&store->own);
+  if (!catalog_put_moved(&store->catalog, &store->own)) return true;
+  give_up(store, before);
+  return false;
+}
+
+static void put_copies(struct store *store, size_t budget)
+{
+  if (store->moves_pending && store->copying.segment == 0) {
+    size_t before = buffer_size(&store->own);
+    if (put_moved(store) && buffer_size(&store->own) == before) store->moves_pending = false;
+    return;
+  }
+  if (store->copying.segment == 0 || store->checkpoint.writing) return;
+  switch (store->copying.stage) {
+    case COPY_READ: copy_slice(store, budget); break;
+    case COPY_MOVE:
+      if (put_moved(store)) store->copying.stage = COPY_CHECK;
+      break;
+    case COPY_CHECK: check_copied(store); break;
+  }
+}
+
+// ---- What could be freed
+
+struct review {
+  uint64_t used, freeable,
+      stuck;      // freeable: nothing lives there; stuck: dead bytes beside living ones, below the replay start
+  uint32_t best;  // segment that costs least to copy, 0: none
+  uint64_t best_used, best_live;
+};
+
+static void review_segment(const struct store *store, const struct segment_info *info, struct review *review)
+{
+  const struct segment_live *live = catalog_live(&store->catalog, info->number);
+  uint64_t living = live ? live->bytes : 0;
+  if (living > info->used) living = info->used;
+  review->used += info->used;
+  if (info->number >= position_segment(journal_log_end(store->journal))) return;
+  if (!live || live->references == 0) {
+    review->freeable += info->size;
+    return;
+  }
+  bool below = info->number < position_segment(store->anchor.last.position);
+  if (below) review->stuck += info->used - living;
+  if (!below && !store->tight) return;
+  if (living > info->used / 2 || numbers_have(&store->refused, info->number)) return;
+  if (review->best && living * review->best_used >= review->best_live * info->used) return;
+  review->best = info->number;
+  review->best_used = info->used;
+  review->best_live = living;
+}
+
+static void begin_copying(struct store *store, uint32_t segment)
+{
+  store->copying = (struct copying){.segment = segment, .cursor = position_of(segment, LOG_SEGMENT_HEADER)};
+}
+
+// A damaged segment that can be emptied now, 0: none.
+static uint32_t next_repair(const struct store *store)
+{
+  for (size_t i = 0; i < store->repair.count; i++)
+    if (store->repair.at[i] < position_segment(journal_log_end(store->journal))) return store->repair.at[i];
+  return 0;
+}
+
+static bool review_due(const struct store *store)
+{
+  if (store->review_due) return true;
+  if (position_segment(journal_log_end(store->journal)) != store->reviewed_segment) return true;
+  return store->state == JOURNAL_FULL && store->now.ms >= store->reviewed_ms + REVIEW_MS;
+}
+
+static void review(struct store *store)
+{
+  const struct store_settings *settings = &store->settings;
+  store->review_due = false;
+  store->reviewed_segment = position_segment(journal_log_end(store->journal));
+  store->reviewed_ms = store->now.ms;
+  store->tight = store->state == JOURNAL_FULL || journal_log_bytes(store->journal) > settings->limit_bytes / 4 * 3;
+  struct review found = {0};
+  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
+    struct segment_info info;
+    journal_log_segment(store->journal, i, &info);
+    review_segment(store, &info, &found);
+  }
+  if (store->checkpoint.writing || store->copying.segment || store->anchor_due) return;
+  uint32_t segment = next_repair(store);
+  if (segment) {
+    begin_copying(store, segment);
+  } else if (store->tight && found.freeable > store->checkpoint.last_bytes) {
+    store->checkpoint.wanted = true;
+  } else if (found.best && (store->tight || (found.stuck > found.used / 2 && found.stuck > 4 * settings->segment_bytes))) {
+    begin_copying(store, found.best);
+  }
+}
+
+// ---- Parts of a round
+
+void store_upkeep_put(struct store *store, size_t batch_bytes)
+{
+  size_t before = buffer_size(&store->own);
+  store->upkeep_failed = false;
+  put_checkpoint(store, STORE_SLICE_BYTES + batch_bytes);
+  size_t references = buffer_size(&store->own);
+  bool more = false;
+  if (catalog_put_references(&store->catalog, &store->own, STORE_SLICE_BYTES, &more)) give_up(store, references);
+  store->references_pending = more;
+  size_t size = buffer_size(&store->own) - before;
+  put_copies(store, size < STORE_SLICE_BYTES ? STORE_SLICE_BYTES - size : 1);
+}
+
+void store_upkeep_undo(struct store *store)
+{
+  if (store->checkpoint.writing) catalog_checkpoint_cancel(&store->catalog);
+  store->checkpoint.writing = false;
+  store->references_pending = true;
+  store->copying = store->copying_before;
+}
+
+void store_upkeep_refused(struct store *store)
+{
+  store_upkeep_undo(store);
+  if (store->copying.segment) store->moves_pending = true;
+  store->copying = (struct copying){0};
+  store->reviewed_ms = store->now.ms;
+}
+
+void store_upkeep_applied(struct store *store)
+{
+  if (store->anchor_due && store->now.ms >= store->anchor_retry_ms) write_anchor(store);
+  if (review_due(store)) review(store);
+}
+
+bool store_upkeep_left(const struct store *store)
+{
+  if (store->upkeep_failed) return false;
+  return store->checkpoint.writing || store->copying.segment || store->references_pending || store->moves_pending ||
+         checkpoint_due(store);
+}
