@@ -21,7 +21,9 @@ enum {
 // Bytes that are to be appended: the store's own records, or those of a batch.
 struct chunk {
   uint8_t *bytes;
-  size_t size, done;            // done: appended
+  size_t size;
+  size_t done;                  // appended
+  size_t safe;                  // synced
   struct journal_batch *batch;  // NULL: own
 };
 
@@ -87,8 +89,9 @@ struct store {
   size_t chunk_count, chunk_capacity;
   struct extent *extents;
   size_t extent_count, extent_capacity;
-  bool synced;    // all extents are safe and only need to be applied
-  uint64_t safe;  // sequence of the first record that is not known to be safe
+  size_t safe_extents;     // so many of them are synced
+  uint64_t safe_sequence;  // of the first record that is not known to be safe
+  bool applying;           // memory was short while they were applied
 
   struct checkpoint checkpoint;
   struct copying copying, copying_before;  // before: as it was before `own` was made

@@ -4,49 +4,26 @@
 
 #include "store/store_internal.h"
 
-enum {
-  LOAD_ENTRIES = 256,    // looked up at once
-  TARGETS_KEPT_MOST = 4  // a message that went to more queues than this is handed over with the one target that is asked for
-};
+enum { LOAD_ENTRIES = 256 };  // looked up at once
 
 struct loading {
   struct store *store;
   const struct journal_load *load;
   struct journal_loaded *loaded;
-  struct buffer scratch, targets;  // of a message that is written anew
   uint32_t damaged;
   uint64_t first_damaged;  // position
 };
 
-static bool find_target(const struct journal_load *load, uint64_t place, const struct record_message *message,
-                        struct record_target *out)
+// Whether it is a message, and went to this place of this queue.
+static bool is_meant(const struct journal_load *load, uint64_t place, const struct record_header *header, struct span body)
 {
-  for (size_t cursor = 0; record_next_target(message->targets, &cursor, out);)
-    if (out->session == load->session && out->place == (uint32_t)place) return true;
+  struct record_message message;
+  struct record_target target;
+  if (record_type(header) != RECORD_MESSAGE && record_type(header) != RECORD_MESSAGE_COPY) return false;
+  if (!record_get_message(body, &message)) return false;
+  for (size_t cursor = 0; record_next_target(message.targets, &cursor, &target);)
+    if (target.session == load->session && target.place == (uint32_t)place) return true;
   return false;
-}
-
-static enum status put_narrowed(struct loading *loading, uint64_t place, const struct record_message *message,
-                                const struct record_target *target)
-{
-  struct buffer *scratch = &loading->scratch, *targets = &loading->targets;
-  buffer_consume(scratch, buffer_size(scratch));
-  buffer_consume(targets, buffer_size(targets));
-  uint32_t *ids = target->id_count ? malloc(target->id_count * sizeof *ids) : NULL;
-  if (target->id_count && !ids) return ERR_NO_MEMORY;
-  for (unsigned i = 0; i < target->id_count; i++) ids[i] = record_target_id(target, i);
-  enum status status = record_put_target(targets, target, ids);
-  free(ids);
-  if (status) return status;
-  struct record_message narrowed = *message;
-  narrowed.target_count = 1;
-  narrowed.targets = buffer_peek(targets);
-  status = record_put_message(scratch, &narrowed);
-  if (status) return status;
-  struct record_header header;
-  memcpy(&header, buffer_peek(scratch).at, sizeof header);
-  struct span body = span_of(buffer_peek(scratch).at + sizeof header, header.size);
-  return journal_put_entry(loading->loaded, place, LOADED_WAITING, body);
 }
 
 static enum status put_damaged(struct loading *loading, const struct queue_entry *entry)
@@ -59,15 +36,10 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
 {
   struct record_header header;
   struct span body;
-  struct record_message message;
-  struct record_target target;
   if (entry->position == 0) return put_damaged(loading, entry);
   enum status status = journal_log_read(loading->store->journal, entry->position, &header, &body);
   if (status == ERR_NO_MEMORY) return status;
-  bool good = !status && (record_type(&header) == RECORD_MESSAGE || record_type(&header) == RECORD_MESSAGE_COPY) &&
-              record_get_message(body, &message) && find_target(loading->load, entry->place, &message, &target);
-  if (!good) return put_damaged(loading, entry);
-  if (message.target_count > TARGETS_KEPT_MOST) return put_narrowed(loading, entry->place, &message, &target);
+  if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
 }
 
@@ -124,8 +96,6 @@ struct journal_loaded *store_load(struct store *store, const struct journal_load
   loaded->next = load->place;
   struct loading loading = {.store = store, .load = load, .loaded = loaded};
   enum status status = fill(&loading);
-  buffer_deinit(&loading.scratch);
-  buffer_deinit(&loading.targets);
   if (status) {
     journal_loaded_free(loaded);
     return NULL;

@@ -202,7 +202,7 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
 
   status = journal_log_start(store->journal, error);
   if (status) return status;
-  store->safe = journal_log_sequence(store->journal);
+  store->safe_sequence = journal_log_sequence(store->journal);
   name_broker(store);
   store->moves_pending = true;
   store->references_pending = true;

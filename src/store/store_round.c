@@ -1,5 +1,5 @@
-// A round: what is due and what was submitted is appended, made safe with one sync, and only then applied. Whatever fails before
-// the sync is repeated from memory: the store's own records are made anew, batches are appended again from where they were last safe.
+// A round: what is due and what was submitted is appended, made safe with one sync, and only then applied. Whatever fails before the sync
+// is repeated from memory: the store's own records are made anew, batches are appended again from where they were last safe.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,12 +83,13 @@ static void pop_batch(struct store *store)
   journal_batch_free(batch);
 }
 
-// Everything appended is applied: batches give up what is safe, and those that are whole are committed.
+// All that is safe is applied: batches give up that much, and those that are whole are committed. The rest begins anew.
 static void release_chunks(struct store *store)
 {
   if (store->extent_count > 0) store->references_pending = true;
   for (size_t i = 0; i < store->chunk_count; i++) {
     struct chunk *chunk = &store->chunks[i];
+    assert(chunk->done == chunk->safe);
     if (!chunk->batch) {
       if (chunk->done < chunk->size) store_upkeep_undo(store);
       continue;
@@ -100,13 +101,14 @@ static void release_chunks(struct store *store)
   }
   store->chunk_count = 0;
   store->extent_count = 0;
+  store->safe_extents = 0;
   store->queued = store->first;
-  store->synced = false;
   if (store->own.capacity > OWN_KEPT_BYTES) buffer_deinit(&store->own);
 }
 
-static enum status apply_all(struct store *store)
+static enum status apply_safe(struct store *store)
 {
+  assert(store->safe_extents == store->extent_count);
   for (size_t i = 0; i < store->extent_count; i++) {
     enum status status = apply_extent(store, &store->extents[i]);
     if (status) return status;
@@ -154,29 +156,28 @@ static size_t queued_bytes(const struct store *store)
 
 static enum status put_batch_record(struct store *store, struct wall wall)
 {
-  struct store_batch record = {.journal_ms = store_time_ms(store), .wall = wall, .safe = store->safe};
+  struct store_batch record = {.journal_ms = store_time_ms(store), .wall = wall, .safe = store->safe_sequence};
   return store_batch_put(&store->own, &record);
 }
 
-// Copies of small batches behind the own records. Chunks point into `own`, which does not change afterwards.
-static enum status gather_small(struct store *store, size_t own_size)
+// Copies of small batches behind the own records; as many as there is memory for. Chunks point into `own`, which does not change
+// afterwards.
+static void gather_small(struct store *store, size_t own_size)
 {
-  struct journal_batch *batch = store->queued;
-  while (batch && buffer_size(&store->own) - own_size + buffer_size(&batch->records) <= GATHER_BYTES) {
-    struct span records = buffer_peek(&batch->records);
-    enum status status = buffer_append(&store->own, records.at, records.size);
-    if (status) return status;
-    batch = batch->next;
+  struct journal_batch *end = store->queued;
+  size_t gathered = 0;
+  for (; end && gathered + buffer_size(&end->records) <= GATHER_BYTES; end = end->next) {
+    struct span records = buffer_peek(&end->records);
+    if (buffer_append(&store->own, records.at, records.size)) break;
+    gathered += records.size;
   }
   uint8_t *at = store->own.data + store->own.start + own_size;
-  for (; store->queued != batch; store->queued = store->queued->next) {
-    enum status status = reserve_chunk(store);
-    if (status) return status;
+  for (; store->queued != end; store->queued = store->queued->next) {
+    if (reserve_chunk(store)) break;
     size_t size = buffer_size(&store->queued->records);
     add_chunk(store, at, size, store->queued);
     at += size;
   }
-  return OK;
 }
 
 // Begins what is written together with the own records that are due. Nothing waits to be applied.
@@ -196,9 +197,9 @@ static enum status gather_own(struct store *store, struct wall wall)
     return OK;
   }
   add_chunk(store, NULL, size, NULL);
-  status = gather_small(store, size);
+  gather_small(store, size);
   store->chunks[0].bytes = store->own.data + store->own.start;
-  return status;
+  return OK;
 }
 
 static enum status gather_batches(struct store *store)
@@ -233,14 +234,55 @@ static void mark_done(struct store *store, size_t first, size_t size)
   }
 }
 
+// What was appended since the last sync cannot be counted on.
+static void drop_unsafe(struct store *store)
+{
+  store->extent_count = store->safe_extents;
+  for (size_t i = 0; i < store->chunk_count; i++) store->chunks[i].done = store->chunks[i].safe;
+}
+
+static enum status sync_appended(struct store *store)
+{
+  if (store->extent_count == store->safe_extents) return OK;
+  enum status status = journal_log_sync(store->journal);
+  if (status) {
+    drop_unsafe(store);
+    return status;
+  }
+  store->safe_extents = store->extent_count;
+  store->safe_sequence = journal_log_sequence(store->journal);
+  for (size_t i = 0; i < store->chunk_count; i++) store->chunks[i].safe = store->chunks[i].done;
+  return OK;
+}
+
+// Whether the record goes into the segment that is written.
+static bool fits(const struct store *store, const uint8_t *record)
+{
+  struct record_header header;
+  memcpy(&header, record, sizeof header);
+  size_t count = journal_log_segments(store->journal);
+  uint64_t end = journal_log_end(store->journal);
+  if (count == 0) return false;
+  struct segment_info info;
+  journal_log_segment(store->journal, count - 1, &info);
+  return info.number == position_segment(end) && record_length(header.size) <= info.size - position_offset(end);
+}
+
+// An append that fails takes with it what is not synced. A segment is synced before the next one is begun anyway: done here, what was full
+// costs nothing that was written before.
 static enum status append_run(struct store *store, size_t first)
 {
   uint8_t *bytes;
   size_t size = find_run(store, first, &bytes), written;
   uint64_t position;
   enum status status = reserve_extent(store);
-  if (!status) status = journal_log_append(store->journal, bytes, size, &written, &position);
+  if (!status && !fits(store, bytes)) status = sync_appended(store);
   if (status) return status;
+  status = journal_log_append(store->journal, bytes, size, &written, &position);
+  if (status) {
+    drop_unsafe(store);
+    return status;
+  }
   store->extents[store->extent_count++] = (struct extent){.records = bytes, .size = written, .position = position};
   mark_done(store, first, written);
   return OK;
@@ -258,7 +300,7 @@ static enum status append_chunks(struct store *store)
     }
     enum status status = append_run(store, i);
     if (status == ERR_FULL && !chunk->batch) {
-      chunk->size = chunk->done;
+      chunk->size = chunk->safe;
       store_upkeep_refused(store);
       own = status;
       continue;
@@ -268,26 +310,12 @@ static enum status append_chunks(struct store *store)
   return own;
 }
 
-// Nothing that was appended since the last sync can be counted on.
-static void forget_appended(struct store *store)
-{
-  store->chunk_count = 0;
-  store->extent_count = 0;
-  store->queued = store->first;
-  store->synced = false;
-  buffer_consume(&store->own, buffer_size(&store->own));
-  store_upkeep_undo(store);
-}
-
 static enum status append_due(struct store *store, struct wall wall)
 {
   enum status status = OK;
   if (store->chunk_count == 0) status = gather_own(store, wall);
   if (!status) status = gather_batches(store);
-  if (status && store->extent_count == 0) {
-    forget_appended(store);
-    return status;
-  }
+  if (status && store->chunk_count == 0) return status;
   enum status appended = append_chunks(store);
   return status ? status : appended;
 }
@@ -348,43 +376,31 @@ static void settle(struct store *store, enum status status)
   if (store->backoff_ms > STORE_RETRY_MOST_MS) store->backoff_ms = STORE_RETRY_MOST_MS;
 }
 
-// Sync and apply. What was appended before the failure of another append is as good as all else.
-static enum status commit(struct store *store)
-{
-  if (store->extent_count > 0 && !store->synced) {
-    enum status status = journal_log_sync(store->journal);
-    if (status) {
-      forget_appended(store);
-      return status;
-    }
-    store->synced = true;
-    store->safe = journal_log_sequence(store->journal);
-  }
-  return apply_all(store);
-}
-
 bool store_round(struct store *store, struct mono now, struct wall wall)
 {
   assert(!store->settings.read_only);
   store->now = now;
   if (store->state == JOURNAL_FAILING && now.ms < store->retry_ms) return false;
   enum status status = OK;
-  if (store->synced) status = apply_all(store);  // memory was short the last time
-  if (!status) {
+  if (store->applying) {  // memory was short the last time
+    status = apply_safe(store);
+  } else {
     enum status appended = append_due(store, wall);
-    status = commit(store);
-    if (!status) status = appended;
+    enum status synced = sync_appended(store);
+    status = apply_safe(store);
+    if (!status) status = synced ? synced : appended;
   }
-  if (!store->synced && store->extent_count == 0) store_upkeep_applied(store);
+  store->applying = store->extent_count > 0;
+  if (!store->applying) store_upkeep_applied(store);
   settle(store, status);
-  return store->state != JOURNAL_FAILING && !status && (store->queued || store_upkeep_left(store));
+  return !status && (store->queued || store_upkeep_left(store));
 }
 
 void store_append(struct store *store, struct mono now, struct wall wall)
 {
   assert(!store->settings.read_only);
   store->now = now;
-  if (store->synced || (store->state == JOURNAL_FAILING && now.ms < store->retry_ms)) return;
+  if (store->applying || (store->state == JOURNAL_FAILING && now.ms < store->retry_ms)) return;
   enum status status = append_due(store, wall);
   if (status) settle(store, status);
 }
@@ -401,6 +417,6 @@ enum journal_state store_state(const struct store *store)
 
 int64_t store_next_ms(const struct store *store, struct mono now)
 {
-  if (store->state == JOURNAL_OK && !store->synced) return -1;
+  if (store->state == JOURNAL_OK) return -1;
   return store->retry_ms > now.ms ? (int64_t)(store->retry_ms - now.ms) : 0;
 }
