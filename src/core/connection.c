@@ -100,6 +100,7 @@ void connection_free(struct connection *connection)
   list_remove(&connection->paused);
   free_buffer(connection, &connection->input);
   free_buffer(connection, &connection->control);
+  held_free(connection);
   connection_free_output(connection);
   aliases_free(connection->aliases);
   pool_charge(&shard->pool, -(int64_t)sizeof *connection);
@@ -281,23 +282,27 @@ static void pause_where_due(struct connection *connection)
 {
   struct shard *shard = connection->shard;
   size_t control = connection->control ? buffer_size(connection->control) : 0;
-  if (control + connection->pongs * 2u > CONTROL_HIGH) connection_pause(connection, PAUSED_OUTPUT);
+  if (control + held_bytes(connection) + connection->pongs * 2u > CONTROL_HIGH) connection_pause(connection, PAUSED_OUTPUT);
+  if (journal_behind(&shard->journal)) connection_pause(connection, PAUSED_JOURNAL);
   for (unsigned i = 0; i < shard->settings.shard_count; i++)
     if (shard->outgoing[i].count > OUTGOING_HIGH) connection_pause(connection, PAUSED_MAIL);
 }
 
 // ---- Sending
 
+// An acknowledgement cannot be left out: without memory for it the connection cannot go on.
+static void close_for_memory(struct connection *connection)
+{
+  if (connection->state == CLOSING) return;
+  detach(connection, true);
+  close_soon(connection);
+}
+
 uint8_t *control_reserve(struct connection *connection, size_t size)
 {
   uint8_t *room = reserve(connection, &connection->control, size);
-  if (room) return room;
-  // An acknowledgement cannot be left out: without memory for it the connection cannot go on.
-  if (connection->state != CLOSING) {
-    detach(connection, true);
-    close_soon(connection);
-  }
-  return NULL;
+  if (!room) close_for_memory(connection);
+  return room;
 }
 
 void control_written(struct connection *connection)
@@ -324,7 +329,19 @@ static void give_up_answering(struct connection *connection, const struct mqtt_p
                                                    "the answer is larger than the client's maximum packet size"});
 }
 
-void connection_send(struct connection *connection, const struct mqtt_packet *packet)
+// Room for what is written when `need` is safe, or at once.
+static uint8_t *reserve_after(struct connection *connection, size_t size, uint64_t need, bool *out_held)
+{
+  *out_held = held_must(connection, need);
+  if (!*out_held) return control_reserve(connection, size);
+  uint8_t *room = held_reserve(connection, size);
+  if (!room) close_for_memory(connection);
+  return room;
+}
+
+enum order { AT_ONCE, IN_ORDER, ALONE };  // behind what is held; and the connection waits for it
+
+static void send(struct connection *connection, const struct mqtt_packet *packet, uint64_t need, enum order order)
 {
   if (!connection_fits(connection, packet)) {
     give_up_answering(connection, packet);
@@ -333,24 +350,60 @@ void connection_send(struct connection *connection, const struct mqtt_packet *pa
   enum mqtt_version version = connection->version ? connection->version : MQTT_3_1_1;
   size_t size = mqtt_encoded_size(version, packet);
   assert(size > 0);
-  uint8_t *room = control_reserve(connection, size);
+  bool held = false;
+  uint8_t *room = order == AT_ONCE ? control_reserve(connection, size) : reserve_after(connection, size, need, &held);
   if (!room) return;
   size_t written = mqtt_encode(version, packet, room, size);
   assert(written == size);
+  if (held) {
+    held_commit(connection, size, need, order == ALONE);
+    if (order == ALONE) connection_pause(connection, PAUSED_ANSWER);
+    return;
+  }
   control_commit(connection, size);
   connection->shard->counters.packets_sent[packet->type]++;
 }
 
+void connection_send(struct connection *connection, const struct mqtt_packet *packet)
+{
+  send(connection, packet, 0, AT_ONCE);
+}
+
+void connection_answer_packet(struct connection *connection, const struct mqtt_packet *packet, uint64_t need)
+{
+  send(connection, packet, need, ALONE);
+}
+
+void connection_answer(struct connection *connection, struct span bytes, uint64_t need)
+{
+  bool held;
+  uint8_t *room = reserve_after(connection, bytes.size, need, &held);
+  if (!room) return;
+  memcpy(room, bytes.at, bytes.size);
+  if (held) {
+    held_commit(connection, bytes.size, need, true);
+    connection_pause(connection, PAUSED_ANSWER);
+    return;
+  }
+  control_commit(connection, bytes.size);
+  connection->shard->counters.packets_sent[bytes.at[0] >> 4]++;
+}
+
 void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
-                         enum mqtt_reason reason, const char *reason_string)
+                         enum mqtt_reason reason, const char *reason_string, uint64_t need)
 {
   if (reason == MQTT_SUCCESS || connection->version != MQTT_5_0) {
-    uint8_t *room = control_reserve(connection, 4);
+    bool held;
+    uint8_t *room = reserve_after(connection, 4, need, &held);
     if (!room) return;
     room[0] = (uint8_t)(type << 4 | (type == MQTT_PUBREL ? 2 : 0));
     room[1] = 2;
     room[2] = (uint8_t)(packet_id >> 8);
     room[3] = (uint8_t)packet_id;
+    if (held) {
+      held_commit(connection, 4, need, false);
+      return;
+    }
     control_commit(connection, 4);
     connection->shard->counters.packets_sent[type]++;
     return;
@@ -362,7 +415,7 @@ void connection_send_ack(struct connection *connection, enum mqtt_packet_type ty
     if (mqtt_encoded_size(MQTT_5_0, &packet) > connection->maximum_packet_size)
       packet.ack.properties = (struct mqtt_properties){0};
   }
-  connection_send(connection, &packet);
+  send(connection, &packet, need, IN_ORDER);
 }
 
 // ---- Receiving
@@ -492,7 +545,8 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
     if (look(connection, span_from(bytes, used), &header, out_wanted) != FRAME_WHOLE) return used;
     bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
     if (connection->state == MIGRATING) return used;
-    if (connection->pauses & PAUSED_MEMORY && !more) return used;  // this packet was not taken: it comes again
+    // This packet was not taken: it comes again.
+    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER) && !more) return used;
     used += *out_wanted;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }

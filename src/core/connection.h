@@ -14,7 +14,15 @@
 // EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING.
 enum connection_state { EXPECT_CONNECT, CONNECTED, CLOSING, MIGRATING };
 
-enum { PAUSED_MAIL = 1, PAUSED_MEMORY = 2, PAUSED_OUTPUT = 4, PAUSED_ANSWER = 8, PAUSED_QUEUE = 16 };
+enum {
+  PAUSED_MAIL = 1,
+  PAUSED_MEMORY = 2,
+  PAUSED_OUTPUT = 4,
+  PAUSED_ANSWER = 8,
+  PAUSED_QUEUE = 16,
+  PAUSED_JOURNAL = 32,
+  PAUSED_TAKE_OVER = 64
+};
 
 // What a write left over.
 struct unsent {
@@ -37,6 +45,7 @@ struct connection {
   struct timer timer;      // EXPECT_CONNECT: time-out; CONNECTED: keep alive; CLOSING: give up waiting for the transport
   struct buffer *input;    // what is left of a packet, or waits while paused; NULL most of the time
   struct buffer *control;  // encoded packets other than PUBLISH, written first; NULL when empty
+  struct held *held;       // acknowledgements that wait for the journal; NULL: none
   struct unsent *unsent;
   struct aliases *aliases;  // NULL until one is used
   uint64_t heard_ms;        // when the last whole packet arrived
@@ -56,6 +65,7 @@ struct connection {
   uint8_t migrate_to;
   uint16_t pongs;  // PINGRESPs to write, behind the messages that were there before them
   bool anonymous;
+  bool alone;                // no other shard has its client
   bool adopted;              // another shard has handed it over: it stays
   bool pongs_late;           // there was no room for them last time
   bool bridge;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
@@ -79,9 +89,15 @@ bool connection_fits(const struct connection *connection, const struct mqtt_pack
 // they do not fit the client's maximum packet size.
 void connection_send(struct connection *connection, const struct mqtt_packet *packet);
 
-// PUBACK, PUBREC, PUBREL, PUBCOMP; the shortest form.
+// PUBACK, PUBREC, PUBREL, PUBCOMP; the shortest form. `need`: what of the journal must be safe first (journal_need), 0: nothing. They keep
+// their order among each other.
 void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
-                         enum mqtt_reason reason, const char *reason_string);
+                         enum mqtt_reason reason, const char *reason_string, uint64_t need);
+
+// An encoded answer to a request that others must not overtake: neither messages nor the answers to later requests. While it waits the
+// connection is paused (PAUSED_ANSWER).
+void connection_answer(struct connection *connection, struct span bytes, uint64_t need);
+void connection_answer_packet(struct connection *connection, const struct mqtt_packet *packet, uint64_t need);
 
 // Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session (with its will).
 void connection_fail(struct connection *connection, const struct mqtt_fault *fault);

@@ -13,6 +13,8 @@ const char *drop_reason_name(enum drop_reason reason)
       [DROP_SESSION_ENDED] = "session_ended",
       [DROP_MEMORY] = "memory",
       [DROP_REFUSED] = "refused",
+      [DROP_QUEUE_AGE] = "queue_age",
+      [DROP_DAMAGED] = "damaged",
   };
   return names[reason];
 }
@@ -20,8 +22,9 @@ const char *drop_reason_name(enum drop_reason reason)
 const char *refuse_reason_name(enum refuse_reason reason)
 {
   static const char *const names[REFUSE_REASONS] = {
-      [REFUSE_MEMORY] = "memory",       [REFUSE_RETAINED_LIMIT] = "retained_limit", [REFUSE_TOPIC_LEVELS] = "topic_levels",
-      [REFUSE_DUPLICATE] = "duplicate", [REFUSE_NOT_AUTHORIZED] = "not_authorized",
+      [REFUSE_MEMORY] = "memory",         [REFUSE_RETAINED_LIMIT] = "retained_limit", [REFUSE_TOPIC_LEVELS] = "topic_levels",
+      [REFUSE_DUPLICATE] = "duplicate",   [REFUSE_NOT_AUTHORIZED] = "not_authorized", [REFUSE_JOURNAL] = "journal",
+      [REFUSE_QUEUE_FULL] = "queue_full",
   };
   return names[reason];
 }

@@ -19,6 +19,8 @@ enum drop_reason {
   DROP_SESSION_ENDED,     // still queued when the session ended
   DROP_MEMORY,            // memory_limit reached
   DROP_REFUSED,           // the subscriber answered PUBACK or PUBREC with a reason code of 0x80 or more
+  DROP_QUEUE_AGE,         // waited for longer than queue_age
+  DROP_DAMAGED,           // its record in the journal cannot be read any more
   DROP_REASONS
 };
 
@@ -29,6 +31,8 @@ enum refuse_reason {
   REFUSE_TOPIC_LEVELS,    // more levels than topic_levels
   REFUSE_DUPLICATE,       // QoS 2 packet identifier already received: answered, not delivered again
   REFUSE_NOT_AUTHORIZED,
+  REFUSE_JOURNAL,     // the journal is full or fails
+  REFUSE_QUEUE_FULL,  // queue_drop is `reject` and a queue that it would go to is full
   REFUSE_REASONS
 };
 

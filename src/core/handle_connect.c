@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "core/shard_internal.h"
 
 static bool refuse(struct connection *connection, enum mqtt_reason reason, const char *statement, const char *text)
@@ -52,18 +53,23 @@ static bool take_will(struct connection *connection, struct session *session, co
   return true;
 }
 
+static void take_over(struct connection *old, const char *by)
+{
+  struct shard *shard = old->shard;
+  shard->counters.takeovers++;
+  count_fault(shard, MQTT_SESSION_TAKEN_OVER);
+  LOG(shard->settings.log, shard->now, LOG_INFO, "session_taken_over", FIELD_SPAN("client", session_id(old->session)),
+      FIELD_TEXT("address", old->address), FIELD_TEXT("by", by));
+  connection_end(old, MQTT_SESSION_TAKEN_OVER, true);  // may end the session, when it was not to outlive its connection
+}
+
 // The session of an earlier connection: its connection ends, and so does the session when a clean start is asked for.
 static struct session *earlier_session(struct connection *connection, struct span client_id, bool clean_start)
 {
   struct shard *shard = connection->shard;
   struct session *session = session_find(shard, client_id);
   if (session && session->connection) {
-    struct connection *old = session->connection;
-    shard->counters.takeovers++;
-    count_fault(shard, MQTT_SESSION_TAKEN_OVER);
-    LOG(shard->settings.log, shard->now, LOG_INFO, "session_taken_over", FIELD_SPAN("client", client_id),
-        FIELD_TEXT("address", old->address), FIELD_TEXT("by", connection->address));
-    connection_end(old, MQTT_SESSION_TAKEN_OVER, true);  // may end the session, when it was not to outlive its connection
+    take_over(session->connection, connection->address);
     session = session_find(shard, client_id);
   }
   if (session && clean_start) {
@@ -130,7 +136,7 @@ static char *response_prefix(const struct session *session, struct mqtt_properti
 }
 
 static void send_connack(struct connection *connection, const struct mqtt_connect *connect, bool session_present,
-                         struct span assigned_id)
+                         struct span assigned_id, uint64_t need)
 {
   const struct limits *limits = &connection->shard->limits;
   struct mqtt_packet packet = {.type = MQTT_CONNACK, .connack = {.session_present = session_present}};
@@ -162,7 +168,7 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
   if (asked_for_topic) prefix = response_prefix(connection->session, properties);
   if (!connection_fits(connection, &packet)) properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
   if (connection_fits(connection, &packet))
-    connection_send(connection, &packet);
+    connection_answer_packet(connection, &packet, need);
   else
     connection_abandon(connection, "CONNACK does not fit the client's maximum packet size");
   free(prefix);
@@ -196,6 +202,22 @@ static bool decode(struct connection *connection, uint8_t first, struct span bod
   return false;
 }
 
+// A session that outlives its connection is kept in the journal.
+static bool begin_durable(struct connection *connection, bool present)
+{
+  struct shard *shard = connection->shard;
+  struct session *session = connection->session;
+  if (!session->durable) {
+    if (!shard->journal.on || session->expiry_s == 0 || present) return true;
+    if (durable_begin(session) != OK) return false;
+    shard_want_look(shard);
+  }
+  uint16_t most = shard->limits.in_flight;
+  durable_back(session, connection->receive_maximum < most ? connection->receive_maximum : most);
+  durable_will(session);
+  return true;
+}
+
 static bool connect_session(struct connection *connection, const struct mqtt_connect *connect, struct span client_id,
                             bool *out_present)
 {
@@ -210,7 +232,7 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   connection->session = session;
   session_attach(session, connection);
   session->expiry_s = session_expiry(shard, connect);
-  if (take_will(connection, session, &connect->will)) return true;
+  if (take_will(connection, session, &connect->will) && begin_durable(connection, *out_present)) return true;
   connection->session = NULL;
   connection->state = EXPECT_CONNECT;
   session_detach(session, false);
@@ -218,11 +240,56 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
 }
 
 // Where the client belongs: by its identifier; one that is given an identifier may live anywhere, so these are dealt out.
-static uint8_t home_of(struct connection *connection, struct span client_id)
+static uint8_t home_by_id(struct connection *connection, struct span client_id)
 {
   struct shard *shard = connection->shard;
   if (client_id.size > 0) return shard_owner(shard, client_id);
   return connection->adopted ? shard->settings.shard : (uint8_t)prng_below(&shard->prng, shard->settings.shard_count);
+}
+
+static uint64_t take_over_name(const struct shard *shard, struct span client_id)
+{
+  return hash_span(shard->settings.seed ^ 0x7a4e, client_id) | 1;
+}
+
+// With a journal the session may be on the shard that keeps the durable ones, which therefore sees every CONNECT first.
+static uint8_t home_of(struct connection *connection, const struct mqtt_connect *connect)
+{
+  struct shard *shard = connection->shard;
+  struct span client_id = connect->client_id;
+  if (!shard->settings.journal) return home_by_id(connection, client_id);
+  if (!shard->journal.on) return connection->adopted ? shard->settings.shard : JOURNAL_SHARD;
+  if (session_expiry(shard, connect) > 0) return JOURNAL_SHARD;
+  if (client_id.size > 0 && (session_find(shard, client_id) || ticket_has_connect(shard, take_over_name(shard, client_id))))
+    return JOURNAL_SHARD;
+  return home_by_id(connection, client_id);
+}
+
+// A session that becomes durable: what another shard has under this identifier ends first. False: this CONNECT is handled again
+// when that shard has answered.
+static bool alone(struct connection *connection, const struct mqtt_connect *connect)
+{
+  struct shard *shard = connection->shard;
+  struct span client_id = connect->client_id;
+  if (!shard->journal.on || connection->alone || client_id.size == 0) return true;
+  uint8_t other = shard_owner(shard, client_id);
+  if (other == shard->settings.shard || session_find(shard, client_id)) return true;
+  char *text = malloc(client_id.size + 1);
+  if (!text) abort();  // two sessions of one client would be the price
+  memcpy(text, client_id.at, client_id.size);
+  text[client_id.size] = '\0';
+  uint64_t ticket = ticket_for_connect(shard, connection, take_over_name(shard, client_id));
+  shard_send_mail(shard, other, (struct mail){.kind = MAIL_TAKE_OVER, .text = text, .ticket = ticket});
+  connection_pause(connection, PAUSED_TAKE_OVER);
+  return false;
+}
+
+void take_over_mail(struct shard *shard, struct mail *mail)
+{
+  const struct session *session = session_find(shard, span_text(mail->text));
+  if (session && session->connection) take_over(session->connection, "");
+  shard_send_mail(shard, mail->from, (struct mail){.kind = MAIL_DONE, .ticket = mail->ticket});
+  free(mail->text);
 }
 
 bool handle_connect(struct connection *connection, uint8_t first, struct span body)
@@ -232,7 +299,7 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   if (!decode(connection, first, body, &packet)) return false;
   const struct mqtt_connect *connect = &packet.connect;
   struct span client_id = connect->client_id;
-  uint8_t home = home_of(connection, client_id);
+  uint8_t home = home_of(connection, connect);
   if (home != shard->settings.shard) {
     connection->state = MIGRATING;
     connection->migrate_to = home;
@@ -244,7 +311,14 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   if (assign) client_id = assign_id(shard, assigned);
   shard->counters.packets_received[MQTT_CONNECT]++;
   if (!check(connection, connect)) return false;
+  if (!alone(connection, connect)) {
+    shard->counters.packets_received[MQTT_CONNECT]--;  // it comes again
+    connection->version = 0;
+    return false;
+  }
   set_flow(connection, connect);
+  const struct session *earlier = session_find(shard, client_id);
+  bool ends_durable = connect->clean_start && earlier && earlier->durable;
   bool present;
   if (!connect_session(connection, connect, client_id, &present)) return false;
   connection->heard_ms = shard->now.ms;
@@ -256,6 +330,8 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_connected", FIELD_SPAN("client", client_id),
       FIELD_TEXT("address", connection->address), FIELD_UINT("version", connection->version),
       FIELD_BOOL("session_present", present), FIELD_UINT("keep_alive", connection->keep_alive_s));
-  send_connack(connection, connect, present, assign ? client_id : (struct span){0});
+  // A clean start that a crash takes back would bring the old session back to a client that has let go of it.
+  uint64_t need = ends_durable ? journal_need_all(shard) : 0;
+  send_connack(connection, connect, present, assign ? client_id : (struct span){0}, need);
   return connection->state == CONNECTED;
 }

@@ -13,12 +13,12 @@ static bool fail(struct connection *connection, enum mqtt_reason reason, const c
 
 // Taken as far as the protocol goes: the packet is answered, whatever became of the message.
 static bool answer(struct connection *connection, const struct mqtt_publish *publish, enum mqtt_reason reason,
-                   const char *text)
+                   const char *text, uint64_t need)
 {
   if (publish->qos == 0) return true;
   enum mqtt_packet_type type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
   if (reason >= MQTT_UNSPECIFIED_ERROR) count_fault(connection->shard, reason);
-  connection_send_ack(connection, type, publish->packet_id, reason, text);
+  connection_send_ack(connection, type, publish->packet_id, reason, text, need);
   return connection->state == CONNECTED;
 }
 
@@ -29,7 +29,7 @@ static bool refuse(struct connection *connection, const struct mqtt_publish *pub
   shard->counters.publish_refused[why]++;
   LOG(shard->settings.log, shard->now, LOG_WARNING, "publish_refused", FIELD_SPAN("client", session_id(connection->session)),
       FIELD_TEXT("cause", refuse_reason_name(why)), FIELD_SPAN("topic", publish->topic));
-  return answer(connection, publish, reason, text);
+  return answer(connection, publish, reason, text, 0);
 }
 
 bool topic_too_deep(const struct shard *shard, struct span text)
@@ -53,24 +53,33 @@ bool topic_reserved(struct span topic)
   return false;
 }
 
+// What its message will weigh, or a little more.
+static size_t publish_size(const struct mqtt_publish *publish)
+{
+  size_t properties = publish->properties.present ? publish->properties.raw.size : 0;
+  return sizeof(struct message) + 2 + publish->topic.size + publish->payload.size + properties;
+}
+
 static bool retained_room(const struct shard *shard, const struct mqtt_publish *publish)
 {
   if (publish->payload.size == 0) return true;
-  size_t properties = publish->properties.present ? publish->properties.raw.size : 0;
-  size_t size = sizeof(struct message) + 2 + publish->topic.size + publish->payload.size + properties;
-  return retained_has_room(&shard->retained, publish->topic, size, &shard->limits);
+  return retained_has_room(&shard->retained, publish->topic, publish_size(publish), &shard->limits);
 }
 
-// MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere.
-static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish)
+// MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere. *out_need: what its
+// acknowledgement waits for.
+static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish, uint64_t *out_need)
 {
   struct shard *shard = connection->shard;
   struct index *index = &shard->index;
   uint64_t hash = index_hash(index, publish->topic);
   const struct match *match = index_match(index, publish->topic, hash);
   bool wanted = publish->retain || (match && (match->target_count || match->group_count || match->remote));
+  size_t before = buffer_size(&shard->journal.records);
   if (match && !wanted) {
     shard->counters.publish_unrouted++;
+    if (publish->qos == 2) journal_packet_id(connection->session, RECORD_RECEIVED, publish->packet_id);
+    *out_need = journal_need(shard, before);
     return MQTT_NO_MATCHING_SUBSCRIBERS;
   }
   struct message_parts parts = {.topic = publish->topic,
@@ -86,7 +95,14 @@ static enum mqtt_reason route(struct connection *connection, const struct mqtt_p
   }
   struct message *message = match ? message_create(&shard->pool, &parts) : NULL;
   if (!message) return MQTT_QUOTA_EXCEEDED;
-  bool anybody = route_message(shard, message, match, publish->retain);
+  struct routing routing = {.retain = publish->retain,
+                            .waits = publish->qos > 0 && shard->settings.journal,
+                            .publisher = connection->session,
+                            .packet_id = publish->qos == 2 ? publish->packet_id : 0};
+  uint64_t wanted_before = shard->journal.wanted;
+  bool anybody = route_message(shard, message, match, &routing);
+  *out_need = journal_need(shard, before);
+  if (shard->journal.wanted != wanted_before) *out_need = shard->journal.wanted;
   if (anybody || publish->retain)
     shard->counters.publish_routed++;
   else
@@ -101,6 +117,27 @@ static bool out_of_memory(struct connection *connection, const struct mqtt_publi
     return refuse(connection, publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker is out of memory");
   connection->shard->counters.publish_refused[REFUSE_MEMORY]++;
   return fail(connection, MQTT_QUOTA_EXCEEDED, NULL, "the broker is out of memory");
+}
+
+// Whether a QoS 1 or 2 PUBLISH would need the journal while that takes nothing.
+static bool needs_failing_journal(const struct connection *connection, const struct mqtt_publish *publish)
+{
+  struct shard *shard = connection->shard;
+  if (shard->journal.state == JOURNAL_OK || publish->qos == 0) return false;
+  if (publish->qos == 2 && connection->session->durable) return true;
+  const struct match *match = index_match(&shard->index, publish->topic, index_hash(&shard->index, publish->topic));
+  return match && journal_concerns(shard, match, publish->retain);
+}
+
+// Whether a queue that this PUBLISH would go to is full, and limits.queue_drop wants the publisher to know.
+static bool hits_full_queue(const struct connection *connection, const struct mqtt_publish *publish)
+{
+  struct shard *shard = connection->shard;
+  if (shard->limits.queue_drop != QUEUE_REJECT || publish->qos == 0 || connection->version != MQTT_5_0) return false;
+  const struct match *match = index_match(&shard->index, publish->topic, index_hash(&shard->index, publish->topic));
+  for (uint32_t i = 0; match && i < match->target_count; i++)
+    if (match->targets[i].qos > 0 && session_is_full(match->targets[i].session, publish_size(publish))) return true;
+  return false;
 }
 
 // Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then.
@@ -123,14 +160,23 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
     *out_go_on = refuse(connection, publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker's memory limit is reached");
     return false;
   }
+  if (needs_failing_journal(connection, publish)) {  // 5.0: must_wait has seen to the others
+    *out_go_on = refuse(connection, publish, REFUSE_JOURNAL, MQTT_QUOTA_EXCEEDED, "the broker cannot store the message");
+    return false;
+  }
+  if (hits_full_queue(connection, publish)) {
+    *out_go_on = refuse(connection, publish, REFUSE_QUEUE_FULL, MQTT_QUOTA_EXCEEDED, "the queue of a subscriber is full");
+    return false;
+  }
   return true;
 }
 
-// Over the memory limit a client before 5.0 cannot be told: its message is not acknowledged and it is not read from, until there
-// is room. QoS 0 is taken and its copies are dropped with a count.
+// Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its message is not acknowledged and it is not
+// read from, until there is room. QoS 0 is taken and its copies are dropped with a count.
 static bool must_wait(struct connection *connection, const struct mqtt_publish *publish)
 {
-  return publish->qos > 0 && connection->version != MQTT_5_0 && shard_memory_full(connection->shard);
+  if (publish->qos == 0 || connection->version == MQTT_5_0) return false;
+  return shard_memory_full(connection->shard) || needs_failing_journal(connection, publish);
 }
 
 bool handle_publish(struct connection *connection, uint8_t first, struct span body)
@@ -161,13 +207,14 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   shard->counters.publish_received_bytes += publish.payload.size;
   if (known) {  // sent again because our PUBREC was lost: not delivered again [MQTT-4.3.3-10]
     shard->counters.publish_refused[REFUSE_DUPLICATE]++;
-    return answer(connection, &publish, MQTT_SUCCESS, NULL);
+    return answer(connection, &publish, MQTT_SUCCESS, NULL, journal_need_all(shard));
   }
   bool go_on;
   if (!admit(connection, &publish, &go_on)) return go_on;
   if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK) return out_of_memory(connection, &publish);
   shard->hit_congestion = false;
-  enum mqtt_reason reason = route(connection, &publish);
+  uint64_t need = 0;
+  enum mqtt_reason reason = route(connection, &publish, &need);
   if (reason >= MQTT_UNSPECIFIED_ERROR) {
     if (publish.qos == 2) packet_ids_remove(received, publish.packet_id);
     return out_of_memory(connection, &publish);
@@ -175,7 +222,7 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   if (shard_memory_tight(shard)) connection_pause(connection, PAUSED_MEMORY);
   if (publish.qos > 0 && shard->hit_congestion) congestion_pause(connection);
   if (publish.qos == 0) return true;
-  return answer(connection, &publish, reason, NULL);
+  return answer(connection, &publish, reason, NULL, need);
 }
 
 // ---- Acknowledgements
@@ -190,6 +237,7 @@ static void complete(struct connection *connection, struct copy *copy, bool refu
   else
     shard->counters.delivered++;
   shard->counters.copies_in_flight--;
+  if (session->durable) durable_done(session, copy, refused ? OUTCOME_REFUSED : OUTCOME_DELIVERED);
   share_credit(shard, copy->tag);
   copy_release(shard, copy);
   window_done(&session->window, copy);
@@ -219,7 +267,7 @@ static bool handle_pubrec(struct connection *connection, const struct mqtt_ack *
   struct copy *copy = window_find(&connection->session->window, ack->packet_id);
   if (!copy) {
     if (ack->reason >= MQTT_UNSPECIFIED_ERROR) return true;
-    connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_PACKET_ID_NOT_FOUND, NULL);
+    connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_PACKET_ID_NOT_FOUND, NULL, 0);
     return connection->state == CONNECTED;
   }
   if (copy->qos != 2) return wrong_state(connection, "PUBREC for a QoS 1 message");
@@ -227,12 +275,15 @@ static bool handle_pubrec(struct connection *connection, const struct mqtt_ack *
     complete(connection, copy, true);
     return true;
   }
+  size_t before = buffer_size(&shard->journal.records);
   if (copy->state == COPY_SENT) {
+    if (connection->session->durable) durable_sent(connection->session, copy);
     copy->state = COPY_RELEASED;
     message_unref(&shard->pool, copy->message);
     copy->message = NULL;
   }
-  connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS, NULL);
+  // Were it forgotten that PUBREC came, the message would be sent again, to a client that has let go of the identifier.
+  connection_send_ack(connection, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS, NULL, journal_need(shard, before));
   return connection->state == CONNECTED;
 }
 
@@ -247,8 +298,13 @@ static bool handle_pubcomp(struct connection *connection, const struct mqtt_ack 
 
 static bool handle_pubrel(struct connection *connection, const struct mqtt_ack *ack)
 {
+  struct shard *shard = connection->shard;
   bool known = packet_ids_remove(&connection->session->received, ack->packet_id);
-  connection_send_ack(connection, MQTT_PUBCOMP, ack->packet_id, known ? MQTT_SUCCESS : MQTT_PACKET_ID_NOT_FOUND, NULL);
+  // Were it forgotten, the next message with this identifier would be taken for a repeat.
+  if (known) journal_packet_id(connection->session, RECORD_RELEASED, ack->packet_id);
+  enum mqtt_reason reason = known ? MQTT_SUCCESS : MQTT_PACKET_ID_NOT_FOUND;
+  uint64_t need = connection->session->durable ? journal_need_all(shard) : 0;
+  connection_send_ack(connection, MQTT_PUBCOMP, ack->packet_id, reason, NULL, need);
   return connection->state == CONNECTED;
 }
 

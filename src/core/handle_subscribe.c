@@ -7,12 +7,6 @@
 #include "core/shard_internal.h"
 #include "mqtt/topic.h"
 
-// "share/filter" within "$share/share/filter".
-static struct span share_key(struct span text)
-{
-  return span_from(text, strlen("$share/"));
-}
-
 static void queue_retained(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id)
 {
   struct shard *shard = connection->shard;
@@ -46,31 +40,33 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   bool is_new;
   if (filter.share.size > 0) {
     if (share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+    durable_subscribed(session, &options, wanted->filter);
     return (enum mqtt_reason)wanted->qos;
   }
   if (session_subscribe(session, &options, filter.filter, ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+  durable_subscribed(session, &options, wanted->filter);
   bool send = wanted->retain_handling == MQTT_RETAIN_SEND ||
               (wanted->retain_handling == MQTT_RETAIN_SEND_IF_NEW && is_new);  // [MQTT-3.3.1-9..11]
   if (send) queue_retained(connection, wanted, id);
   return (enum mqtt_reason)wanted->qos;
 }
 
-// SUBACK, at once or when all shards know.
-static bool answer(struct connection *connection, const struct mqtt_packet *packet, uint64_t ticket)
+// SUBACK, at once or when all shards know and the journal has it.
+static bool answer(struct connection *connection, const struct mqtt_packet *packet, uint64_t ticket, uint64_t need)
 {
   struct shard *shard = connection->shard;
   if (!connection_fits(connection, packet))
     ticket_forget(shard, connection);  // nothing can be written for it when the others answer
   if (!ticket || !connection_fits(connection, packet)) {
     ticket_done(shard, ticket);
-    connection_send(connection, packet);
+    connection_answer_packet(connection, packet, need);
     return connection->state == CONNECTED;
   }
   size_t size = mqtt_encoded_size(connection->version, packet);
   uint8_t *bytes = malloc(size);
   if (!bytes) abort();
   size = mqtt_encode(connection->version, packet, bytes, size);
-  ticket_set_bytes(shard, ticket, span_of(bytes, size));
+  ticket_set_bytes(shard, ticket, span_of(bytes, size), need);
   free(bytes);
   // Answers keep the order of the questions: nothing behind the SUBSCRIBE is looked at before its SUBACK is written.
   connection_pause(connection, PAUSED_ANSWER);
@@ -97,6 +93,7 @@ bool handle_subscribe(struct connection *connection, const struct mqtt_subscribe
   uint32_t id = MQTT_HAS(&subscribe->properties, SUBSCRIPTION_ID) ? subscribe->properties.subscription_id : 0;
   struct mqtt_subscription wanted;
   uint32_t count = 0;
+  size_t before = buffer_size(&shard->journal.records);
   for (size_t cursor = 0; mqtt_next_subscription(connection->version, subscribe, &cursor, &wanted);) {
     enum mqtt_reason reason = subscribe_one(connection, &wanted, id, ticket);
     if (reason >= MQTT_UNSPECIFIED_ERROR) log_refused(connection, wanted.filter, reason);
@@ -105,7 +102,7 @@ bool handle_subscribe(struct connection *connection, const struct mqtt_subscribe
   assert(count == subscribe->count);
   struct mqtt_packet packet = {.type = MQTT_SUBACK,
                                .suback = {.packet_id = subscribe->packet_id, .codes = span_of(codes, count)}};
-  bool go_on = answer(connection, &packet, ticket);
+  bool go_on = answer(connection, &packet, ticket, journal_need(shard, before));
   free(codes);
   return go_on;
 }
@@ -116,6 +113,7 @@ static enum mqtt_reason unsubscribe_one(struct session *session, struct span tex
   if (!mqtt_filter_parse(text, &filter)) return MQTT_TOPIC_FILTER_INVALID;
   bool had =
       filter.share.size > 0 ? share_unsubscribe(session, share_key(text)) : session_unsubscribe(session, filter.filter);
+  if (had) durable_unsubscribed(session, text);
   return had ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
 }
 
@@ -125,12 +123,13 @@ bool handle_unsubscribe(struct connection *connection, const struct mqtt_unsubsc
   if (!codes) abort();
   struct span filter;
   uint32_t count = 0;
+  size_t before = buffer_size(&connection->shard->journal.records);
   for (size_t cursor = 0; mqtt_next_filter(unsubscribe, &cursor, &filter);)
     codes[count++] = (uint8_t)unsubscribe_one(connection->session, filter);
   assert(count == unsubscribe->count);
   struct mqtt_packet packet = {.type = MQTT_UNSUBACK,
                                .suback = {.packet_id = unsubscribe->packet_id, .codes = span_of(codes, count)}};
-  connection_send(connection, &packet);
+  connection_answer_packet(connection, &packet, journal_need(connection->shard, before));
   free(codes);
   return connection->state == CONNECTED;
 }

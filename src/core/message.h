@@ -17,10 +17,11 @@ struct message {
   uint32_t payload_size;
   uint32_t properties_size;
   uint16_t topic_size;
-  uint8_t qos;   // as published
-  bool retain;   // as published, for retain as published
-  bool shared;   // has been mailed: other threads hold references, so counting must be atomic
-  uint8_t home;  // the shard whose pool it came from and goes back to
+  uint8_t qos;      // as published
+  bool retain;      // as published, for retain as published
+  bool shared;      // has been mailed: other threads hold references, so counting must be atomic
+  uint8_t home;     // the shard whose pool it came from and goes back to
+  uint32_t time_s;  // when it was received: monotonic seconds, low bits
   union {
     uint64_t topic_hash;
     struct message *next_home;  // freed, on its way home

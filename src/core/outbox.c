@@ -116,7 +116,7 @@ struct fill {
   struct unsent *large;  // for a topic and properties that are larger than the scratch memory altogether
 };
 
-enum fate { SENT, DROPPED_EXPIRED, DROPPED_TOO_LARGE, NO_ROOM };
+enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, NO_ROOM };
 
 // Whether the message can be written now, and how. What was sent before does not expire: its delivery has started [MQTT-3.3.2-5,
 // 4.4.0-1], and the client may hold its packet identifier.
@@ -178,7 +178,24 @@ static void count_dropped(struct fill *fill, enum fate fate)
   if (fate == DROPPED_EXPIRED)
     fill->shard->counters.expired++;
   else
-    fill->shard->counters.dropped[DROP_PACKET_TOO_LARGE]++;
+    fill->shard->counters.dropped[fate == DROPPED_AGE ? DROP_QUEUE_AGE : DROP_PACKET_TOO_LARGE]++;
+}
+
+static void record_dropped(struct session *session, const struct copy *copy, enum fate fate)
+{
+  if (!session->durable || copy->qos == 0) return;
+  enum record_outcome outcome = fate == DROPPED_EXPIRED ? OUTCOME_EXPIRED
+                                : fate == DROPPED_AGE   ? OUTCOME_QUEUE_AGE
+                                                        : OUTCOME_PACKET_TOO_LARGE;
+  durable_done(session, copy, outcome);
+}
+
+// Messages of QoS 1 and 2 that have waited for too long; a retained message is as old as it is.
+static bool too_old(const struct shard *shard, const struct copy *copy)
+{
+  uint32_t age_s = shard->limits.queue_age_s;
+  if (age_s == 0 || copy->qos == 0 || copy->from_cursor) return false;
+  return (int32_t)((uint32_t)(shard->now.ms / 1000) - copy->message->time_s) > (int64_t)age_s;
 }
 
 // After a reconnect: what was in flight goes first, in the order in which it was sent [MQTT-4.4.0-1, 4.6.0-1].
@@ -214,6 +231,7 @@ static void fill_resend(struct fill *fill)
         connection->in_flight++;
       } else {
         count_dropped(fill, fate);
+        record_dropped(connection->session, copy, fate);
         fill->shard->counters.copies_in_flight--;
         share_credit(fill->shard, copy->tag);
         copy_release(fill->shard, copy);
@@ -235,10 +253,13 @@ static enum fate send_copy(struct fill *fill, struct copy *copy)
   struct session *session = connection->session;
   struct encoding e = {.message = copy->message, .tag = copy->tag};
   if (copy->qos > 0 && (!quota_left(fill) || !window_open(&session->window))) return NO_ROOM;
-  enum fate fate = plan(fill, &e, copy->qos, false);
+  bool durable = session->durable && copy->qos > 0;
+  if (durable && !durable_may_send(session, copy)) return NO_ROOM;
+  enum fate fate = too_old(shard, copy) ? DROPPED_AGE : plan(fill, &e, copy->qos, false);
   if (fate == NO_ROOM) return fate;
   if (fate != SENT) {
     count_dropped(fill, fate);
+    record_dropped(session, copy, fate);
     share_credit(shard, copy->tag);
     copy_release(shard, copy);
     return fate;
@@ -250,7 +271,10 @@ static enum fate send_copy(struct fill *fill, struct copy *copy)
     copy_release(shard, copy);
     return SENT;
   }
-  if (window_append(&session->window, &shard->pool, copy) != OK) return NO_ROOM;
+  uint64_t place = durable ? durable_place(session->durable, copy) : 0;
+  uint16_t packet_id = durable ? place_packet_id(place) : 0;
+  if (window_append(&session->window, &shard->pool, copy, packet_id) != OK) return NO_ROOM;
+  if (durable) session->durable->sent = place + 1;
   session->window.resent = session->window.span;
   connection->in_flight++;
   shard->counters.copies_in_flight++;
@@ -275,7 +299,7 @@ static bool fill_cursor(struct fill *fill, const struct copy *place)
     }
     if (!cursor->held) message_ref(message, 1);
     cursor->held = NULL;
-    struct copy copy = {.message = message, .tag = tag_ref(place->tag), .retain = true};
+    struct copy copy = {.message = message, .tag = tag_ref(place->tag), .retain = true, .from_cursor = true};
     copy.qos = message->qos < place->qos ? message->qos : place->qos;
     if (send_copy(fill, &copy) == NO_ROOM) {
       cursor->held = message;
@@ -287,12 +311,55 @@ static bool fill_cursor(struct fill *fill, const struct copy *place)
   return false;
 }
 
+enum { CURSOR_QUEUED = 256 };
+
+// The same for a durable session: what it may have to get again is queued, as live messages are. Only when nothing waits, so that a cursor never
+// fills the queue. True: it is finished.
+static bool queue_cursor(struct fill *fill, const struct copy *place)
+{
+  struct shard *shard = fill->shard;
+  struct session *session = fill->connection->session;
+  struct retained_cursor *cursor = place->cursor;
+  for (unsigned i = 0; i < CURSOR_QUEUED; i++) {
+    struct message *message;
+    enum cursor_result result = retained_cursor_next(&shard->retained, cursor, CURSOR_STEPS, &message);
+    if (result == CURSOR_END) return true;
+    if (result == CURSOR_MORE) return false;
+    if (message_expired(message, shard->now)) continue;
+    struct copy copy = {.message = message, .tag = place->tag, .retain = true, .from_cursor = true};
+    copy.qos = message->qos < place->qos ? message->qos : place->qos;
+    journal_route_begin(shard, message);
+    session_deliver(session, &copy);
+    journal_route_end(shard, NULL, 0);
+  }
+  return false;
+}
+
+// The cursor at the front gives its place to the messages behind it, and goes on when none waits. False: there is nothing to send now.
+static bool turn_cursor(struct fill *fill, struct copy *place)
+{
+  struct shard *shard = fill->shard;
+  struct session *session = fill->connection->session;
+  if (session->waiting > 0 && session->durable->kept_bytes == 0) return false;  // on disk: it is being loaded
+  bool finished = session->waiting == 0 && queue_cursor(fill, place);
+  if (!finished && queue_append(&session->queue, &shard->pool, place) != OK) return false;
+  queue_drop(&session->queue, &shard->pool);
+  if (finished) copy_release(shard, place);
+  if (finished || session->waiting > 0) return true;
+  connection_want(fill->connection, CONNECTION_OUTPUT);  // others get their turn in between
+  return false;
+}
+
 static void fill_queue(struct fill *fill)
 {
   struct shard *shard = fill->shard;
   struct session *session = fill->connection->session;
   while (!fill->full && session->queue.count > 0) {
     struct copy copy = *queue_peek(&session->queue);
+    if (copy.is_cursor && copy.qos > 0 && session->durable) {
+      if (!turn_cursor(fill, &copy)) return;
+      continue;
+    }
     if (copy.is_cursor) {
       if (!fill_cursor(fill, &copy)) return;
       session_take_front(session);
@@ -301,9 +368,10 @@ static void fill_queue(struct fill *fill)
     }
     uint64_t bytes = message_size(copy.message);
     bool qos_0 = copy.qos == 0;
-    if (send_copy(fill, &copy) == NO_ROOM) return;
+    if (send_copy(fill, &copy) == NO_ROOM) break;
     session_sent_front(session, qos_0, bytes);
   }
+  if (session->durable) durable_want(session);
 }
 
 static void fill_control(struct fill *fill)

@@ -64,14 +64,14 @@ static enum status window_grow(struct window *window, struct pool *pool)
   return OK;
 }
 
-enum status window_append(struct window *window, struct pool *pool, struct copy *copy)
+enum status window_append(struct window *window, struct pool *pool, struct copy *copy, uint16_t packet_id)
 {
   assert(window_open(window));
   if (window->span == window->capacity) {
     enum status status = window_grow(window, pool);
     if (status != OK) return status;
   }
-  window->next_id = (uint16_t)(window->next_id % PACKET_IDS + 1);
+  window->next_id = packet_id ? packet_id : (uint16_t)(window->next_id % PACKET_IDS + 1);
   copy->packet_id = window->next_id;
   copy->state = COPY_SENT;
   *window_at(window, window->span) = *copy;
@@ -80,15 +80,30 @@ enum status window_append(struct window *window, struct pool *pool, struct copy 
   return OK;
 }
 
+// Of the places 0..last: the first whose identifier is at least `distance` behind the first one's, or `last`.
+static uint32_t search(const struct window *window, uint32_t last, uint32_t first, uint32_t distance)
+{
+  uint32_t low = 0, high = last;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if ((window_at(window, middle)->packet_id + PACKET_IDS - first) % PACKET_IDS < distance)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
 struct copy *window_find(const struct window *window, uint16_t packet_id)
 {
   if (window->span == 0 || packet_id == 0) return NULL;
   uint32_t first = window_at(window, 0)->packet_id;
-  uint32_t place = (packet_id + PACKET_IDS - first) % PACKET_IDS;
-  if (place >= window->span) return NULL;
+  uint32_t distance = (packet_id + PACKET_IDS - first) % PACKET_IDS;
+  // Where it is when no identifier was left out; else further in front.
+  uint32_t place = distance < window->span ? distance : window->span - 1;
+  if (window_at(window, place)->packet_id != packet_id) place = search(window, place, first, distance);
   struct copy *copy = window_at(window, place);
-  assert(copy->packet_id == packet_id);
-  return copy->state == COPY_DONE ? NULL : copy;
+  return copy->packet_id != packet_id || copy->state == COPY_DONE ? NULL : copy;
 }
 
 void window_done(struct window *window, struct copy *copy)

@@ -23,11 +23,13 @@ struct copy {
     struct retained_cursor *cursor;
   };
   struct tag *tag;
+  uint32_t place;      // in a durable session: low bits of its place in the queue, see durable.h
   uint16_t packet_id;  // in flight only
   uint8_t qos;
-  uint8_t state;  // enum copy_state
-  bool retain;    // the RETAIN flag to send
-  bool is_cursor;
+  uint8_t state : 2;  // enum copy_state
+  bool retain : 1;    // the RETAIN flag to send
+  bool is_cursor : 1;
+  bool from_cursor : 1;  // a retained message: however old it is
 };
 
 static_assert(sizeof(struct copy) == 24, "queues are mostly made of these");
@@ -61,8 +63,8 @@ void queue_drop(struct queue *queue, struct pool *pool);
 // States of a copy in flight: SENT → (QoS 1) DONE; SENT → (QoS 2) RELEASED → DONE. A DONE one is a hole that goes when it is first.
 enum copy_state { COPY_WAITING, COPY_SENT, COPY_RELEASED, COPY_DONE };
 
-// Messages sent at QoS 1 or 2 and not complete, in order of sending, found by packet identifier in constant time: identifiers are given
-// in sequence, so the place in the ring follows from the first one's. Zeroed is empty.
+// Messages sent at QoS 1 or 2 and not complete, in order of sending. Identifiers are given in sequence, so the place in the ring follows from the
+// first one's; in a durable session some may be left out, and it is found in a few steps. Zeroed is empty.
 struct window {
   struct copy *ring;              // a power of two of them
   uint32_t capacity, head, span;  // span: from the first to the last, holes included
@@ -74,8 +76,9 @@ struct window {
 // Whether another identifier can be given: the span of identifiers must stay below 65,535.
 bool window_open(const struct window *window);
 
-// Moves the copy into the window, gives it a packet identifier and state COPY_SENT. ERR_NO_MEMORY leaves all as it was.
-CHECK_RESULT enum status window_append(struct window *window, struct pool *pool, struct copy *copy);
+// Moves the copy into the window, gives it a packet identifier (0: the next in sequence; less than 65,535 behind the first one's) and state
+// COPY_SENT. ERR_NO_MEMORY leaves all as it was.
+CHECK_RESULT enum status window_append(struct window *window, struct pool *pool, struct copy *copy, uint16_t packet_id);
 
 // NULL when the identifier is not in flight.
 struct copy *window_find(const struct window *window, uint16_t packet_id);

@@ -167,7 +167,7 @@ struct record_sent {
 
 struct record_done {
   uint32_t session;
-  uint32_t count;  // places `place`, `place + 1`, …; those that are done already are skipped
+  uint32_t count;  // the first so many places from `place` on that are not done yet
   uint64_t place;
   enum record_outcome outcome;
 };

@@ -149,13 +149,14 @@ static void replace(struct retained *retained, struct retained_node *node, struc
   retained->mortal += mortal(node);
 }
 
-enum status retained_set(struct retained *retained, struct message *message, uint64_t stamp)
+enum status retained_set(struct retained *retained, struct message *message, uint64_t stamp, bool *out_taken)
 {
   if (stamp > retained->clock) retained->clock = stamp;
   struct retained_node *node = make_node(retained, message_topic(message));
   if (!node) return ERR_NO_MEMORY;
   // A cleared topic keeps its stamp until the sweep: an older value may still be on its way from another shard.
-  if (stamp > node->stamp) replace(retained, node, message->payload_size ? message : NULL, stamp);
+  *out_taken = stamp > node->stamp;
+  if (*out_taken) replace(retained, node, message->payload_size ? message : NULL, stamp);
   return OK;
 }
 

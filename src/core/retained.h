@@ -46,8 +46,8 @@ void retained_deinit(struct retained *retained);
 uint64_t retained_stamp(struct retained *retained, uint8_t shard, struct mono now);
 
 // Stores the message under its topic (its own reference), or clears the topic when the payload is empty, unless a later
-// change is known already. ERR_NO_MEMORY leaves the old value.
-CHECK_RESULT enum status retained_set(struct retained *retained, struct message *message, uint64_t stamp);
+// change is known already: *out_taken. ERR_NO_MEMORY leaves the old value.
+CHECK_RESULT enum status retained_set(struct retained *retained, struct message *message, uint64_t stamp, bool *out_taken);
 
 // Whether a message of this size (message_size) may be stored under the topic, given what it would replace.
 bool retained_has_room(const struct retained *retained, struct span topic, size_t size, const struct limits *limits);

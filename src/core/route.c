@@ -14,8 +14,9 @@ static bool deliver_to(struct shard *shard, const struct target *target, struct 
     tag_ref(target->tag);
   }
   uint8_t qos = message->qos < target->qos ? message->qos : target->qos;
-  bool retain = target->retain_as_published && message->retain;
-  session_deliver(target->session, message, target->tag, qos, retain);
+  struct copy copy = {
+      .message = message, .tag = target->tag, .qos = qos, .retain = target->retain_as_published && message->retain};
+  session_deliver(target->session, &copy);
   tag_unref(target->tag);
   return true;
 }
@@ -34,23 +35,30 @@ static bool route_locally(struct shard *shard, struct message *message, const st
 
 static bool retain_here(struct shard *shard, struct message *message, uint64_t stamp)
 {
-  if (retained_set(&shard->retained, message, stamp) != OK) return false;
+  bool taken;
+  if (retained_set(&shard->retained, message, stamp, &taken) != OK) return false;
+  // What the broker says of itself is said anew by the next process.
+  if (taken && shard->journal.on && !topic_reserved(message_topic(message))) shard->journal.message.store = true;
   if (shard->retained.mortal) shard_want_sweep(shard);
   return true;
 }
 
-bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain)
+bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing)
 {
+  bool retain = routing->retain;
   uint32_t remote = match->remote & remote_shards(shard);
   uint64_t stamp = 0;
   if (retain) {
     remote = remote_shards(shard);
     stamp = retained_stamp(&shard->retained, shard->settings.shard, shard->now);
   }
+  message->time_s = (uint32_t)(shard->now.ms / 1000);
   if (remote) message_share(message);
   if (match->remote & remote_shards(shard) & shard->congested_shards) shard->hit_congestion = true;
+  journal_route_begin(shard, message);
   bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));
   if (retain) (void)retain_here(shard, message, stamp);
+  journal_route_end(shard, routing->publisher, routing->packet_id);
   if (!remote) {
     message_unref(&shard->pool, message);
     return anybody;
@@ -59,9 +67,12 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
   message_ref(message, (uint32_t)__builtin_popcount(remote) - 1);
   for (uint8_t target = 0; remote; target++, remote >>= 1) {
     if ((remote & 1) == 0) continue;
-    shard_send_mail(
-        shard, target,
-        (struct mail){.kind = MAIL_PUBLISH, .flags = retain ? MAIL_RETAIN : 0, .message = message, .stamp = stamp});
+    uint8_t flags = retain ? MAIL_RETAIN : 0;
+    if (routing->waits && target == JOURNAL_SHARD && shard->settings.journal_waits) {
+      flags |= MAIL_COMMIT;
+      shard->journal.wanted++;
+    }
+    shard_send_mail(shard, target, (struct mail){.kind = MAIL_PUBLISH, .flags = flags, .message = message, .stamp = stamp});
   }
   return anybody;
 }
@@ -69,16 +80,21 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
 bool route_topic(struct shard *shard, struct message *message, bool retain)
 {
   const struct match *match = index_match(&shard->index, message_topic(message), message->topic_hash);
-  if (match) return route_message(shard, message, match, retain);
+  if (match) return route_message(shard, message, match, &(struct routing){.retain = retain});
   message_unref(&shard->pool, message);
   return false;
 }
 
-void route_mail(struct shard *shard, struct message *message, bool retain, uint64_t stamp)
+void route_mail(struct shard *shard, const struct mail *mail)
 {
+  struct message *message = mail->message;
+  size_t before = buffer_size(&shard->journal.records);
+  journal_route_begin(shard, message);
   const struct match *match = index_match(&shard->index, message_topic(message), message->topic_hash);
   if (match) route_locally(shard, message, match);
-  if (retain) (void)retain_here(shard, message, stamp);
+  if (mail->flags & MAIL_RETAIN) (void)retain_here(shard, message, mail->stamp);
+  journal_route_end(shard, NULL, 0);
+  if (mail->flags & MAIL_COMMIT) journal_mail_taken(shard, mail->from, before);
   message_unref(&shard->pool, message);
 }
 

@@ -14,6 +14,11 @@ static uint64_t id_hash(const struct shard *shard, struct span client_id)
   return hash_span(shard->settings.seed ^ 0x5e5510, client_id);
 }
 
+uint64_t session_hash(const struct session *session)
+{
+  return id_hash(session->shard, session_id(session));
+}
+
 static bool id_matches(const void *item, const void *key)
 {
   return span_equal(session_id(item), *(const struct span *)key);
@@ -57,7 +62,7 @@ void copy_release(struct shard *shard, struct copy *copy)
   copy->tag = NULL;
 }
 
-static void count_in(struct session *session, bool qos_0, uint64_t bytes)
+void session_count_in(struct session *session, bool qos_0, uint64_t bytes)
 {
   *(qos_0 ? &session->qos0_bytes : &session->waiting_bytes) += bytes;
   if (!qos_0) session->waiting++;
@@ -65,8 +70,11 @@ static void count_in(struct session *session, bool qos_0, uint64_t bytes)
   session->shard->counters.copies_queued++;
 }
 
-static void count_out(struct session *session, bool qos_0, uint64_t bytes)
+void session_count_out(struct session *session, bool qos_0, uint64_t bytes)
 {
+  // In the journal weights are estimates where messages were dropped unseen.
+  if (!qos_0 && session->durable && (session->waiting == 1 || bytes > session->waiting_bytes))
+    bytes = session->waiting_bytes;
   *(qos_0 ? &session->qos0_bytes : &session->waiting_bytes) -= bytes;
   if (!qos_0) session->waiting--;
   session->shard->counters.queued_bytes -= bytes;
@@ -75,14 +83,19 @@ static void count_out(struct session *session, bool qos_0, uint64_t bytes)
 
 void session_sent_front(struct session *session, bool qos_0, uint64_t bytes)
 {
-  count_out(session, qos_0, bytes);
+  session_count_out(session, qos_0, bytes);
+  if (!qos_0 && session->durable) session->durable->kept_bytes -= bytes;
   queue_drop(&session->queue, &session->shard->pool);
 }
 
 void session_take_front(struct session *session)
 {
   const struct copy *copy = queue_peek(&session->queue);
-  if (!copy->is_cursor) count_out(session, copy->qos == 0, message_size(copy->message));
+  if (!copy->is_cursor) {
+    uint64_t bytes = message_size(copy->message);
+    if (copy->qos > 0 && session->durable) session->durable->kept_bytes -= bytes;
+    session_count_out(session, copy->qos == 0, bytes);
+  }
   queue_drop(&session->queue, &session->shard->pool);
 }
 
@@ -97,8 +110,58 @@ static bool drop(struct session *session, const struct tag *tag, enum drop_reaso
   return false;
 }
 
-bool session_deliver(struct session *session, struct message *message, struct tag *tag, uint8_t qos, bool retain)
+bool session_is_full(const struct session *session, size_t size)
 {
+  const struct limits *limits = &session->shard->limits;
+  if (limits->queue_messages && session->waiting >= limits->queue_messages) return true;
+  return session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;  // one message always fits
+}
+
+// Drops the message that waits longest. False when it cannot be told yet: the front of the queue is being loaded.
+static bool drop_oldest(struct session *session)
+{
+  struct shard *shard = session->shard;
+  struct durable *durable = session->durable;
+  for (uint32_t left = session->queue.count; left > 0; left--) {
+    struct copy copy = *queue_peek(&session->queue);
+    if (copy.is_cursor) {
+      // Retained messages are sent behind what is live: nothing is lost when they come a little later.
+      if (queue_append(&session->queue, &shard->pool, &copy) != OK) return false;
+      queue_drop(&session->queue, &shard->pool);
+      continue;
+    }
+    session_take_front(session);
+    drop(session, copy.tag, DROP_QUEUE_FULL);
+    if (durable && copy.qos > 0) durable_done(session, &copy, OUTCOME_QUEUE_FULL);
+    copy_release(shard, &copy);
+    if (copy.qos > 0) return true;
+  }
+  if (!durable || session->connection) return false;
+  uint64_t mean = session->waiting_bytes / session->waiting;
+  durable_done_front(session, OUTCOME_QUEUE_FULL);
+  session_count_out(session, false, mean);
+  drop(session, NULL, DROP_QUEUE_FULL);
+  return true;
+}
+
+// Makes room for one more, as limits.queue_drop says. False: the new one is dropped.
+static bool make_room(struct session *session, size_t size)
+{
+  const struct limits *limits = &session->shard->limits;
+  bool over_count = limits->queue_messages && session->waiting >= limits->queue_messages;
+  bool over_bytes = session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;
+  if (!over_bytes && (!over_count || congestion_excuses(session))) return true;
+  if (limits->queue_drop != QUEUE_DROP_OLDEST) return false;
+  while (session->waiting > 0 && session_is_full(session, size))
+    if (!drop_oldest(session)) return session->durable != NULL;
+  return true;
+}
+
+bool session_deliver(struct session *session, const struct copy *wanted)
+{
+  struct message *message = wanted->message;
+  struct tag *tag = wanted->tag;
+  uint8_t qos = wanted->qos;
   struct shard *shard = session->shard;
   const struct limits *limits = &shard->limits;
   shard->counters.copies++;
@@ -109,29 +172,35 @@ bool session_deliver(struct session *session, struct message *message, struct ta
     if (session->qos0_bytes > 0 && session->qos0_bytes + size > limits->output_bytes)
       return drop(session, tag, DROP_SLOW_CONSUMER);
   } else {
-    bool over = limits->queue_messages && session->waiting >= limits->queue_messages;
-    if (over && !congestion_excuses(session)) return drop(session, tag, DROP_QUEUE_FULL);
-    if (session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes)
-      return drop(session, tag, DROP_QUEUE_FULL);
+    if (!make_room(session, size)) return drop(session, tag, DROP_QUEUE_FULL);
   }
-  if (shard_memory_full(shard)) return drop(session, tag, DROP_MEMORY);
-  struct copy copy = {.message = message, .tag = tag, .qos = qos, .retain = retain};
-  if (queue_append(&session->queue, &shard->pool, &copy) != OK) return drop(session, tag, DROP_MEMORY);
-  message_ref(message, 1);
-  tag_ref(tag);
-  count_in(session, qos == 0, size);
+  struct copy copy = *wanted;
+  if (qos > 0 && session->durable) {
+    durable_enqueue(session, &copy);
+  } else {
+    if (shard_memory_full(shard)) return drop(session, tag, DROP_MEMORY);
+    if (queue_append(&session->queue, &shard->pool, &copy) != OK) return drop(session, tag, DROP_MEMORY);
+    message_ref(message, 1);
+    tag_ref(tag);
+  }
+  session_count_in(session, qos == 0, size);
   shard->turn_copies++;
   if (qos > 0) congestion_look(session);
   if (session->connection) connection_want(session->connection, CONNECTION_OUTPUT);
   return true;
 }
 
-// What no connection will read: QoS 0 is not kept for a client that is away.
-static void drop_qos_0(struct session *session)
+// What no connection will read: QoS 0 is not kept for a client that is away. What the journal has need not be kept in memory.
+static void empty_for_absence(struct session *session)
 {
   struct shard *shard = session->shard;
+  if (session->durable) durable_away(session);
   for (uint32_t left = session->queue.count; left > 0; left--) {
     struct copy copy = *queue_peek(&session->queue);
+    if (session->durable && copy.qos > 0 && !copy.is_cursor) {
+      durable_let_go(session, &copy);
+      continue;
+    }
     session_take_front(session);
     if (copy.qos == 0) {
       if (!copy.is_cursor) drop(session, copy.tag, DROP_OFFLINE_QOS_0);
@@ -139,7 +208,7 @@ static void drop_qos_0(struct session *session)
       continue;
     }
     if (queue_append(&session->queue, &shard->pool, &copy) == OK) {
-      if (!copy.is_cursor) count_in(session, false, message_size(copy.message));
+      if (!copy.is_cursor) session_count_in(session, false, message_size(copy.message));
     } else {
       if (!copy.is_cursor) drop(session, copy.tag, DROP_MEMORY);
       copy_release(shard, &copy);
@@ -176,6 +245,12 @@ static void empty_queues(struct session *session)
     session_take_front(session);
     give_up(shard, &copy, false);
   }
+  // What was on disk only.
+  shard->counters.dropped[DROP_SESSION_ENDED] += session->waiting;
+  shard->counters.copies_queued -= session->waiting;
+  shard->counters.queued_bytes -= session->waiting_bytes;
+  session->waiting = 0;
+  session->waiting_bytes = 0;
   packet_ids_deinit(&session->received);
 }
 
@@ -199,6 +274,7 @@ static void will_send(struct session *session)
   if (will->has_expiry) message->expiry_ms = shard->now.ms + will->expiry_s * UINT64_C(1000);
   will->message = NULL;
   will_free(shard, will);
+  durable_will(session);
   shard->counters.wills_sent++;
   bool retain = message->retain;
   if (retain && message->payload_size > 0 &&
@@ -212,7 +288,7 @@ static void will_send(struct session *session)
 
 // ---- Away and back
 
-static void arm_timer(struct session *session)
+void session_arm_timer(struct session *session)
 {
   uint64_t due = session->expires_ms;
   if (session->will_due_ms && session->will_due_ms < due) due = session->will_due_ms;
@@ -232,7 +308,7 @@ static void timer_due(struct timer *timer, struct mono now)
     return;
   }
   if (session->will_due_ms && now.ms >= session->will_due_ms) will_send(session);
-  arm_timer(session);
+  session_arm_timer(session);
 }
 
 void session_detach(struct session *session, bool with_will)
@@ -246,12 +322,13 @@ void session_detach(struct session *session, bool with_will)
   if (!with_will) {
     will_free(shard, session->will);
     session->will = NULL;
+    durable_will(session);
   }
   if (session->expiry_s == 0) {
     session_end(session);
     return;
   }
-  drop_qos_0(session);
+  empty_for_absence(session);
   share_set_online(session, false);
   session->expires_ms =
       session->expiry_s == SESSION_NEVER_EXPIRES ? UINT64_MAX : shard->now.ms + session->expiry_s * UINT64_C(1000);
@@ -261,7 +338,7 @@ void session_detach(struct session *session, bool with_will)
     else
       session->will_due_ms = shard->now.ms + session->will->delay_s * UINT64_C(1000);
   }
-  arm_timer(session);
+  session_arm_timer(session);
 }
 
 void session_attach(struct session *session, struct connection *connection)
@@ -276,6 +353,7 @@ void session_attach(struct session *session, struct connection *connection)
   shard->counters.clients++;
   session->window.resent = 0;
   share_set_online(session, true);
+  if (session->durable) durable_want(session);
   if (session->queue.count > 0 || session->window.count > 0) connection_want(connection, CONNECTION_OUTPUT);
 }
 
@@ -301,6 +379,7 @@ void session_end(struct session *session)
   share_leave_groups(session);
   empty_queues(session);
   share_free_memberships(session);
+  durable_end(session);
   will_send(session);
   map_remove(&shard->sessions, id_hash(shard, session_id(session)), session);
   pool_charge(&shard->pool, -(int64_t)(sizeof *session + session->client_id_size));
@@ -328,6 +407,7 @@ void session_free(struct session *session)
   }
   share_free_memberships(session);
   will_free(shard, session->will);
+  durable_free(session);
   pool_charge(&shard->pool, -(int64_t)(sizeof *session + session->client_id_size));
   free(session);
 }

@@ -6,6 +6,7 @@
 
 #include "base/span.h"
 #include "base/wheel.h"
+#include "core/durable.h"
 #include "core/index.h"
 #include "core/queue.h"
 #include "core/retained.h"
@@ -29,6 +30,7 @@ struct session {
   struct will *will;              // of the last connection, until it is sent or dropped
   struct subscription *subscriptions;
   struct membership *memberships;
+  struct durable *durable;  // NULL: it is not in the journal
   struct queue queue;
   struct window window;
   struct packet_ids received;  // QoS 2, waiting for PUBREL
@@ -74,15 +76,27 @@ void session_attach(struct session *session, struct connection *connection);
 
 void will_free(struct shard *shard, struct will *will);  // NULL is harmless
 
-// Queues one message for the session, or counts why not. Takes its own references. `retain`: the flag to send.
+// Queues one message for the session, or counts why not. Takes its own references. `wanted` says message, tag, QoS and flags.
 // Returns false when the copy was dropped.
-bool session_deliver(struct session *session, struct message *message, struct tag *tag, uint8_t qos, bool retain);
+bool session_deliver(struct session *session, const struct copy *wanted);
+
+// Whether one more QoS 1 or 2 message of this size is too many for its queue.
+bool session_is_full(const struct session *session, size_t size);
 
 // Takes the front of the queue out of the queue and of its counts; what it refers to is the caller's (look first).
 void session_take_front(struct session *session);
 
 // The same when the copy's references are used up already.
 void session_sent_front(struct session *session, bool qos_0, uint64_t bytes);
+
+// The counts of what waits.
+void session_count_in(struct session *session, bool qos_0, uint64_t bytes);
+void session_count_out(struct session *session, bool qos_0, uint64_t bytes);
+
+uint64_t session_hash(const struct session *session);  // in shard->sessions
+
+// While it is away: when the will is due or the session ends.
+void session_arm_timer(struct session *session);
 
 // A copy has left the queue or the window for good: releases what it holds. The caller counts the outcome.
 void copy_release(struct shard *shard, struct copy *copy);

@@ -21,6 +21,21 @@ void shard_want_sweep(struct shard *shard)
   if (!timer_armed(&shard->sweep)) wheel_arm(&shard->wheel, &shard->sweep, (struct mono){shard->now.ms + SWEEP_MS});
 }
 
+static void look_fired(struct timer *timer, struct mono now)
+{
+  struct shard *shard = CONTAINER_OF(timer, struct shard, look);
+  durable_look(shard);
+  shard_want_look(shard);
+  (void)now;
+}
+
+// Only while there are durable sessions: an idle broker sleeps.
+void shard_want_look(struct shard *shard)
+{
+  if (shard->journal.sessions.count == 0 || timer_armed(&shard->look)) return;
+  wheel_arm(&shard->wheel, &shard->look, (struct mono){shard->now.ms + LOOK_MS});
+}
+
 struct shard *shard_create(const struct shard_settings *settings, struct mono now)
 {
   assert(settings->shard_count >= 1);
@@ -40,6 +55,8 @@ struct shard *shard_create(const struct shard_settings *settings, struct mono no
   list_init(&shard->paused);
   list_init(&shard->tickets);
   timer_init(&shard->sweep, sweep_fired);
+  timer_init(&shard->look, look_fired);
+  journal_init(shard);
   prng_seed(&shard->prng, settings->seed + settings->shard);
   if (index_init(&shard->index, &shard->pool, settings->seed) != OK ||
       retained_init(&shard->retained, &shard->pool, settings->seed) != OK) {
@@ -60,6 +77,7 @@ void shard_destroy(struct shard *shard)
   for (struct session *session; (session = map_next(&shard->sessions, &cursor));) session_free(session);
   map_deinit(&shard->sessions);
   map_deinit(&shard->memberships);
+  journal_deinit(shard);
   share_free_groups(shard);
   map_deinit(&shard->groups);
   for (unsigned i = 0; i < SHARDS_MAX; i++) {
@@ -98,6 +116,7 @@ static void unpause_due(struct shard *shard)
     if (mail_room) connection_unpause(connection, PAUSED_MAIL);
     bool long_enough = shard->now.ms >= connection->paused_ms + PAUSE_MS;
     if (!tight || long_enough) connection_unpause(connection, PAUSED_MEMORY);
+    if (!journal_behind(&shard->journal)) connection_unpause(connection, PAUSED_JOURNAL);
     if (shard->congestion_eased || long_enough) connection_unpause(connection, PAUSED_QUEUE);
   }
   shard->congestion_eased = false;
@@ -106,6 +125,7 @@ static void unpause_due(struct shard *shard)
 void shard_tick(struct shard *shard)
 {
   wheel_advance(&shard->wheel, shard->now);
+  journal_tell_unneeded(shard);
   congestion_tick(shard);
   if (!list_empty(&shard->paused)) unpause_due(shard);
   pool_settle(&shard->pool);
@@ -216,7 +236,9 @@ void shard_mail(struct shard *shard, struct mail *mail)
 {
   shard->counters.mails_received++;
   switch ((enum mail_kind)mail->kind) {
-    case MAIL_PUBLISH: route_mail(shard, mail->message, mail->flags & MAIL_RETAIN, mail->stamp); break;
+    case MAIL_PUBLISH: route_mail(shard, mail); break;
+    case MAIL_TAKE_OVER: take_over_mail(shard, mail); break;
+    case MAIL_COMMITTED: journal_mail_committed(shard, mail); break;
     case MAIL_INTEREST_ADD:
     case MAIL_INTEREST_REMOVE: interest_mail(shard, mail); break;
     case MAIL_DONE: ticket_done(shard, mail->ticket); break;
@@ -246,10 +268,12 @@ void mail_discard(struct shard *shard, struct mail *mail)
     case MAIL_SHARE_JOIN:
     case MAIL_SHARE_LEAVE:
     case MAIL_SHARE_STATE:
+    case MAIL_TAKE_OVER:
     case MAIL_SHARE_CREDIT: free(mail->text); break;
     case MAIL_FREE: message_free_chain(&shard->pool, mail->message); break;
     case MAIL_DONE:
     case MAIL_CONGESTION:
+    case MAIL_COMMITTED:
     case MAIL_HOST: break;
   }
 }

@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "base/wheel.h"
 #include "core/connection.h"
+#include "core/durable.h"
 #include "core/index.h"
 #include "core/retained.h"
 #include "core/session.h"
@@ -22,6 +23,7 @@ enum {
   LIVE_MS = 1000,  // a client that acknowledged something so lately is slow; else it is stuck
   SWEEP_MS = 1000,
   SWEEP_STEPS = 2000,
+  LOOK_MS = 60 * 1000,  // how often absent clients' queues are looked at for what is too old
   CURSOR_STEPS = 1000,
 };
 
@@ -46,10 +48,12 @@ struct shard {
   struct link paused;
   struct link tickets;
   struct timer sweep;
+  struct timer look;  // at absent clients' queues
   struct prng prng;
   struct outgoing outgoing[SHARDS_MAX];
   void *homes[SHARDS_MAX];  // see message_free
   struct counters counters;
+  struct journal journal;
   struct session **congested;  // see congestion.c
   uint32_t congested_count, congested_capacity;
   uint32_t congested_shards;  // a bit for each other shard that has some
@@ -77,14 +81,20 @@ static inline uint64_t shard_number(struct shard *shard)
   return ++shard->next_number << 8 | shard->settings.shard;
 }
 
-// The shard that owns a client identifier or a shared group.
-uint8_t shard_owner(const struct shard *shard, struct span key);
+// The shard that owns a client identifier: with a journal, of a session that does not outlive its connection.
+uint8_t shard_owner(const struct shard *shard, struct span client_id);
 
 // Queues a mail. `mail->from` is set here. When memory is short the process cannot keep its promises: aborts.
 void shard_send_mail(struct shard *shard, uint8_t target, struct mail mail);
 
 // The retained store has something that may expire: look through it from time to time.
 void shard_want_sweep(struct shard *shard);
+
+// There is a durable session: look after its queue while it is away.
+void shard_want_look(struct shard *shard);
+
+// Another shard takes the client over, because its session will be durable: what it has here ends (handle_connect.c).
+void take_over_mail(struct shard *shard, struct mail *mail);
 
 // Someone here subscribes to a filter, or no more: other shards learn of the first and the last (interest.c). The ticket is answered
 // by each of them; 0: nobody waits.
@@ -106,16 +116,22 @@ void congestion_tick(struct shard *shard);
 bool shard_memory_full(const struct shard *shard);
 bool shard_memory_tight(const struct shard *shard);
 
-// Routes a message to local subscribers, groups and other shards, and stores it when `retain`. Uses up the caller's
-// reference. `stamp`: 0 when it starts here, else what came with the mail (no mails are sent on then).
-// Returns whether anybody was interested.
-bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain);
+struct routing {
+  bool retain;                      // store it, or clear
+  bool waits;                       // its acknowledgement waits for the journal
+  const struct session *publisher;  // NULL, or whose QoS 2 packet identifier is recorded with it
+  uint16_t packet_id;               // 0: none
+};
+
+// Routes a message that starts here to local subscribers, groups and other shards, and stores it where that is wanted. Uses up the
+// caller's reference. Returns whether anybody was interested.
+bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing);
 
 // The same for a topic that has not been looked up.
 bool route_topic(struct shard *shard, struct message *message, bool retain);
 
 // A message that another shard has routed to us.
-void route_mail(struct shard *shard, struct message *message, bool retain, uint64_t stamp);
+void route_mail(struct shard *shard, const struct mail *mail);
 
 // Whether a topic name or filter has more levels than are allowed; whether a name belongs to the broker: nobody else publishes to it.
 bool topic_too_deep(const struct shard *shard, struct span text);

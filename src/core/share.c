@@ -9,6 +9,17 @@
 #include "base/hash.h"
 #include "core/shard_internal.h"
 
+// With a journal all groups are where durable members are, so that a message and the queue it goes to are one record.
+static uint8_t group_owner(const struct shard *shard, struct span key)
+{
+  return shard->settings.journal ? JOURNAL_SHARD : shard_owner(shard, key);
+}
+
+struct span share_key(struct span text)
+{
+  return span_from(text, strlen("$share/"));
+}
+
 // ---- Groups, on the owner's shard
 
 static uint64_t key_hash(const struct shard *shard, struct span key)
@@ -228,8 +239,9 @@ static bool deliver_to_membership(struct shard *shard, uint64_t number, struct m
   struct membership *membership = map_find(&shard->memberships, number_hash(shard, number), membership_matches, &number);
   if (!membership) return false;
   if (qos > membership->qos) qos = membership->qos;  // granted anew while the message was on its way
-  bool retain = membership->retain_as_published && message->retain;
-  session_deliver(membership->session, message, membership->tag, qos, retain);
+  struct copy copy = {
+      .message = message, .tag = membership->tag, .qos = qos, .retain = membership->retain_as_published && message->retain};
+  session_deliver(membership->session, &copy);
   return true;
 }
 
@@ -264,6 +276,19 @@ static void forget_tags(struct membership *membership)
   }
 }
 
+uint32_t share_hash(const struct membership *membership)
+{
+  // Not keyed: it is in the journal, for the next process. Two of one session that share it give each other's credit.
+  return (uint32_t)hash_span(0, span_text(membership->key)) | 1;
+}
+
+struct tag *share_tag(const struct session *session, uint32_t hash)
+{
+  for (const struct membership *m = session->memberships; m; m = m->next_in_session)
+    if (share_hash(m) == hash) return m->tag;
+  return NULL;
+}
+
 static struct membership *create_membership(struct session *session, struct span key, uint32_t id)
 {
   struct shard *shard = session->shard;
@@ -271,7 +296,7 @@ static struct membership *create_membership(struct session *session, struct span
   if (!membership) return NULL;
   membership->number = shard_number(shard);
   membership->session = session;
-  membership->owner = shard_owner(shard, key);
+  membership->owner = group_owner(shard, key);
   memcpy(membership->key, key.at, key.size);
   if (renew_tag(membership, id) != OK ||
       map_insert(&shard->memberships, number_hash(shard, membership->number), membership) != OK) {
@@ -388,12 +413,19 @@ void share_set_online(struct session *session, bool online)
 
 // ---- Back to the group
 
+static void dispatch_again(struct shard *shard, struct group *group, struct message *message)
+{
+  if (!group) return;
+  journal_route_begin(shard, message);
+  share_dispatch(shard, group, message);
+  journal_route_end(shard, NULL, 0);
+}
+
 void share_return(struct shard *shard, const char *key, struct message *message)
 {
-  uint8_t owner = shard_owner(shard, span_text(key));
+  uint8_t owner = group_owner(shard, span_text(key));
   if (owner == shard->settings.shard) {
-    struct group *group = find_group(shard, span_text(key));
-    if (group) share_dispatch(shard, group, message);
+    dispatch_again(shard, find_group(shard, span_text(key)), message);
     return;
   }
   char *text = strdup(key);
@@ -446,7 +478,7 @@ static void return_mail(struct shard *shard, const struct mail *mail)
 {
   struct group *group = mail->text ? find_group(shard, span_text(mail->text))
                                    : map_find(&shard->groups, mail->ticket2, number_matches, &mail->count);
-  if (group) share_dispatch(shard, group, mail->message);
+  dispatch_again(shard, group, mail->message);
   message_unref(&shard->pool, mail->message);
 }
 

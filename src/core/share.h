@@ -70,4 +70,11 @@ void share_credit(struct shard *shard, const struct tag *tag);
 // Mails of the MAIL_SHARE_ kinds; takes what they refer to.
 void share_mail(struct shard *shard, struct mail *mail);
 
+// The name of a membership in the journal, and the tag of the session's membership with that name: NULL when there is none (any more).
+uint32_t share_hash(const struct membership *membership);
+struct tag *share_tag(const struct session *session, uint32_t hash);
+
+// "share/filter" within "$share/share/filter".
+struct span share_key(struct span text);
+
 void share_free_groups(struct shard *shard);  // for shard_destroy

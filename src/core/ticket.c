@@ -13,6 +13,8 @@ struct ticket {
   uint8_t target;                 // without a connection: the shard to tell
   struct connection *connection;  // NULL: a shard's, or the connection is gone
   uint64_t target_ticket;         // 0: a connection's
+  uint64_t need;                  // of the journal
+  uint64_t client;                // hash of the client identifier that a CONNECT waits for; 0: it is for an answer
   struct buffer bytes;
 };
 
@@ -31,6 +33,22 @@ uint64_t ticket_for_connection(struct shard *shard, struct connection *connectio
   struct ticket *ticket = create(shard);
   ticket->connection = connection;
   return ticket->number;
+}
+
+uint64_t ticket_for_connect(struct shard *shard, struct connection *connection, uint64_t client)
+{
+  struct ticket *ticket = create(shard);
+  ticket->connection = connection;
+  ticket->client = client;
+  return ticket->number;
+}
+
+bool ticket_has_connect(const struct shard *shard, uint64_t client)
+{
+  LIST_EACH (link, &shard->tickets) {
+    if (CONTAINER_OF(link, struct ticket, link)->client == client) return true;
+  }
+  return false;
 }
 
 uint64_t ticket_for_shard(struct shard *shard, uint8_t target, uint64_t number)
@@ -58,10 +76,11 @@ void ticket_expect(struct shard *shard, uint64_t number)
   if (ticket) ticket->waiting++;
 }
 
-void ticket_set_bytes(struct shard *shard, uint64_t number, struct span bytes)
+void ticket_set_bytes(struct shard *shard, uint64_t number, struct span bytes, uint64_t need)
 {
   struct ticket *ticket = find(shard, number);
   assert(ticket);
+  ticket->need = need;
   if (buffer_append(&ticket->bytes, bytes.at, bytes.size) != OK) abort();
 }
 
@@ -82,13 +101,10 @@ void ticket_done(struct shard *shard, uint64_t number)
     shard_send_mail(shard, ticket->target, (struct mail){.kind = MAIL_DONE, .ticket = ticket->target_ticket});
   } else if (ticket->connection && ticket->connection->state == CONNECTED) {  // nothing goes behind a DISCONNECT
     connection_unpause(ticket->connection, PAUSED_ANSWER);
-    struct span bytes = buffer_peek(&ticket->bytes);
-    uint8_t *out = control_reserve(ticket->connection, bytes.size);
-    if (out) {
-      memcpy(out, bytes.at, bytes.size);
-      control_commit(ticket->connection, bytes.size);
-      shard->counters.packets_sent[bytes.at[0] >> 4]++;
-    }
+    connection_answer(ticket->connection, buffer_peek(&ticket->bytes), ticket->need);
+  } else if (ticket->connection && ticket->client) {
+    ticket->connection->alone = true;
+    connection_unpause(ticket->connection, PAUSED_TAKE_OVER);
   }
   ticket_free(ticket);
 }

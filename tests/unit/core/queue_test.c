@@ -106,7 +106,7 @@ static void append(struct window *window, struct pool *pool, struct model *model
   model->last_id = model->last_id == 65535 ? 1 : model->last_id + 1;
   struct model_entry entry = {.id = (uint16_t)model->last_id, .number = ++model->numbers};
   struct copy copy = {.message = mark(entry.number), .qos = 1};
-  assert_ok(window_append(window, pool, &copy));
+  assert_ok(window_append(window, pool, &copy, 0));
   assert_int_equal(copy.packet_id, entry.id);
   assert_int_equal(copy.state, COPY_SENT);
   model->entries[model->end++] = entry;
@@ -189,7 +189,7 @@ static void window_is_full_before_identifiers_repeat(void **state)
   for (unsigned i = 0; i < 65535; i++) {
     assert_true(window_open(&window));
     struct copy copy = {.qos = 2};
-    assert_ok(window_append(&window, &memory.pool, &copy));
+    assert_ok(window_append(&window, &memory.pool, &copy, 0));
     assert_int_not_equal(copy.packet_id, 0);
   }
   assert_false(window_open(&window));

@@ -4,6 +4,15 @@
 #include "core/retained.h"
 #include "mqtt/topic.h"
 
+static enum status set(struct retained *retained, struct message *message, uint64_t stamp)
+{
+  uint64_t before = retained->changes;
+  bool taken = false;
+  enum status status = retained_set(retained, message, stamp, &taken);
+  if (status == OK) assert_int_equal(taken, retained->changes != before);
+  return status;
+}
+
 enum { MODEL_TOPICS = 800 };
 
 // ---- A dumb store
@@ -54,7 +63,7 @@ static struct message *make(struct world *world, const char *topic, const char *
 static void store(struct world *world, const char *topic, const char *payload, uint64_t stamp)
 {
   struct message *message = make(world, topic, payload, 0, 0);
-  assert_ok(retained_set(&world->retained, message, stamp));
+  assert_ok(set(&world->retained, message, stamp));
   message_unref(&world->memory.pool, message);
 }
 
@@ -230,7 +239,7 @@ static void own_messages_can_be_left_out(void **state)
     char topic[8];
     snprintf(topic, sizeof topic, "t/%u", (unsigned)i);
     struct message *message = make(world, topic, "x", 0, i % 2 + 1);
-    assert_ok(retained_set(&world->retained, message, retained_stamp(&world->retained, 0, (struct mono){1})));
+    assert_ok(set(&world->retained, message, retained_stamp(&world->retained, 0, (struct mono){1})));
     message_unref(&world->memory.pool, message);
   }
   struct retained_cursor *cursor = retained_cursor_create(&world->retained, span_text("t/+"));
@@ -301,7 +310,7 @@ static void expired_ones_are_swept(void **state)
   for (unsigned i = 0; i < 100; i++) {
     snprintf(topic, sizeof topic, "t/%u", i);
     struct message *message = make(world, topic, "x", i % 2 ? 5000 : 0, 0);
-    assert_ok(retained_set(&world->retained, message, retained_stamp(&world->retained, 0, (struct mono){1})));
+    assert_ok(set(&world->retained, message, retained_stamp(&world->retained, 0, (struct mono){1})));
     message_unref(&world->memory.pool, message);
   }
   assert_int_equal(world->retained.mortal, 50);
@@ -338,10 +347,10 @@ static void bytes_come_back(void **state)
   struct world *world = world_create(1);
   struct message *message = make(world, "a/b/c", "payload", 0, 0);
   size_t size = message_size(message);
-  assert_ok(retained_set(&world->retained, message, 0x100));
+  assert_ok(set(&world->retained, message, 0x100));
   uint64_t with_nodes = world->retained.bytes;
   assert_int_equal(with_nodes, size + 3 * sizeof(struct retained_node) + 3);
-  assert_ok(retained_set(&world->retained, message, 0x200));  // the same again
+  assert_ok(set(&world->retained, message, 0x200));  // the same again
   assert_int_equal(world->retained.bytes, with_nodes);
   message_unref(&world->memory.pool, message);
   store(world, "a/b/c", "", 0x300);

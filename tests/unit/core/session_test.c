@@ -270,11 +270,11 @@ static void disconnect_may_change_the_expiry(void **state)
 
 // ---- Away
 
-static void messages_wait_for_the_client(void **state)
+static void check_waiting(enum queue_drop drop, const char *const expected[5])
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.queue_messages = 5;
+  limits.queue_drop = drop;
   struct bench bench;
   bench_init(&bench, 1, &limits);
   struct client *client = client_lasting(&bench, MQTT_3_1_1, "c");
@@ -293,11 +293,18 @@ static void messages_wait_for_the_client(void **state)
   assert_true(counters.queued_bytes > 0);
   client = client_open(&bench, MQTT_3_1_1, 0);
   assert_true(client_connect(client, "c", false, 0)->session_present);
-  static const char *const expected[] = {"1", "2", "4", "5", "7"};
-  for (unsigned i = 0; i < 5; i++) assert_int_equal(client_expect_publish(client, "t", expected[i])->qos, 1 + i % 2);
+  for (unsigned i = 0; i < 5; i++)
+    assert_int_equal(client_expect_publish(client, "t", expected[i])->qos, atoi(expected[i]) % 3);
   client_expect_nothing(client);
   assert_int_equal(bench_counters(&bench).copies_in_flight, 5);
   bench_deinit(&bench);
+}
+
+static void messages_wait_for_the_client(void **state)
+{
+  (void)state;
+  check_waiting(QUEUE_DROP_OLDEST, (const char *const[]){"5", "7", "8", "10", "11"});
+  check_waiting(QUEUE_DROP_NEWEST, (const char *const[]){"1", "2", "4", "5", "7"});
 }
 
 static void queues_are_bounded_by_bytes(void **state)
