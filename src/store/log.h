@@ -34,7 +34,19 @@ static inline uint64_t position_of(uint32_t segment, uint32_t offset)
   return (uint64_t)segment << 32 | offset;
 }
 
-enum { LOG_VERSION = 1, LOG_IDENTITY_SIZE = 16, LOG_SEGMENT_HEADER = 64 };
+// Header of a segment, little-endian; the checksum's place is the same in all versions:
+//    0  8 bytes  "SKRYSGMT"
+//    8  u32      version of the format
+//   12  u32      number, as in the file's name
+//   16  16 bytes identity of the journal
+//   32  u64      sequence of the first record
+//   40  20 bytes 0
+//   60  u32      CRC32C of the bytes before
+// The checksum of a record (core/record.h) is the CRC32C of identity, number of the segment (u32), and then the record from its size on to
+// the end of its body.
+enum { LOG_VERSION = 1, LOG_IDENTITY_SIZE = 16, LOG_SEGMENT_HEADER = 64, LOG_MAGIC_SIZE = 8, LOG_CHECKSUM_OFFSET = 60 };
+
+#define LOG_MAGIC "SKRYSGMT"
 
 struct journal_log_settings {
   struct disk *disk;  // outlives the log
@@ -126,3 +138,15 @@ CHECK_RESULT enum status journal_log_remove(struct journal_log *log, uint32_t se
 
 // Renames a segment to NNNNNNNNNN.damaged: kept for whoever wants to look at it, not used any more.
 CHECK_RESULT enum status journal_log_set_aside(struct journal_log *log, uint32_t segment);
+
+// ---- The format itself: what appending uses, and whoever makes segments by hand to see what opening does with them
+
+void log_segment_header(uint8_t out[LOG_SEGMENT_HEADER], const uint8_t identity[LOG_IDENTITY_SIZE], uint32_t number,
+                        uint64_t first_sequence);
+
+// What the checksums of a segment's records begin with, so that no bytes of another segment, and none that a client makes up,
+// pass for a record.
+uint32_t log_seed(const uint8_t identity[LOG_IDENTITY_SIZE], uint32_t number);
+
+// Puts sequence and checksum into a whole record.
+void log_stamp(uint8_t *record, uint32_t seed, uint64_t sequence);
