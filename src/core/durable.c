@@ -184,7 +184,9 @@ static struct tag *tag_of(const struct session *session, const struct record_tar
 
 static struct mono mono_of(const struct journal *journal, uint64_t journal_time_ms)
 {
-  return (struct mono){journal_time_ms > journal->epoch_ms ? journal_time_ms - journal->epoch_ms : 1};
+  // Before this process began: at its beginning. (The epoch may be "negative".)
+  int64_t mono_ms = (int64_t)(journal_time_ms - journal->epoch_ms);
+  return (struct mono){mono_ms > 1 ? (uint64_t)mono_ms : 1};
 }
 
 static struct message *message_of(struct shard *shard, const struct record_message *record)
