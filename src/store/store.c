@@ -67,6 +67,12 @@ enum status store_read(void *context, uint64_t position, struct record_header *o
   return journal_log_read(store->journal, position, out_header, out_body);
 }
 
+void store_reset_catalog(struct store *store)
+{
+  catalog_init(&store->catalog, store_read, store);
+  memcpy(&store->catalog.seed, store->settings.identity, sizeof store->catalog.seed);  // random, and nobody's business
+}
+
 // Whose directory it is, before anything is changed.
 static enum status check_anchor(struct store *store, struct error *error)
 {
@@ -143,7 +149,7 @@ enum status store_open(const struct store_settings *settings, struct mono now, s
   store->log = settings->log;
   store->now = now;
   store->backoff_ms = STORE_RETRY_FIRST_MS;
-  catalog_init(&store->catalog, store_read, store);
+  store_reset_catalog(store);
   enum status status = open_parts(store, wall, error);
   if (status) {
     store_close(store);

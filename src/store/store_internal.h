@@ -154,6 +154,9 @@ bool numbers_have(const struct numbers *numbers, uint32_t number);
 void numbers_remove(struct numbers *numbers, uint32_t number);
 void numbers_deinit(struct numbers *numbers);
 
+// An empty catalog.
+void store_reset_catalog(struct store *store);
+
 // Records of the log as the catalog reads them.
 enum status store_read(void *context, uint64_t position, struct record_header *out_header, struct span *out_body);
 

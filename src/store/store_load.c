@@ -29,6 +29,7 @@ static bool is_meant(const struct journal_load *load, uint64_t place, const stru
 static enum status put_damaged(struct loading *loading, const struct queue_entry *entry)
 {
   if (loading->damaged++ == 0) loading->first_damaged = entry->position;
+  if (entry->position) loading->store->counters.damaged_messages++;  // a hole was counted when it was found
   return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
 }
 
@@ -80,7 +81,6 @@ static void report_damage(const struct loading *loading)
 {
   struct store *store = loading->store;
   const struct catalog_session *session = catalog_find(&store->catalog, loading->load->session);
-  store->counters.damaged_messages += loading->damaged;
   LOG(store->log, store->now, LOG_ERROR, "journal_messages_damaged",
       FIELD_SPAN("client_id", session ? session->client_id : span_of(NULL, 0)), FIELD_UINT("messages", loading->damaged),
       FIELD_UINT("segment", position_segment(loading->first_damaged)),

@@ -95,7 +95,7 @@ static bool start_exists(struct store *store, const struct anchor_start *start)
 static void forget_replayed(struct store *store)
 {
   catalog_deinit(&store->catalog);
-  catalog_init(&store->catalog, store_read, store);
+  store_reset_catalog(store);
   store->checkpoint.since_begin = store->checkpoint.since_last = store->checkpoint.bytes = 0;
   store->checkpoint.begin = store->checkpoint.last = (struct anchor_start){0};
   store->checkpoint.changed = false;
@@ -181,6 +181,25 @@ static void name_broker(struct store *store)
   LOG(store->log, store->now, LOG_ERROR, "journal_anchor_not_written", FIELD_TEXT("reason", status_name(status)));
 }
 
+// Segments that are referred to and not there: nothing can be copied, but what is lost is told, and given up.
+static enum status find_missing(struct store *store)
+{
+  size_t index = 0;
+  for (size_t i = 0; i < store->catalog.live_count; i++) {
+    const struct segment_live *live = &store->catalog.live[i];
+    struct segment_info info = {0};
+    while (index < journal_log_segments(store->journal)) {
+      journal_log_segment(store->journal, index, &info);
+      if (info.number >= live->segment) break;
+      index++;
+    }
+    if (info.number == live->segment || live->references == 0) continue;
+    enum status status = numbers_add(&store->repair, live->segment);
+    if (status) return status;
+  }
+  return OK;
+}
+
 static void begin_counting(struct store *store, const struct replay *replay)
 {
   store->counters.replayed_bytes = replay->bytes;
@@ -196,6 +215,8 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
   enum status status = replay_best(store, &replay);
   store->recovering = false;
   if (status) return error_set(error, status, "cannot read the journal: %s", status_name(status));
+  status = find_missing(store);
+  if (status) return error_set(error, status, "memory is short for the journal");
   set_time(store, &replay, wall);
   begin_counting(store, &replay);
   if (store->settings.read_only) return OK;

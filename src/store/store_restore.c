@@ -55,10 +55,12 @@ static const struct record_will *read_will(struct store *store, const struct cat
   return NULL;
 }
 
-static enum status restore_session(struct store *store, struct shard *shard, const struct catalog_session *session)
+static enum status restore_session(struct store *store, struct shard *shard, struct catalog_session *session)
 {
   struct restored_session restored;
   struct record_will will;
+  enum status status = catalog_settle(&store->catalog, session);
+  if (status) return status;
   describe(store, session, &restored);
   restored.will = read_will(store, session, &will);
   struct session *to = shard_restore_session(shard, &restored);
@@ -73,7 +75,7 @@ static enum status restore_session(struct store *store, struct shard *shard, con
         .retain_as_published = subscription->retain_as_published,
         .filter = span_of(subscription->filter, subscription->filter_size),
     };
-    enum status status = shard_restore_subscription(shard, to, &record);
+    status = shard_restore_subscription(shard, to, &record);
     if (status) return status;
   }
   return OK;
@@ -92,9 +94,9 @@ static int compare_retained(const void *a, const void *b)
 }
 
 // The items of a map as a sorted array, which the caller frees. NULL when memory is short, or when there are none.
-static const void **sorted(const struct map *map, int (*compare)(const void *, const void *))
+static void **sorted(const struct map *map, int (*compare)(const void *, const void *))
 {
-  const void **items = map->count ? malloc(map->count * sizeof *items) : NULL;
+  void **items = map->count ? malloc(map->count * sizeof *items) : NULL;
   if (!items) return NULL;
   size_t cursor = 0;
   for (size_t i = 0; i < map->count; i++) items[i] = map_next(map, &cursor);
@@ -106,7 +108,7 @@ static enum status restore_sessions(struct store *store, struct shard *keeper)
 {
   const struct map *map = &store->catalog.sessions;
   if (map->count == 0) return OK;
-  const void **sessions = sorted(map, compare_sessions);
+  void **sessions = sorted(map, compare_sessions);
   enum status status = sessions ? OK : ERR_NO_MEMORY;
   for (size_t i = 0; !status && i < map->count; i++) status = restore_session(store, keeper, sessions[i]);
   free(sessions);
@@ -144,7 +146,7 @@ static enum status restore_retained(struct store *store, struct shard *const *sh
 {
   const struct map *map = &store->catalog.retained;
   if (map->count == 0) return OK;
-  const void **items = sorted(map, compare_retained);
+  void **items = sorted(map, compare_retained);
   enum status status = items ? OK : ERR_NO_MEMORY;
   for (size_t i = 0; !status && i < map->count; i++) status = restore_message(store, shards, shard_count, items[i]);
   free(items);

@@ -106,7 +106,7 @@ static void drop_segment(struct store *store, uint32_t number)
 {
   bool aside = numbers_have(&store->aside, number);
   enum status status = aside ? journal_log_set_aside(store->journal, number) : journal_log_remove(store->journal, number);
-  if (status == ERR_NOT_FOUND) return;
+  if (status == ERR_NOT_FOUND) status = OK;
   if (status) {  // it is dead at the next checkpoint, too
     store->counters.errors++;
     LOG(store->log, store->now, LOG_WARNING, "journal_segment_not_removed", FIELD_UINT("segment", number),
@@ -230,6 +230,16 @@ static void report_lost(void *context, const struct catalog_session *session, ui
       FIELD_UINT("messages", count), FIELD_UINT("segment", store->copying.segment));
 }
 
+static bool segment_exists(const struct store *store, uint32_t segment)
+{
+  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
+    struct segment_info info;
+    journal_log_segment(store->journal, i, &info);
+    if (info.number == segment) return true;
+  }
+  return false;
+}
+
 // Blocks have moved: nothing should be left in the segment but what cannot be read.
 static void check_copied(struct store *store)
 {
@@ -237,7 +247,7 @@ static void check_copied(struct store *store)
   const struct segment_live *live = catalog_live(&store->catalog, segment);
   bool damaged = store->copying.damaged || numbers_have(&store->repair, segment);
   if (!live || live->references == 0) {
-    if (damaged && numbers_add(&store->aside, segment)) return;
+    if (damaged && segment_exists(store, segment) && numbers_add(&store->aside, segment)) return;
     store->counters.segments_copied++;
     store->review_due = true;
     LOG(store->log, store->now, LOG_INFO, "journal_segment_copied", FIELD_UINT("segment", segment));
