@@ -80,6 +80,10 @@ static const struct option crowd_options[] = {
     {0, "idle", "TIME", "How long they stay, silently (0).", OPTION_DURATION, FIELD(idle_ms), 0, 3600000, NULL},
 };
 
+static const struct option backlog_options[] = {
+    {0, "keep", NULL, "Only queue: the client does not return, its messages stay.", OPTION_FLAG, FIELD(keep), 0, 0, NULL},
+};
+
 static const struct option measure_options[] = {
     {0, "broker-pid", "PID", "Measure the CPU time and memory of this process.", OPTION_UINT, FIELD(broker_pid), 1,
      INT32_MAX, NULL},
@@ -128,7 +132,7 @@ static void fill_in(const struct mode *mode, struct bench_options *options)
 {
   if (strcmp(mode->name, "latency") == 0 && options->rate == 0) options->rate = LATENCY_RATE;
   if (mode->run == bench_backlog) {
-    options->publishers = options->subscribers = options->topics = 1;
+    options->subscribers = options->topics = 1;
     options->filters = options->rate = 0;
     if (options->qos == 0) options->qos = 1;
     if (options->messages == 0) options->messages = BACKLOG_MESSAGES;
@@ -182,7 +186,8 @@ int bench_command(int argc, char **argv)
                                   .sources = 1};
   const struct option_section sections[] = {
       SECTION("Connection", connection_options, &options), SECTION("Load", load_options, &options),
-      SECTION("Connections mode", crowd_options, &options), SECTION("Measuring", measure_options, &options)};
+      SECTION("Connections mode", crowd_options, &options), SECTION("Backlog mode", backlog_options, &options),
+      SECTION("Measuring", measure_options, &options)};
   const struct option_command command = {
       .name = "bench",
       .summary = "Loads a broker, measures it, and verifies every message.",

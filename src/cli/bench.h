@@ -37,6 +37,7 @@ struct bench_options {
   uint64_t idle_ms;
   uint64_t broker_pid;  // 0: unknown
   bool subscribe;       // connections mode: one subscription each
+  bool keep;            // backlog mode: the messages stay where they are
   bool raw;             // no MQTT handshake: for the bare forwarder
   bool quiet;
 };

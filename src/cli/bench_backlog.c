@@ -14,9 +14,18 @@ static enum status open_one(struct load *load, struct engine_connection *connect
   return status ? status : engine_open_finish(&load->engine, &opening, error);
 }
 
+static enum status open_publishers(struct load *load, struct error *error)
+{
+  struct engine_opening opening = {.prepare = load_prepare, .ready_count = &load->ready, .opened = load->ready};
+  enum status status = OK;
+  for (uint32_t i = 0; i < load->options->publishers && !status; i++)
+    status = engine_open_next(&load->engine, &opening, &load->publishers[i].connection, error);
+  return status ? status : engine_open_finish(&load->engine, &opening, error);
+}
+
 static enum status queue_up(struct load *load, struct backlog *backlog, struct error *error)
 {
-  enum status status = open_one(load, &load->publishers[0].connection, error);
+  enum status status = open_publishers(load, error);
   if (!status) status = bench_memory_take(load->options, &backlog->memory_before, error);
   if (!status) status = bench_usage_take(load->options, &backlog->queue_begin, error);
   load->sending = true;
@@ -47,11 +56,13 @@ static enum status run(struct load *load, struct backlog *backlog, struct error 
   struct engine_connection *subscriber = &load->subscribers[0].connection;
   load->persistent = true;
   // Nobody is there to receive, so only the window holds the publisher back.
-  load->publishers[0].listeners = 0;
+  uint32_t publishers = (uint32_t)load->options->publishers;
+  for (uint32_t i = 0; i < publishers; i++) load->publishers[i].listeners = 0;
   enum status status = open_one(load, subscriber, error);
   engine_close(&load->engine, subscriber);
   if (!status) status = queue_up(load, backlog, error);
-  load->publishers[0].listeners = 1;
+  for (uint32_t i = 0; i < publishers; i++) load->publishers[i].listeners = 1;
+  if (load->options->keep) return status;
   if (!status && !load->stalled) status = drain(load, backlog, error);
   if (status) return status;
   // A last visit with a clean start leaves no session behind.
@@ -79,18 +90,23 @@ static int report(const struct load *load, const struct backlog *backlog)
   bench_report_uint(&out, "payload_bytes", load->options->payload_bytes);
   bench_report_uint(&out, "messages", load->counts.published);
   bench_report_number(&out, "queued_per_s", count / seconds_between(&backlog->queue_begin, &backlog->queued));
-  bench_report_number(&out, "drained_per_s",
-                      (double)load->verdict.received / seconds_between(&backlog->drain_begin, &backlog->drained));
+  bool drained = !load->options->keep;
+  if (drained)
+    bench_report_number(&out, "drained_per_s",
+                        (double)load->verdict.received / seconds_between(&backlog->drain_begin, &backlog->drained));
   if (load->options->broker_pid) {
     double grown = (double)backlog->memory_queued.rss_bytes - (double)backlog->memory_before.rss_bytes;
     bench_report_number(&out, "broker_us_per_queued", broker_us_between(&backlog->queue_begin, &backlog->queued) / count);
-    bench_report_number(&out, "broker_us_per_drained", broker_us_between(&backlog->drain_begin, &backlog->drained) / count);
+    if (drained)
+      bench_report_number(&out, "broker_us_per_drained",
+                          broker_us_between(&backlog->drain_begin, &backlog->drained) / count);
     bench_report_number(&out, "broker_bytes_per_queued", grown / count);
     bench_report_uint(&out, "broker_rss_bytes_queued", backlog->memory_queued.rss_bytes);
-    bench_report_memory(&out, &backlog->memory_drained);
+    if (drained) bench_report_memory(&out, &backlog->memory_drained);
   }
-  load_report_verdict(&out, load);
-  return bench_report_end(&out, load_passed(load));
+  if (drained) load_report_verdict(&out, load);
+  bool passed = drained ? load_passed(load) : load->counts.acknowledged == load->sent_limit && !load->counts.refused;
+  return bench_report_end(&out, passed);
 }
 
 int bench_backlog(const struct bench_options *options)
