@@ -103,7 +103,9 @@ static void go_back(struct journal_log *log, bool usable)
     log->directory_dirty = true;
     last->used = LOG_SEGMENT_HEADER;
     last->given_up = true;
+    uint32_t number = last->number;
     if (log_unlink_segment(log, last)) break;  // an empty one from now on; the store removes it
+    log->next_number = number;
   }
   struct segment *safe = log_find(log, log->safe.segment);
   if (!safe) return;

@@ -86,13 +86,14 @@ enum status log_make_spare(struct journal_log *log, uint64_t size, uint32_t *out
   uint64_t available, total;
   if (disk->operations->space(disk, &available, &total) == OK && available < size) return ERR_FULL;
 
-  uint32_t number = log->next_number;
+  if (log->next_spare == UINT32_MAX) return ERR_FULL;
+  uint32_t number = log->next_spare;
   char name[LOG_NAME_SIZE];
   log_name(name, number, "spare");
   struct disk_file *file = NULL;
   enum status status = disk->operations->open(disk, name, DISK_CREATE, &file);
   if (status) return status;
-  log->next_number++;
+  log->next_spare++;
   status = disk->operations->allocate(disk, file, size);
   if (status) {
     disk->operations->close(disk, file);
@@ -172,12 +173,11 @@ static void forget_spare(struct journal_log *log)
   log->bytes -= log->spares[--log->spare_count].size;
 }
 
-// A segment from a new file or, when there can be none, from the reserve.
-static enum status obtain(struct journal_log *log, uint64_t size, uint32_t *out_spare, uint32_t *out_number,
-                          bool *out_reserve, struct disk_file **out)
+// A file for a segment: a new one or, when there can be none, one of the reserve.
+static enum status obtain(struct journal_log *log, uint64_t size, uint32_t *out_spare, bool *out_reserve,
+                          struct disk_file **out)
 {
   enum status status = log_make_spare(log, size, out_spare, out);
-  *out_number = *out_spare;
   *out_reserve = false;
   if (status == OK || size != log->segment_bytes || log->spare_count == 0) return status;
   *out_spare = log->spares[log->spare_count - 1].number;
@@ -186,49 +186,55 @@ static enum status obtain(struct journal_log *log, uint64_t size, uint32_t *out_
   log_name(name, *out_spare, "spare");
   status = log->disk->operations->open(log->disk, name, DISK_WRITE, out);
   if (status == ERR_NOT_FOUND) forget_spare(log);
-  if (status == OK) *out_number = log->next_number++;
   return status;
+}
+
+// After a failure. The number is used again: whatever is left under the name is replaced then.
+static void undo_begin(struct journal_log *log, struct disk_file *file, uint32_t spare, bool reserve, bool renamed)
+{
+  log->disk->operations->close(log->disk, file);
+  if (reserve && !renamed) return;  // it stays a spare: nothing of it but its header is in use
+  if (reserve) forget_spare(log);
+  char name[LOG_NAME_SIZE];
+  log_name(name, renamed ? log->next_number : spare, renamed ? "segment" : "spare");
+  log->directory_dirty = true;
+  enum status ignored = log->disk->operations->unlink(log->disk, name);
+  (void)ignored;
 }
 
 enum status log_begin_segment(struct journal_log *log, uint64_t length)
 {
   assert(log->current == 0);
+  assert(log->count == 0 || log->segments[log->count - 1].number < log->next_number);
   struct segment *segments = log_grow(log->segments, log->count, &log->capacity, sizeof *segments);
   if (!segments) return ERR_NO_MEMORY;
   log->segments = segments;
-  if (log->next_number >= UINT32_MAX - 1) return ERR_FULL;
+  if (log->next_number == UINT32_MAX) return ERR_FULL;
 
   uint64_t size = LOG_SEGMENT_HEADER + length > log->segment_bytes ? LOG_SEGMENT_HEADER + length : log->segment_bytes;
-  uint32_t spare = 0, number = 0;
+  uint32_t spare = 0;
   bool reserve = false, renamed = false;
   struct disk_file *file = NULL;
-  enum status status = obtain(log, size, &spare, &number, &reserve, &file);
+  enum status status = obtain(log, size, &spare, &reserve, &file);
   if (status) return status;
-  status = name_segment(log, file, spare, number, &renamed);
+  status = name_segment(log, file, spare, log->next_number, &renamed);
   if (status) {
-    log->disk->operations->close(log->disk, file);
-    if (reserve && !renamed) return status;  // it stays a spare: nothing of it but its header is in use
-    if (reserve) forget_spare(log);
-    char name[LOG_NAME_SIZE];
-    log_name(name, renamed ? number : spare, renamed ? "segment" : "spare");
-    log->directory_dirty = true;
-    enum status ignored = log->disk->operations->unlink(log->disk, name);  // if not: an empty segment, which harms nobody
-    (void)ignored;
-    return status;
+    undo_begin(log, file, spare, reserve, renamed);
+    return renamed ? ERR_IO : status;  // the name may still be there: nothing is to be written in front of it
   }
   if (reserve) forget_spare(log);
   log->bytes += size;
-  segments[log->count++] = (struct segment){.number = number,
+  log->open_files++;
+  log->current = log->next_number++;
+  log->end = LOG_SEGMENT_HEADER;
+  log->stale_end = 0;
+  log->dirty = false;
+  segments[log->count++] = (struct segment){.number = log->current,
                                             .size = size,
                                             .used = LOG_SEGMENT_HEADER,
                                             .first_sequence = log->sequence,
                                             .file = file,
                                             .touched = ++log->uses};
-  log->open_files++;
-  log->current = number;
-  log->end = LOG_SEGMENT_HEADER;
-  log->stale_end = 0;
-  log->dirty = false;
   return OK;
 }
 

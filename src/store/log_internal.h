@@ -80,8 +80,8 @@ struct journal_log {
   size_t spare_count, spare_capacity;
   struct lost_segment *lost;  // by number
   size_t lost_count, lost_capacity;
-  uint32_t next_number;  // higher than that of any file
-  uint64_t bytes;        // of segments and spares
+  uint32_t next_number, next_spare;  // higher than those of all segments, set aside or not, and of all spares
+  uint64_t bytes;                    // of segments and spares
 
   unsigned open_files;
   uint64_t uses;  // counts up, for `touched`

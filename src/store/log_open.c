@@ -35,7 +35,8 @@ static void list_file(void *context, const char *name)
   uint32_t number;
   enum file_kind kind = parse_name(name, &number);
   if (kind == FILE_OTHER) return;
-  if (number >= log->next_number) log->next_number = number + 1;
+  uint32_t *next = kind == FILE_SPARE ? &log->next_spare : &log->next_number;
+  if (number >= *next) *next = number + 1;
   if (kind == FILE_SEGMENT) {
     struct segment *segments = log_grow(log->segments, log->count, &log->capacity, sizeof *segments);
     if (segments) {
@@ -254,6 +255,7 @@ enum status journal_log_open(const struct journal_log_settings *settings, struct
   log->read_only = settings->read_only;
   memcpy(log->identity, settings->identity, LOG_IDENTITY_SIZE);
   log->next_number = 1;
+  log->next_spare = 1;
 
   struct listing listing = {.log = log};
   enum status status = log->disk->operations->list(log->disk, list_file, &listing);
