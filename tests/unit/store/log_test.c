@@ -436,13 +436,13 @@ static void a_full_disk_is_survived(void **state)
     history_open(&history, &seen);
     unsigned rounds = 0;
     while (history_round(&history, 40) == OK) assert_true(++rounds < 1000);
-    assert_false(journal_log_roomy(history.log, true));
     for (unsigned i = 0; i < 5; i++) assert_int_equal(history_round(&history, 40), ERR_FULL);
     // Smaller ones still find room behind what was written last, if there is any.
     unsigned small = 0;
     bool room = 4096 - position_offset(journal_log_end(history.log)) > 64 + history.largest;
     while (history_round(&history, 1) == OK) assert_true(++small < 1000);
     if (room) assert_true(no_reserve || small > 0);
+    assert_false(journal_log_roomy(history.log, true));
     with_room += room;
     struct prng prng;
     prng_seed(&prng, 3);
