@@ -3,7 +3,7 @@
 
     tests/run.py [--build DIR] [--sanitizer NAME] STAGE...
 
-Stages: unit, purity, docs, normative, sim, integration, threads, fuzz, in the order given. Each prints its duration. The last
+Stages: unit, purity, docs, normative, sim, integration, crash, soak, threads, fuzz, in the order given. Each prints its duration. The last
 line is `N passed, N failed`; the exit status is 1 when something failed. `make check` and .ci/run are made of it.
 
 A part of the tree that has no sources yet is told as such and counts nothing. Once it has, a missing program is a failure.
@@ -245,6 +245,18 @@ def count_junit(path):
     return passed, failed
 
 
+def crash(run):
+    """Brokers that are killed, and half as many whose power is cut; and that the harness would notice a loss."""
+    rounds = run.options.rounds
+    words = [PYTHON, ROOT / "tests/crash/crash.py", "--prove", "--rounds", rounds, "--power-rounds", -(-rounds // 2)]
+    run.script("crash", *words, "--jobs", JOBS, timeout_s=120 + 20 * rounds)
+
+
+def soak(run):
+    words = [PYTHON, ROOT / "tests/crash/soak.py", "--seconds", run.options.seconds]
+    run.script("soak", *words, timeout_s=120 + 2 * run.options.seconds)
+
+
 def threads(run):
     integration(run, "threads")
 
@@ -286,7 +298,7 @@ def fuzz(run):
             run.fail(f"{name} (exit status {status}){replay}")
 
 
-STAGES = {stage.__name__: stage for stage in (unit, purity, docs, normative, sim, integration, threads, fuzz)}
+STAGES = {stage.__name__: stage for stage in (unit, purity, docs, normative, sim, integration, crash, soak, threads, fuzz)}
 
 
 def main():
@@ -294,7 +306,8 @@ def main():
     parser.add_argument("--build", default="build-check", help="build directory (default: %(default)s)")
     parser.add_argument("--sanitizer", choices=["address", "thread"], help="what the build was instrumented with")
     parser.add_argument("--seeds", type=int, default=10000, help="worlds to simulate (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=60, help="for each fuzzer (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=60, help="for each fuzzer, for the soak (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="kills, and half as many power cuts (default: %(default)s)")
     parser.add_argument("stages", nargs="+", choices=list(STAGES), metavar="STAGE", help=", ".join(STAGES))
     run = Run(parser.parse_args())
 

@@ -65,8 +65,8 @@ class World:
             "log": {"level": "info"},
             "limits": {"queue_bytes": "1GiB", "queue_messages": 0},
             "journal": {
-                "segment": "1MiB", "limit": pick(["16MiB", "48MiB", "1GiB"]), "reserve": pick(["1MiB", "3MiB"]),
-                "replay": pick(["1MiB", "4MiB"]),
+                "segment": pick(["64KiB", "256KiB", "1MiB"]), "limit": pick(["16MiB", "48MiB", "1GiB"]),
+                "reserve": pick(["256KiB", "2MiB"]), "replay": pick(["64KiB", "1MiB", "4MiB"]),
             },
         }
         if not self.data:
