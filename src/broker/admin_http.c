@@ -143,6 +143,20 @@ static void answer_metrics(struct evhttp_request *request, const struct status_v
   buffer_deinit(&text);
 }
 
+// A broker whose journal is full or failing goes on serving, and no restart would help it: that is not an error status.
+static void answer_health(struct evhttp_request *request, const struct status_view *view)
+{
+  char text[64];
+  if (!view->ready) {
+    answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", "starting\n");
+  } else if (view->has_journal && view->journal_state != JOURNAL_OK) {
+    snprintf(text, sizeof text, "degraded: journal %s\n", journal_state_name(view->journal_state));
+    answer_text(request, HTTP_OK, "OK", text);
+  } else {
+    answer_text(request, HTTP_OK, "OK", "ok\n");
+  }
+}
+
 static void handle(struct evhttp_request *request, void *argument)
 {
   struct admin_http *http = argument;
@@ -168,10 +182,8 @@ static void handle(struct evhttp_request *request, void *argument)
   http->view(http->context, &view);
   if (metrics)
     answer_metrics(request, &view);
-  else if (view.ready)
-    answer_text(request, HTTP_OK, "OK", "ok\n");
   else
-    answer_text(request, HTTP_SERVUNAVAIL, "Service Unavailable", "starting\n");
+    answer_health(request, &view);
 }
 
 // ---- Opening and closing

@@ -41,6 +41,7 @@ static void fill_view(void *context, struct status_view *out)
                               .broker_id = broker->id,
                               .ready = broker->ready};
   net_snapshot(broker->net, out->shards, &out->net);
+  out->has_journal = net_journal(broker->net, &out->journal, &out->journal_state);
   for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
   out->memory_used_bytes = atomic_load(&broker->budget.used_bytes);
 }
@@ -122,6 +123,9 @@ static void raise_descriptor_limit(void)
 static enum status start_net(struct broker *broker, struct error *error)
 {
   const struct config *config = &broker->config;
+  struct mono began = broker_now();
+  enum status status = storage_open(config, &broker->output, &broker->storage, error);
+  if (status != OK) return status;
   uint64_t seed;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
     return error_set(error, ERR_IO, "no random numbers: %s", strerror(errno));
@@ -132,13 +136,18 @@ static enum status start_net(struct broker *broker, struct error *error)
                                   .seed = seed,
                                   .budget = &broker->budget,
                                   .max_connections = config->connections,
+                                  .store = broker->storage.store,
+                                  .store_log = &broker->storage.log,
                                   .log_sink = log_output_write,
                                   .log_level = config->log.level};
+  if (config->journal.durability == DURABILITY_INTERVAL) settings.journal_interval_ms = config->journal.interval_ms;
   for (uint8_t i = 0; i < settings.loops; i++) {
     broker->shard_origins[i] = (struct log_origin){.output = &broker->output, .shard = i};
     settings.log_contexts[i] = &broker->shard_origins[i];
   }
-  enum status status = net_create(&settings, &broker->net, error);
+  status = net_create(&settings, &broker->net, error);
+  if (status == OK) status = net_restore(broker->net, error);
+  if (status == OK) storage_log_opened(&broker->storage, &broker->log, broker_now().ms - began.ms);
   return status == OK ? net_start(broker->net, error) : status;
 }
 
@@ -194,11 +203,7 @@ static enum status start(struct broker *broker, struct error *error)
 
 static void log_ready(struct broker *broker)
 {
-  const char *data = broker->config.broker.data;
-  BROKER_LOG(
-      broker, data ? LOG_WARNING : LOG_INFO, "storage", FIELD_TEXT("kind", "memory"), FIELD_TEXT("data", data ? data : ""),
-      FIELD_TEXT("detail", data ? "this version does not use broker.data yet: a stop forgets sessions and retained messages"
-                                : "no broker.data is set: a stop forgets sessions and retained messages"));
+  storage_log(&broker->config, &broker->storage, &broker->log);
   for (size_t i = 0; i < broker->config.listener_count; i++)
     BROKER_LOG(broker, LOG_INFO, "listening", FIELD_TEXT("url", broker->listeners[i]->url),
                FIELD_UINT("port", listener_port(broker->listeners[i])),
@@ -209,7 +214,19 @@ static void log_ready(struct broker *broker)
 
 // ---- Stopping
 
-static void stop(struct broker *broker)
+// Returns whether all that was acknowledged is on disk, where there is one.
+static bool stop_net(struct broker *broker)
+{
+  struct error error = {0};
+  enum status status = OK;
+  if (broker->net) status = net_stop(broker->net, MQTT_SERVER_SHUTTING_DOWN, STOP_PATIENCE_MS, &error);
+  if (status != OK) BROKER_LOG(broker, LOG_ERROR, "journal_close_failed", FIELD_TEXT("error", error.text));
+  net_destroy(broker->net);
+  storage_close(&broker->storage);
+  return status == OK;
+}
+
+static bool stop(struct broker *broker)
 {
   if (broker->net && broker->listeners) {
     for (size_t i = 0; i < broker->config.listener_count; i++) {
@@ -221,13 +238,13 @@ static void stop(struct broker *broker)
   }
   free(broker->listeners);
   admin_http_close(broker->http);
-  if (broker->net) net_stop(broker->net, MQTT_SERVER_SHUTTING_DOWN, STOP_PATIENCE_MS);
-  net_destroy(broker->net);
+  bool good = stop_net(broker);
   sys_topics_destroy(broker->sys);
   if (broker->sys_timer) event_free(broker->sys_timer);
   if (broker->signals) event_free(broker->signals);
   if (broker->base) event_base_free(broker->base);
   if (broker->signal_fd >= 0) close(broker->signal_fd);
+  return good;
 }
 
 static bool load(const struct broker_options *options, struct config *out)
@@ -269,9 +286,9 @@ enum broker_exit broker_run(const struct broker_options *options)
   } else {
     BROKER_LOG(&broker, LOG_ERROR, "start_failed", FIELD_TEXT("error", error.text));
   }
-  stop(&broker);
+  bool good = stop(&broker) && status == OK;
   if (status == OK)
     BROKER_LOG(&broker, LOG_INFO, "stopped", FIELD_UINT("uptime_s", (broker_now().ms - broker.started.ms) / 1000));
   config_deinit(&broker.config);
-  return status == OK ? BROKER_OK : BROKER_FAILED;
+  return good ? BROKER_OK : BROKER_FAILED;
 }

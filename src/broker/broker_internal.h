@@ -6,6 +6,7 @@
 #include "broker/admin_http.h"
 #include "broker/broker.h"
 #include "broker/log_output.h"
+#include "broker/storage.h"
 #include "broker/sys_topics.h"
 #include "net/loop.h"
 
@@ -17,6 +18,7 @@ struct broker {
   struct log_origin shard_origins[SHARDS_MAX];
   struct log log;
   struct memory_budget budget;
+  struct storage storage;
   struct net *net;
   struct listener **listeners;  // one per config.listeners, same order
   struct event_base *base;

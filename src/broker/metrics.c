@@ -18,6 +18,7 @@ enum { LINE_SIZE = 1024 };
 #define NET(field) .source = METRIC_U64, VIEW(net.field)
 #define PROCESS(field) .source = METRIC_PROCESS, .offset = offsetof(struct process_stats, field)
 #define SHARD(field) .labels = "shard", .source = METRIC_SHARDS, .offset = offsetof(struct counters, field)
+#define JOURNAL(field) .source = METRIC_JOURNAL, .offset = offsetof(struct store_counters, field)
 #define COUNTER(text) .type = METRIC_COUNTER, .help = (text)
 #define GAUGE(text) .type = METRIC_GAUGE, .help = (text)
 
@@ -101,6 +102,58 @@ static const struct metric table[] = {
     {"skerry_retained_bytes", GAUGE("Bytes of the retained messages."), TOTAL(retained_bytes)},
     {"skerry_wills_sent_total", COUNTER("Will messages published."), TOTAL(wills_sent)},
 
+    // The journal
+    {"skerry_journal_state",
+     GAUGE("1 for the state that holds: ok; full, for want of space what needs room is refused; failing, the disk reports "
+           "errors."),
+     .labels = "state", .source = METRIC_JOURNAL_STATE},
+    {"skerry_journal_commit_seconds", .type = METRIC_HISTOGRAM,
+     .help = "From handing changes to the store until they are safe on disk; of those that become so "
+             "together the one that waited longest.",
+     .labels = "le", .source = METRIC_JOURNAL_COMMITS},
+    {"skerry_journal_written_bytes_total", COUNTER("Bytes written to the journal's files."), JOURNAL(bytes_written)},
+    {"skerry_journal_syncs_total", COUNTER("Times that the disk was told to make what was written safe."), JOURNAL(syncs)},
+    {"skerry_journal_records_total", COUNTER("Records written: one per durable change."), JOURNAL(records)},
+    {"skerry_journal_messages_total", COUNTER("Messages written, once each however many sessions they are for."),
+     JOURNAL(messages)},
+    {"skerry_journal_message_bytes_total", COUNTER("Bytes of these messages, as queue_bytes counts them."),
+     JOURNAL(message_bytes)},
+    {"skerry_journal_bytes_per_message",
+     GAUGE("skerry_journal_written_bytes_total / skerry_journal_messages_total: the cost of a message on flash, with its "
+           "bookkeeping, checkpoints and copies."),
+     .decimals = 1, .source = METRIC_JOURNAL_BYTES_PER_MESSAGE},
+    {"skerry_journal_segments", GAUGE("Files of the journal that hold records."), JOURNAL(segments)},
+    {"skerry_journal_bytes", GAUGE("Bytes of all files of the journal, the reserve included."), JOURNAL(bytes)},
+    {"skerry_journal_live_bytes", GAUGE("Bytes of the messages in them that are still needed."), JOURNAL(live_bytes)},
+    {"skerry_journal_limit_bytes", GAUGE("journal.limit."), JOURNAL(limit_bytes)},
+    {"skerry_journal_segments_removed_total", COUNTER("Files removed because nothing in them was needed any more."),
+     JOURNAL(segments_removed)},
+    {"skerry_journal_segments_copied_total", COUNTER("Files whose last needed messages were copied to make room."),
+     JOURNAL(segments_copied)},
+    {"skerry_journal_checkpoints_total", COUNTER("Checkpoints completed."), JOURNAL(checkpoints)},
+    {"skerry_journal_failures_total",
+     COUNTER("Writes and syncs that failed and were repeated: by an error of the disk, or for want of space."),
+     .labels = "reason", .series = "reason=\"error\"", JOURNAL(errors)},
+    {"skerry_journal_failures_total", .labels = "reason", .series = "reason=\"full\"", JOURNAL(full)},
+    {"skerry_journal_loads_total", COUNTER("Times that a part of a queue was read back."), JOURNAL(loads)},
+    {"skerry_journal_loaded_messages_total", COUNTER("Messages read back."), JOURNAL(loaded_messages)},
+    {"skerry_journal_sessions", GAUGE("Sessions in the journal, connected or not."), JOURNAL(queues)},
+    {"skerry_journal_queued_messages", GAUGE("Messages in their queues, those in flight included."), JOURNAL(queued)},
+    {"skerry_journal_queued_bytes", GAUGE("Bytes of these messages, as queue_bytes counts them."), JOURNAL(queued_bytes)},
+    {"skerry_journal_oldest_seconds", GAUGE("How long the oldest of these messages has waited."), JOURNAL(oldest_s)},
+    {"skerry_journal_retained_messages", GAUGE("Retained messages in the journal."), JOURNAL(retained)},
+    {"skerry_journal_retained_bytes", GAUGE("Bytes of these messages, as retained_bytes counts them."),
+     JOURNAL(retained_bytes)},
+    {"skerry_journal_torn_bytes",
+     GAUGE("Bytes at the end of the journal that a crash had left unfinished, cut off at the start. They were never "
+           "acknowledged."),
+     JOURNAL(torn_bytes)},
+    {"skerry_journal_damaged_records_total", COUNTER("Records that could not be read: the disk has lost what it had kept."),
+     JOURNAL(damaged_records)},
+    {"skerry_journal_damaged_messages_total", COUNTER("Messages lost with them."), JOURNAL(damaged_messages)},
+    {"skerry_journal_replayed_bytes", GAUGE("Bytes read at the start."), JOURNAL(replayed_bytes)},
+    {"skerry_journal_open_seconds", GAUGE("How long the start took to open the journal."), .decimals = 3, JOURNAL(open_ms)},
+
     // Traffic
     {"skerry_packets_received_total", COUNTER("MQTT packets received, by type."), .labels = "type",
      .source = METRIC_PACKETS_RECEIVED},
@@ -147,6 +200,13 @@ const struct metric *metrics_table(size_t *out_count)
 {
   *out_count = sizeof table / sizeof table[0];
   return table;
+}
+
+const char *metric_type_name(enum metric_type type)
+{
+  static const char *const names[] = {
+      [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
+  return names[type];
 }
 
 // ---- Text
@@ -247,6 +307,33 @@ static void emit_build_info(struct page *page, const struct metric *metric, cons
   emit(page, "\"} 1\n");
 }
 
+static void emit_journal_state(struct page *page, const struct metric *metric, enum journal_state holds)
+{
+  static const enum journal_state states[] = {JOURNAL_OK, JOURNAL_FULL, JOURNAL_FAILING};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+    emit(page, "%s{state=\"%s\"} %d\n", metric->name, journal_state_name(states[i]), states[i] == holds);
+}
+
+static void emit_commits(struct page *page, const struct metric *metric, const struct store_counters *journal)
+{
+  uint64_t below = 0;
+  for (unsigned i = 0; i < COMMIT_BUCKETS; i++) {
+    uint64_t bound_us = UINT64_C(50) << i;
+    below += journal->commit_us[i];
+    emit(page, "%s_bucket{le=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n", metric->name, bound_us / 1000000,
+         bound_us % 1000000, below);
+  }
+  emit(page, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", metric->name, journal->commit_count);
+  emit(page, "%s_sum %" PRIu64 ".%06" PRIu64 "\n", metric->name, journal->commit_us_sum / 1000000,
+       journal->commit_us_sum % 1000000);
+  emit(page, "%s_count %" PRIu64 "\n", metric->name, journal->commit_count);
+}
+
+static bool is_of_journal(const struct metric *metric)
+{
+  return metric->source >= METRIC_JOURNAL && metric->source <= METRIC_JOURNAL_COMMITS;
+}
+
 static void emit_series(struct page *page, const struct metric *metric, const struct status_view *view,
                         const struct process_stats *process)
 {
@@ -279,6 +366,12 @@ static void emit_series(struct page *page, const struct metric *metric, const st
       break;
     case METRIC_FAULTS: emit_faults(page, metric, total->faults); break;
     case METRIC_BUILD_INFO: emit_build_info(page, metric, view); break;
+    case METRIC_JOURNAL: emit_value(page, metric, u64_at(&view->journal, metric->offset)); break;
+    case METRIC_JOURNAL_STATE: emit_journal_state(page, metric, view->journal_state); break;
+    case METRIC_JOURNAL_BYTES_PER_MESSAGE:
+      emit_value(page, metric, view->journal.messages ? view->journal.bytes_written * 10 / view->journal.messages : 0);
+      break;
+    case METRIC_JOURNAL_COMMITS: emit_commits(page, metric, &view->journal); break;
   }
 }
 
@@ -292,9 +385,9 @@ enum status metrics_format(const struct status_view *view, struct buffer *out)
   for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
     const struct metric *metric = &table[i];
     if (metric->source == METRIC_PROCESS && !process_known) continue;
+    if (is_of_journal(metric) && !view->has_journal) continue;
     if (metric->help)
-      emit(&page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
-           metric->type == METRIC_COUNTER ? "counter" : "gauge");
+      emit(&page, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name, metric_type_name(metric->type));
     emit_series(&page, metric, view, &process);
   }
   if (page.status != OK) out->end = out->start + before;  // all or nothing

@@ -13,7 +13,11 @@ static const char introduction[] =
     "| Path | Answer |\n"
     "|---|---|\n"
     "| `/metrics` | the metrics below in the Prometheus text format |\n"
-    "| `/healthz` | 200 and `ok` when every listener accepts connections, 503 and `starting` before |\n\n"
+    "| `/healthz` | 200 and `ok` when every listener accepts connections, 503 and `starting` before; 200 and `degraded: "
+    "journal "
+    "full` or `degraded: journal failing` while the journal does not take what needs room |\n\n"
+    "A degraded broker stays in service: it delivers what it has, takes what needs no disk, and recovers by itself. So the "
+    "status is\n200, which keeps a supervisor from restarting it; alert on `skerry_journal_state{state!=\"ok\"} == 1`.\n\n"
     "It answers GET and HEAD. It neither encrypts nor asks who is there: keep it on a loopback or management address.\n\n"
     "## The ledger\n\n"
     "Every message is accounted for. At every scrape, under any load,\n\n"
@@ -27,6 +31,12 @@ static const char introduction[] =
     "                                  + sum(skerry_copies_dropped_total)\n\n"
     "The first line counts what clients publish, the second what sessions are to get: one copy per session and message.\n"
     "Wills, retained messages sent at SUBSCRIBE and $SYS make copies without having been received from a client.\n\n"
+    "With a journal, copies for sessions that outlive their connection stand in the same ledger, and it goes on over "
+    "restarts: what is\n"
+    "restored counts as a copy and as queued. `skerry_journal_*` describes the files themselves; these metrics are there "
+    "only when the\n"
+    "broker has a journal. A store that waits for its disk is not waited for: its metrics are then those of a moment "
+    "before.\n\n"
     "All metrics are sums over the shards, except those whose name begins with `skerry_shard_`.\n\n";
 
 static const char sys_introduction[] =
@@ -50,8 +60,8 @@ static void print_reasons(FILE *out)
 
 static void print_metric(FILE *out, const struct metric *metric)
 {
-  fprintf(out, "| `%s` | %s | %s%s%s | %s |\n", metric->name, metric->type == METRIC_COUNTER ? "counter" : "gauge",
-          metric->labels ? "`" : "", metric->labels ? metric->labels : "", metric->labels ? "`" : "", metric->help);
+  fprintf(out, "| `%s` | %s | %s%s%s | %s |\n", metric->name, metric_type_name(metric->type), metric->labels ? "`" : "",
+          metric->labels ? metric->labels : "", metric->labels ? "`" : "", metric->help);
 }
 
 void metrics_help_markdown(FILE *out)

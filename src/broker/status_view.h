@@ -1,18 +1,23 @@
 // What the broker shows of itself, taken at one moment: every shard's counters balance in it (core/counters.h).
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/clock.h"
 #include "core/counters.h"
 #include "core/shard.h"
 #include "net/loop.h"
+#include "store/store.h"
 
 struct status_view {
   struct counters shards[SHARDS_MAX];
   struct counters total;
   uint8_t shard_count;
   struct net_counters net;
+  bool has_journal;  // otherwise the next two are zeros
+  struct store_counters journal;
+  enum journal_state journal_state;
   int64_t memory_used_bytes;
   int64_t memory_limit_bytes;
   uint64_t uptime_s;

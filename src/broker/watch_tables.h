@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+
+const char *metric_type_name(enum metric_type type);  // "counter"
 
 // Where the value of a row is, and which series come of it.
 enum metric_source {
@@ -20,6 +22,11 @@ enum metric_source {
   METRIC_FAULTS,            // one per reason code that has occurred
   METRIC_BUILD_INFO,        // always 1, the labels are what is told
   METRIC_PROCESS,           // a uint64_t of struct process_stats
+  // Of a broker with a journal only
+  METRIC_JOURNAL,                    // a uint64_t of struct store_counters
+  METRIC_JOURNAL_STATE,              // one per enum journal_state: 1 for that which holds
+  METRIC_JOURNAL_BYTES_PER_MESSAGE,  // a quotient
+  METRIC_JOURNAL_COMMITS,            // a histogram
 };
 
 struct metric {

@@ -223,8 +223,43 @@ void loop_wake(struct loop *target)
   wake(target);
 }
 
+// To the store: first, so that the disk is at work while this loop writes.
+static void post_journal(struct loop *loop)
+{
+  struct keeper *keeper = loop->net->keeper;
+  if (!keeper || loop->number != JOURNAL_SHARD) return;
+  struct journal_batch *batch;
+  while (keeper_wants_batch(keeper) && (batch = shard_take_batch(loop->shard))) keeper_give(keeper, batch);
+  struct journal_load load;
+  while (keeper_wants_load(keeper) && shard_next_load(loop->shard, &load)) keeper_ask(keeper, &load);
+}
+
+// From the store.
+static void take_journal(struct loop *loop)
+{
+  struct keeper *keeper = loop->net->keeper;
+  if (!keeper) return;
+  enum journal_state state = keeper_state(keeper);
+  if (state != loop->journal_state) shard_set_journal_state(loop->shard, state);
+  loop->journal_state = state;
+  if (loop->number != JOURNAL_SHARD) return;
+  uint64_t committed = keeper_committed(keeper);
+  if (committed != loop->committed) shard_committed(loop->shard, committed);
+  loop->committed = committed;
+  for (struct journal_loaded *loaded; (loaded = keeper_take_loaded(keeper));) shard_loaded(loop->shard, loaded);
+}
+
+static bool journal_waits(const struct loop *loop)
+{
+  const struct keeper *keeper = loop->net->keeper;
+  if (!keeper) return false;
+  if (keeper_state(keeper) != loop->journal_state) return true;
+  return loop->number == JOURNAL_SHARD && (keeper_committed(keeper) != loop->committed || keeper_loaded_waits(keeper));
+}
+
 void loop_post_outgoing(struct loop *loop)
 {
+  post_journal(loop);
   loop->outgoing_left = false;
   for (uint8_t i = 0; i < loop->net->loops; i++) {
     if (i == loop->number) continue;
@@ -299,7 +334,7 @@ static int wait_events(struct loop *loop, struct epoll_event *events, int capaci
     // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the other.
     atomic_store_explicit(&loop->sleeping, true, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
-    if (mails_wait(loop)) timeout = 0;
+    if (mails_wait(loop) || journal_waits(loop)) timeout = 0;
   }
   int count = epoll_wait(loop->epoll, events, capacity, timeout);
   atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
@@ -320,6 +355,7 @@ static void turn(struct loop *loop)
   int count = wait_events(loop, events, sizeof events / sizeof events[0]);
   loop->now = loop_clock();
   shard_set_time(loop->shard, loop->now);
+  take_journal(loop);
   take_mails(loop);
   for (int i = 0; i < count; i++) {
     enum source_kind kind = *(const enum source_kind *)events[i].data.ptr;

@@ -12,6 +12,8 @@
 
 struct loop;
 struct net;
+struct store;
+struct store_counters;
 
 // What the loops count besides their shards. Any thread may read.
 struct net_counters {
@@ -31,15 +33,22 @@ struct net_settings {
   log_sink *log_sink;  // called on the loops' threads, each with its own context
   void *log_contexts[SHARDS_MAX];
   enum log_level log_level;
+  struct store *store;           // NULL: no journal. Outlives the net; used by nobody else from net_start to net_stop
+  struct log *store_log;         // that of the store
+  uint32_t journal_interval_ms;  // 0: what is acknowledged is safe (durability `commit`)
 };
 
 CHECK_RESULT enum status net_create(const struct net_settings *settings, struct net **out, struct error *error);
 
+// With a journal, before the start: sessions and retained messages come back.
+CHECK_RESULT enum status net_restore(struct net *net, struct error *error);
+
 // Starts the threads.
 CHECK_RESULT enum status net_start(struct net *net, struct error *error);
 
-// Ends all connections with the reason (5.0 clients are told), waits for that at most `patience_ms`, then ends the threads.
-void net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms);
+// Ends all connections with the reason (5.0 clients are told), waits for that at most `patience_ms`, then ends the threads. With a journal it
+// waits until all is on disk, and fails when the disk does not take it.
+CHECK_RESULT enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms, struct error *error);
 void net_destroy(struct net *net);
 
 // ---- For the control thread
@@ -56,6 +65,9 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
 
 // The balanced counters of every shard, each taken between two turns; `out` has net_loops() of them.
 void net_snapshot(struct net *net, struct counters *out, struct net_counters *out_net);
+
+// The same of the store; of a moment ago when it waits for its disk. False when there is no journal.
+bool net_journal(struct net *net, struct store_counters *out, enum journal_state *out_state);
 
 // Publishes for the broker on the first shard. All values are copied.
 struct net_value {

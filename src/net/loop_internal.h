@@ -5,6 +5,7 @@
 #include <semaphore.h>
 
 #include "base/list.h"
+#include "net/keeper.h"
 #include "net/loop.h"
 #include "net/mailbox.h"
 #include "net/transport.h"
@@ -47,6 +48,8 @@ struct loop {
   int epoll;
   int wake;  // eventfd
   enum source_kind wake_source;
+  enum journal_state journal_state;  // as the shard knows it
+  uint64_t committed;                // the same; on JOURNAL_SHARD
   struct mono now;
   struct log log;
   struct transport *dead;
@@ -62,6 +65,8 @@ struct loop {
 
 struct net {
   struct loop *loop[SHARDS_MAX];
+  struct store *store;    // NULL: there is no journal
+  struct keeper *keeper;  // the same
   uint8_t loops;
   _Atomic uint32_t connections;
   _Atomic uint32_t max_connections;

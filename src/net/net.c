@@ -49,7 +49,10 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
                                  .limits = settings->limits,
                                  .seed = settings->seed,
                                  .budget = settings->budget,
-                                 .log = &loop->log};
+                                 .log = &loop->log,
+                                 .journal = settings->store != NULL,
+                                 .journal_waits = settings->store && settings->journal_interval_ms == 0,
+                                 .journal_epoch_ms = settings->store ? store_epoch_ms(settings->store) : 0};
   loop->shard = shard_create(&shard, loop->now);
   if (!loop->mailboxes || !loop->shard) return error_set(error, ERR_NO_MEMORY, "no memory for a shard");
   for (uint8_t i = 0; i <= settings->loops; i++) {
@@ -61,6 +64,28 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
   return OK;
 }
 
+// On the keeper's thread.
+static void take_news(void *context, bool state)
+{
+  struct net *net = context;
+  if (state)
+    for (uint8_t i = 0; i < net->loops; i++) loop_wake(net->loop[i]);
+  else
+    loop_wake(net->loop[JOURNAL_SHARD]);
+}
+
+static enum status create_keeper(struct net *net, const struct net_settings *settings, struct error *error)
+{
+  if (!settings->store) return OK;
+  net->store = settings->store;
+  struct keeper_settings keeper = {.store = settings->store,
+                                   .log = settings->store_log,
+                                   .interval_ms = settings->journal_interval_ms,
+                                   .news = take_news,
+                                   .context = net};
+  return keeper_create(&keeper, &net->keeper, error);
+}
+
 enum status net_create(const struct net_settings *settings, struct net **out, struct error *error)
 {
   assert(settings->loops >= 1);
@@ -69,18 +94,30 @@ enum status net_create(const struct net_settings *settings, struct net **out, st
   if (!net) return error_set(error, ERR_NO_MEMORY, "no memory for the network");
   net->loops = settings->loops;
   net->max_connections = settings->max_connections;
-  for (uint8_t i = 0; i < settings->loops; i++) {
-    enum status status = loop_create(net, settings, i, error);
-    if (status == OK) continue;
+  enum status status = OK;
+  for (uint8_t i = 0; i < settings->loops && status == OK; i++) status = loop_create(net, settings, i, error);
+  if (status == OK) status = create_keeper(net, settings, error);
+  if (status == OK)
+    *out = net;
+  else
     net_destroy(net);
-    return status;
-  }
-  *out = net;
-  return OK;
+  return status;
+}
+
+enum status net_restore(struct net *net, struct error *error)
+{
+  if (!net->keeper) return OK;
+  struct shard *shards[SHARDS_MAX];
+  for (uint8_t i = 0; i < net->loops; i++) shards[i] = net->loop[i]->shard;
+  return store_restore(net->store, shards, net->loops, error);
 }
 
 enum status net_start(struct net *net, struct error *error)
 {
+  if (net->keeper) {
+    enum status status = keeper_start(net->keeper, error);
+    if (status != OK) return status;
+  }
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_SIZE);
@@ -187,6 +224,7 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
 {
   struct new_limits new_limits = {.limits = limits, .log_level = log_level};
   atomic_store(&net->max_connections, max_connections);
+  if (net->keeper) keeper_set_log_level(net->keeper, log_level);
   run_on_all(net, set_limits, &new_limits);
 }
 
@@ -215,6 +253,14 @@ void net_snapshot(struct net *net, struct counters *out, struct net_counters *ou
     out_net->accept_errors += loops[i].accept_errors;
     out_net->rate_pauses += loops[i].rate_pauses;
   }
+}
+
+bool net_journal(struct net *net, struct store_counters *out, enum journal_state *out_state)
+{
+  if (!net->keeper) return false;
+  keeper_counters(net->keeper, out);
+  *out_state = keeper_state(net->keeper);
+  return true;
 }
 
 struct values {
@@ -249,7 +295,29 @@ static void stop(struct loop *loop, void *argument)
   loop->stop = true;
 }
 
-void net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms)
+// Transports that are still open, also those whose goodbye the peer has not taken: the shard is about to free their connections.
+static void close_transports(struct loop *loop)
+{
+  shard_disconnect_all(loop->shard, MQTT_SERVER_SHUTTING_DOWN);
+  for (struct connection *connection; (connection = shard_any_connection(loop->shard));) {
+    struct transport *transport = connection_transport(connection);
+    shard_closed(loop->shard, connection);
+    loop_drop(loop, transport);
+  }
+}
+
+// The loops have ended. What the shard still has for the store goes there, the ends of the last connections too.
+static enum status stop_keeper(struct net *net, struct error *error)
+{
+  struct loop *loop = net->loop[JOURNAL_SHARD];
+  shard_set_time(loop->shard, loop_clock());
+  close_transports(loop);
+  struct journal_batch *batch = shard_take_batch(loop->shard);
+  if (batch) keeper_give(net->keeper, batch);
+  return keeper_stop(net->keeper, error);
+}
+
+enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms, struct error *error)
 {
   run_on_all(net, disconnect_all, &reason);
   uint64_t deadline_ms = loop_clock().ms + patience_ms;
@@ -260,6 +328,7 @@ void net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms)
     pthread_join(net->loop[i]->thread, NULL);
     net->loop[i]->started = false;
   }
+  return net->keeper ? stop_keeper(net, error) : OK;
 }
 
 static void discard_handoff(struct handoff *handoff)
@@ -293,17 +362,6 @@ static void discard_outgoing_handoffs(struct loop *loop)
   }
 }
 
-// Transports that are still open, also those whose goodbye the peer has not taken: the shard is about to free their connections.
-static void close_transports(struct loop *loop)
-{
-  shard_disconnect_all(loop->shard, MQTT_SERVER_SHUTTING_DOWN);
-  for (struct connection *connection; (connection = shard_any_connection(loop->shard));) {
-    struct transport *transport = connection_transport(connection);
-    shard_closed(loop->shard, connection);
-    loop_drop(loop, transport);
-  }
-}
-
 void net_destroy(struct net *net)
 {
   if (!net) return;
@@ -314,5 +372,6 @@ void net_destroy(struct net *net)
       close_transports(net->loop[i]);
     }
   for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);
+  keeper_destroy(net->keeper);
   free(net);
 }

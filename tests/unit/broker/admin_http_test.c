@@ -29,6 +29,7 @@ struct fixture {
   uint16_t port;
   unsigned views;
   bool ready;
+  enum journal_state journal_state;
   char answer[ANSWER_MAX];
   size_t answer_size;
 };
@@ -37,7 +38,12 @@ static void fill(void *context, struct status_view *out)
 {
   struct fixture *fixture = context;
   fixture->views++;
-  *out = (struct status_view){.version = "0.1.0", .broker_id = "cell-7", .shard_count = 1, .ready = fixture->ready};
+  *out = (struct status_view){.version = "0.1.0",
+                              .broker_id = "cell-7",
+                              .shard_count = 1,
+                              .ready = fixture->ready,
+                              .has_journal = true,
+                              .journal_state = fixture->journal_state};
   out->total.publish_received = 42;
 }
 
@@ -175,6 +181,13 @@ static void health(void **state)
   const char *answer = ask_for(fixture, "GET", "/healthz");
   expect_status(answer, 200);
   assert_string_equal(body(answer), "ok\n");
+  // A restart would not help: not an error status.
+  fixture->journal_state = JOURNAL_FULL;
+  answer = ask_for(fixture, "GET", "/healthz");
+  expect_status(answer, 200);
+  assert_string_equal(body(answer), "degraded: journal full\n");
+  fixture->journal_state = JOURNAL_FAILING;
+  assert_string_equal(body(ask_for(fixture, "GET", "/healthz")), "degraded: journal failing\n");
   fixture->ready = false;
   answer = ask_for(fixture, "GET", "/healthz?verbose=1");
   expect_status(answer, 503);

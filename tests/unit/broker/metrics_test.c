@@ -297,6 +297,70 @@ static void nothing_is_hidden(void **state)
   free(view);
 }
 
+// The same for the store's, but for the commits, which are a histogram.
+static void nothing_of_the_journal_is_hidden(void **state)
+{
+  (void)state;
+  struct status_view *view = view_create();
+  view->has_journal = true;
+  uint64_t *counts = (uint64_t *)(void *)&view->journal;
+  for (size_t offset = 0; offset < offsetof(struct store_counters, commit_count); offset += sizeof *counts) {
+    uint64_t *count = &counts[offset / sizeof *counts];
+    *count = 7777777777;
+    char *text = format(view);
+    // open_ms is shown in seconds.
+    if (!strstr(text, " 7777777777\n") && !strstr(text, " 7777777.777\n")) fail_msg("the one at %zu is not shown", offset);
+    free(text);
+    *count = 0;
+  }
+  free(view);
+}
+
+static void a_journal_is_described(void **state)
+{
+  (void)state;
+  struct status_view *view = view_create();
+  char *text = format(view);
+  assert_null(strstr(text, "skerry_journal"));
+  free(text);
+  view->has_journal = true;
+  expect(view, "skerry_journal_state{state=\"ok\"}", 1);
+  view->journal_state = JOURNAL_FULL;
+  expect(view, "skerry_journal_state{state=\"ok\"}", 0);
+  expect(view, "skerry_journal_state{state=\"full\"}", 1);
+  expect(view, "skerry_journal_state{state=\"failing\"}", 0);
+  expect(view, "skerry_journal_bytes_per_message", 0);
+  view->journal.bytes_written = 1000;
+  view->journal.messages = 3;
+  text = format(view);
+  assert_non_null(strstr(text, "\nskerry_journal_bytes_per_message 333.3\n"));
+  free(text);
+  free(view);
+}
+
+static void commits_are_a_histogram(void **state)
+{
+  (void)state;
+  struct status_view *view = view_create();
+  view->has_journal = true;
+  view->journal.commit_us[0] = 5;
+  view->journal.commit_us[1] = 2;
+  view->journal.commit_us[COMMIT_BUCKETS - 1] = 1;
+  view->journal.commit_count = 10;  // two were longer than the last bound
+  view->journal.commit_us_sum = 12345678;
+  char *text = format(view);
+  assert_non_null(strstr(text, "\n# TYPE skerry_journal_commit_seconds histogram\n"
+                               "skerry_journal_commit_seconds_bucket{le=\"0.000050\"} 5\n"
+                               "skerry_journal_commit_seconds_bucket{le=\"0.000100\"} 7\n"
+                               "skerry_journal_commit_seconds_bucket{le=\"0.000200\"} 7\n"));
+  assert_non_null(strstr(text, "skerry_journal_commit_seconds_bucket{le=\"1.638400\"} 8\n"
+                               "skerry_journal_commit_seconds_bucket{le=\"+Inf\"} 10\n"
+                               "skerry_journal_commit_seconds_sum 12.345678\n"
+                               "skerry_journal_commit_seconds_count 10\n"));
+  free(text);
+  free(view);
+}
+
 // ---- promtool, where it is installed
 
 static int run_promtool(const char *text)
@@ -313,6 +377,8 @@ static void promtool_likes_it(void **state)
   if (system("command -v promtool >/dev/null 2>&1") != 0) skip();
   struct status_view *view = view_create();
   view->broker_id = "\"\\\n\xff";
+  view->has_journal = true;
+  view->journal.commit_us[3] = view->journal.commit_count = 4;
   for (size_t i = 0; i < 256; i++) view->total.faults[i] = i;
   char *text = format(view);
   assert_int_equal(run_promtool(text), 0);
@@ -394,6 +460,9 @@ int main(int argc, char **argv)
       cmocka_unit_test(appends),
       cmocka_unit_test(the_table_is_in_order),
       cmocka_unit_test(nothing_is_hidden),
+      cmocka_unit_test(nothing_of_the_journal_is_hidden),
+      cmocka_unit_test(a_journal_is_described),
+      cmocka_unit_test(commits_are_a_histogram),
       cmocka_unit_test(promtool_likes_it),
       cmocka_unit_test_prestate(documentation_is_up_to_date, argv[1]),
       cmocka_unit_test(documentation_holds_every_name),
