@@ -1,0 +1,481 @@
+// skerry journal verify: every record of every segment, and whether what queues, retained messages and wills refer to is there.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/journal.h"
+#include "cli/journal_body.h"
+#include "cli/journal_print.h"
+#include "cli/journal_reading.h"
+#include "cli/json.h"
+
+enum { ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096 };
+
+// Where records are that something may refer to: offsets in one segment.
+struct places {
+  uint32_t segment;
+  uint32_t *offsets;
+  size_t count, capacity;
+};
+
+// What cannot be delivered to one session.
+struct loss {
+  uint32_t session;
+  uint64_t missing;  // places that never came while the log was replayed
+  uint64_t
+      holes;  // places that wait, and that nothing is known of: those that are missing, and those that were given up earlier
+  uint64_t lost;  // messages that are not where they should be
+  bool will;
+};
+
+struct verify {
+  struct journal_reading *reading;
+  struct places *segments;  // ascending
+  size_t segment_count, segment_capacity;
+  uint64_t unreadable;     // whole records whose body is not what their type says
+  uint64_t unreadable_at;  // position of the first of them
+  struct loss *losses;
+  size_t loss_count, loss_capacity;
+  uint64_t retained_lost;
+  uint64_t queues, queued, wills, subscriptions;  // that were found
+  uint64_t total_bytes;                           // of all segments, for the progress
+  uint64_t shown_ms;
+  bool terminal;
+  enum status failure;
+};
+
+static void *grow(struct verify *verify, void *array, size_t count, size_t *capacity, size_t element)
+{
+  if (count < *capacity) return array;
+  size_t larger = *capacity > 0 ? *capacity * 2 : 16;
+  void *grown = reallocarray(array, larger, element);
+  if (grown)
+    *capacity = larger;
+  else
+    verify->failure = ERR_NO_MEMORY;
+  return grown;
+}
+
+// ---- Where records are
+
+// Index of the first segment that is not below it.
+static size_t places_index(const struct verify *verify, uint32_t segment)
+{
+  size_t low = 0;
+  size_t high = verify->segment_count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (verify->segments[middle].segment < segment)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+static struct places *places_of(struct verify *verify, uint32_t segment)
+{
+  size_t index = places_index(verify, segment);
+  if (index < verify->segment_count && verify->segments[index].segment == segment) return &verify->segments[index];
+  struct places *segments =
+      grow(verify, verify->segments, verify->segment_count, &verify->segment_capacity, sizeof *segments);
+  if (!segments) return NULL;
+  verify->segments = segments;
+  memmove(segments + index + 1, segments + index, (verify->segment_count - index) * sizeof *segments);
+  segments[index] = (struct places){.segment = segment};
+  verify->segment_count++;
+  return &segments[index];
+}
+
+static void remember(struct verify *verify, uint64_t position)
+{
+  struct places *places = places_of(verify, position_segment(position));
+  if (!places) return;
+  uint32_t *offsets = grow(verify, places->offsets, places->count, &places->capacity, sizeof *offsets);
+  if (!offsets) return;
+  places->offsets = offsets;
+  offsets[places->count++] = position_offset(position);
+}
+
+static int compare_offsets(const void *a, const void *b)
+{
+  const uint32_t *left = a;
+  const uint32_t *right = b;
+  return (*left > *right) - (*left < *right);
+}
+
+// The part of a segment behind the checkpoint was read before the part in front of it.
+static void sort_places(struct verify *verify)
+{
+  for (size_t i = 0; i < verify->segment_count; i++)
+    qsort(verify->segments[i].offsets, verify->segments[i].count, sizeof(uint32_t), compare_offsets);
+}
+
+static bool is_there(const struct verify *verify, uint64_t position)
+{
+  size_t index = places_index(verify, position_segment(position));
+  if (index == verify->segment_count || verify->segments[index].segment != position_segment(position)) return false;
+  const struct places *places = &verify->segments[index];
+  uint32_t offset = position_offset(position);
+  return bsearch(&offset, places->offsets, places->count, sizeof offset, compare_offsets) != NULL;
+}
+
+// ---- What is lost
+
+static struct loss *loss_of(struct verify *verify, uint32_t session)
+{
+  for (size_t i = 0; i < verify->loss_count; i++)
+    if (verify->losses[i].session == session) return &verify->losses[i];
+  struct loss *losses = grow(verify, verify->losses, verify->loss_count, &verify->loss_capacity, sizeof *losses);
+  if (!losses) return NULL;
+  verify->losses = losses;
+  losses[verify->loss_count] = (struct loss){.session = session};
+  return &losses[verify->loss_count++];
+}
+
+// Lost by damage that is there now; what else is a hole was lost, and told, when a broker found the damage.
+static uint64_t lost_messages(const struct loss *loss)
+{
+  return loss->lost + (loss->missing < loss->holes ? loss->missing : loss->holes);
+}
+
+static uint64_t lost_earlier(const struct loss *loss)
+{
+  return loss->lost + loss->holes - lost_messages(loss);
+}
+
+// Behind damage, places of a queue that never came tell how many messages were in it.
+static void look_for_gaps(struct verify *verify, struct span body)
+{
+  struct record_message message;
+  struct record_target target;
+  if (!record_get_message(body, &message)) return;
+  for (size_t cursor = 0; record_next_target(message.targets, &cursor, &target);) {
+    const struct catalog_session *session = catalog_find(&verify->reading->catalog, target.session);
+    uint32_t missing = session ? target.place - (uint32_t)session->tail : 0;
+    struct loss *loss = missing > 0 && missing <= UINT32_MAX / 2 ? loss_of(verify, target.session) : NULL;
+    if (loss) loss->missing += missing;
+  }
+}
+
+// ---- Reading
+
+static uint64_t monotonic_ms(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void show_progress(struct verify *verify)
+{
+  uint64_t now_ms = monotonic_ms();
+  if (now_ms - verify->shown_ms < PROGRESS_MS) return;
+  verify->shown_ms = now_ms;
+  char done[JOURNAL_TEXT_SIZE], all[JOURNAL_TEXT_SIZE];
+  fprintf(stderr, "\r%s of %s, %" PRIu64 " records\033[K", journal_size_text(verify->reading->bytes, done),
+          journal_size_text(verify->total_bytes, all), verify->reading->records);
+  fflush(stderr);
+}
+
+static bool visit(void *context, const struct record_header *header, struct span body, uint64_t position)
+{
+  struct verify *verify = context;
+  enum record_type type = record_type(header);
+  if (!journal_body_valid(type, body)) {
+    if (verify->unreadable++ == 0) verify->unreadable_at = position;
+    return true;
+  }
+  if (type == RECORD_MESSAGE && position >= verify->reading->start && journal_reading_damages(verify->reading) > 0)
+    look_for_gaps(verify, body);
+  if (type == RECORD_MESSAGE || type == RECORD_MESSAGE_COPY || type == RECORD_WILL || type == RECORD_REFERENCES)
+    remember(verify, position);
+  if (verify->terminal && verify->reading->records % PROGRESS_EVERY == 0) show_progress(verify);
+  return verify->failure == OK;
+}
+
+// ---- What is referred to
+
+static bool in_lost_block(const struct verify *verify, const struct catalog_session *session, uint64_t place)
+{
+  if (place < session->blocks_from) return false;
+  uint64_t index = (place - session->blocks_from) / CATALOG_BLOCK;
+  if (index >= session->block_count) return false;
+  uint64_t position = session->blocks[session->block_first + index].position;
+  return position != 0 && !is_there(verify, position);
+}
+
+static void check_queue(struct verify *verify, const struct catalog_session *session)
+{
+  struct queue_entry entries[ENTRIES];
+  uint64_t next = session->head;
+  uint64_t lost = 0;
+  uint64_t holes = 0;
+  size_t count = 1;
+  while (next < session->tail && count > 0 && verify->failure == OK) {
+    enum status status = catalog_entries(&verify->reading->catalog, session->number, next, entries, ENTRIES, &count, &next);
+    if (status != OK) {
+      verify->failure = status;
+      return;
+    }
+    for (size_t i = 0; i < count; i++) {
+      if (entries[i].state == ENTRY_SENT) continue;
+      if (entries[i].position == 0 && !in_lost_block(verify, session, entries[i].place))
+        holes++;
+      else if (entries[i].position == 0 || !is_there(verify, entries[i].position))
+        lost++;
+    }
+  }
+  struct loss *loss = lost > 0 || holes > 0 ? loss_of(verify, session->number) : NULL;
+  if (!loss) return;
+  loss->lost = lost;
+  loss->holes = holes;
+}
+
+static void check_session(struct verify *verify, const struct catalog_session *session)
+{
+  verify->queued += session->waiting;
+  verify->subscriptions += session->subscription_count;
+  if (session->waiting > 0) {
+    verify->queues++;
+    check_queue(verify, session);
+  }
+  if (session->will_position == 0) return;
+  verify->wills++;
+  struct loss *loss = is_there(verify, session->will_position) ? NULL : loss_of(verify, session->number);
+  if (loss) loss->will = true;
+}
+
+static void check_references(struct verify *verify)
+{
+  const struct catalog *catalog = &verify->reading->catalog;
+  const struct catalog_session *session;
+  const struct catalog_retained *retained;
+  size_t cursor = 0;
+  while ((session = map_next(&catalog->sessions, &cursor))) check_session(verify, session);
+  cursor = 0;
+  while ((retained = map_next(&catalog->retained, &cursor)))
+    if (!is_there(verify, retained->position)) verify->retained_lost++;
+}
+
+static uint64_t lost_now(const struct verify *verify)
+{
+  uint64_t lost = verify->retained_lost;
+  for (size_t i = 0; i < verify->loss_count; i++) lost += lost_messages(&verify->losses[i]) + verify->losses[i].will;
+  return lost;
+}
+
+static bool is_whole(const struct verify *verify)
+{
+  const struct journal_reading *reading = verify->reading;
+  return journal_reading_damages(reading) == 0 && verify->unreadable == 0 && reading->refused == 0 && reading->complete &&
+         reading->anchor_state != ANCHOR_DAMAGED && lost_now(verify) == 0;
+}
+
+// ---- Telling
+
+static void client_text(const struct verify *verify, uint32_t session, char *out, size_t size)
+{
+  struct span client_id;
+  struct buffer text = {0};
+  if (journal_names_find(&verify->reading->names, session, &client_id) && journal_escape(&text, client_id) == OK)
+    snprintf(out, size, "\"%.*s\"", (int)buffer_size(&text), (const char *)buffer_peek(&text).at);
+  else
+    snprintf(out, size, "session %" PRIu32, session);
+  buffer_deinit(&text);
+}
+
+static void print_losses(const struct verify *verify)
+{
+  for (size_t i = 0; i < verify->loss_count; i++) {
+    const struct loss *loss = &verify->losses[i];
+    char client[400];
+    client_text(verify, loss->session, client, sizeof client);
+    if (lost_messages(loss) > 0) printf("lost: %" PRIu64 " messages for %s\n", lost_messages(loss), client);
+    if (lost_earlier(loss) > 0)
+      printf("%" PRIu64 " messages for %s were lost earlier, in damage that the broker has told\n", lost_earlier(loss),
+             client);
+    if (loss->will) printf("lost: the will of %s\n", client);
+  }
+  if (verify->retained_lost > 0) printf("lost: %" PRIu64 " retained messages\n", verify->retained_lost);
+}
+
+static void print_damages(const struct verify *verify)
+{
+  const struct journal_reading *reading = verify->reading;
+  char text[JOURNAL_DAMAGE_SIZE], name[JOURNAL_TEXT_SIZE];
+  if (reading->anchor_state == ANCHOR_DAMAGED)
+    printf("%s: is damaged: a broker would read the journal from its first segment on\n", ANCHOR_FILE);
+  for (size_t i = 0; i < reading->damage_count; i++) printf("%s\n", journal_damage_text(&reading->damages[i], text));
+  if (verify->unreadable > 0)
+    printf("%s: offset %" PRIu32 ": a record that is whole, and does not say what its type has to say (%" PRIu64
+           " in all)\n",
+           journal_segment_name(position_segment(verify->unreadable_at), name), position_offset(verify->unreadable_at),
+           verify->unreadable);
+  else if (reading->refused > 0)
+    printf("%" PRIu64 " records contradict those before them\n", reading->refused);
+  if (!reading->complete) printf("no whole checkpoint: sessions and retained messages from before are lost\n");
+  for (size_t i = 0; i < reading->files.damaged_count; i++)
+    printf("%010" PRIu32 ".damaged: set aside by a broker, not used any more\n", reading->files.damaged[i]);
+}
+
+static void print_text(const struct verify *verify)
+{
+  const struct journal_reading *reading = verify->reading;
+  char size[JOURNAL_TEXT_SIZE];
+  print_damages(verify);
+  print_losses(verify);
+  printf("%s: %s: %" PRIu64 " records, %s, in %zu segments; %" PRIu64 " messages wait in %" PRIu64
+         " queues, %zu sessions, %" PRIu64 " subscriptions, %" PRIu64 " wills, %zu retained messages\n",
+         reading->path, is_whole(verify) ? "whole" : "damaged", reading->records, journal_size_text(reading->bytes, size),
+         journal_log_segments(reading->log), verify->queued, verify->queues, reading->catalog.sessions.count,
+         verify->subscriptions, verify->wills, reading->catalog.retained.count);
+}
+
+static void member(struct json *json, const char *name, uint64_t value)
+{
+  json_key(json, name);
+  json_uint(json, value);
+}
+
+static void json_damages(struct json *json, const struct verify *verify)
+{
+  const struct journal_reading *reading = verify->reading;
+  char name[JOURNAL_TEXT_SIZE];
+  json_key(json, "damages");
+  json_open_array(json);
+  for (size_t i = 0; i < reading->damage_count; i++) {
+    const struct log_damage *damage = &reading->damages[i];
+    json_open_object(json);
+    json_key(json, "file");
+    json_text(json, span_text(journal_segment_name(damage->segment, name)));
+    member(json, "offset", damage->offset);
+    member(json, "bytes", damage->bytes);
+    member(json, "records_lost", damage->sequences_lost);
+    json_key(json, "torn");
+    json_bool(json, damage->torn);
+    json_close_object(json);
+  }
+  json_close_array(json);
+  json_key(json, "anchor");
+  json_text(json, span_text(reading->anchor_state == ANCHOR_GOOD      ? "good"
+                            : reading->anchor_state == ANCHOR_MISSING ? "missing"
+                                                                      : "damaged"));
+  json_key(json, "checkpoint");
+  json_bool(json, reading->complete);
+  member(json, "refused", verify->unreadable + reading->refused);
+  member(json, "set_aside", reading->files.damaged_count);
+}
+
+static void json_losses(struct json *json, const struct verify *verify)
+{
+  json_key(json, "lost");
+  json_open_array(json);
+  for (size_t i = 0; i < verify->loss_count; i++) {
+    const struct loss *loss = &verify->losses[i];
+    struct span client_id;
+    json_open_object(json);
+    member(json, "session", loss->session);
+    if (journal_names_find(&verify->reading->names, loss->session, &client_id)) {
+      json_key(json, "client_id");
+      json_text(json, client_id);
+    }
+    member(json, "messages", lost_messages(loss));
+    member(json, "messages_earlier", lost_earlier(loss));
+    json_key(json, "will");
+    json_bool(json, loss->will);
+    json_close_object(json);
+  }
+  json_close_array(json);
+  member(json, "retained_lost", verify->retained_lost);
+}
+
+static enum status print_json(const struct verify *verify)
+{
+  const struct journal_reading *reading = verify->reading;
+  struct buffer out = {0};
+  struct json json;
+  json_begin(&json, &out);
+  json_open_object(&json);
+  json_key(&json, "directory");
+  json_text(&json, span_text(reading->path));
+  json_key(&json, "whole");
+  json_bool(&json, is_whole(verify));
+  member(&json, "segments", journal_log_segments(reading->log));
+  member(&json, "records", reading->records);
+  member(&json, "bytes", reading->bytes);
+  member(&json, "sequence", reading->sequence);
+  member(&json, "sessions", reading->catalog.sessions.count);
+  member(&json, "subscriptions", verify->subscriptions);
+  member(&json, "queues", verify->queues);
+  member(&json, "queued", verify->queued);
+  member(&json, "wills", verify->wills);
+  member(&json, "retained", reading->catalog.retained.count);
+  json_damages(&json, verify);
+  json_losses(&json, verify);
+  json_close_object(&json);
+  if (!json.failed) printf("%.*s\n", (int)buffer_size(&out), (const char *)buffer_peek(&out).at);
+  buffer_deinit(&out);
+  return json.failed ? ERR_NO_MEMORY : OK;
+}
+
+// ---- The run
+
+static void verify_deinit(struct verify *verify)
+{
+  for (size_t i = 0; i < verify->segment_count; i++) free(verify->segments[i].offsets);
+  free(verify->segments);
+  free(verify->losses);
+  journal_reading_close(verify->reading);
+}
+
+static enum status read_all(struct verify *verify, const char *path, struct error *error)
+{
+  struct journal_reading *reading = verify->reading;
+  enum status status = journal_reading_open(reading, path, error);
+  if (status != OK) return status;
+  for (size_t i = 0; i < journal_log_segments(reading->log); i++) {
+    struct segment_info info;
+    journal_log_segment(reading->log, i, &info);
+    verify->total_bytes += info.used;
+  }
+  verify->terminal = isatty(STDERR_FILENO);
+  status = journal_reading_replay(reading, visit, verify, error);
+  if (status == OK && reading->first > 0 && !reading->moved_on)
+    status = journal_reading_scan(reading, reading->first, visit, verify, error);
+  if (status == OK && verify->failure == OK) {
+    sort_places(verify);
+    check_references(verify);
+  }
+  if (verify->terminal) fputs("\r\033[K", stderr);
+  if (status == OK && verify->failure != OK) status = error_set(error, verify->failure, "%s", status_name(verify->failure));
+  return status;
+}
+
+int journal_verify(const struct journal_options *options)
+{
+  struct journal_reading reading = {0};
+  struct verify verify = {0};
+  struct error error = {0};
+  int exit_code = COMMAND_USAGE;
+  enum status status = OK;
+  for (unsigned try = 1; try <= JOURNAL_TRIES; try++) {
+    verify = (struct verify){.reading = &reading};
+    status = read_all(&verify, options->path, &error);
+    // A running broker has given back what was to be read: what is missing then was not needed any more.
+    if (status != OK || is_whole(&verify) || !journal_reading_moved_on(&reading) || try == JOURNAL_TRIES) break;
+    verify_deinit(&verify);
+  }
+  if (status == OK) exit_code = is_whole(&verify) ? JOURNAL_WHOLE : JOURNAL_DAMAGED;
+  if (status == OK && options->json)
+    status = print_json(&verify);
+  else if (status == OK)
+    print_text(&verify);
+  if (status != OK) journal_complain("%s", error.text[0] ? error.text : status_name(status));
+  verify_deinit(&verify);
+  return exit_code;
+}
