@@ -30,7 +30,8 @@ static enum anchor_state parse(const uint8_t *slot, struct anchor *out)
   anchor.previous.sequence = record_read_u64(&reader);
   uint32_t size = record_read_u32(&reader);
   if (size > ANCHOR_BROKER_ID_MAX) return ANCHOR_DAMAGED;
-  memcpy(anchor.broker_id, record_read_bytes(&reader, size).at, size);
+  struct span broker_id = record_read_bytes(&reader, size);
+  if (size > 0) memcpy(anchor.broker_id, broker_id.at, size);
   *out = anchor;
   return ANCHOR_GOOD;
 }
