@@ -16,6 +16,7 @@ int sub_command(int argc, char **argv);
 int bench_command(int argc, char **argv);
 int sense_command(int argc, char **argv);
 int top_command(int argc, char **argv);
+int journal_command(int argc, char **argv);
 int check_command(int argc, char **argv);
 
 // "skerry help config ...": argv[0] is "config".

@@ -22,6 +22,7 @@ static const struct command commands[] = {
     {"sense", sense_command, "publish this host's readings: CPU, memory, load, disk, network, temperatures"},
     {"top", top_command, "watch a broker live: topics, rates, latest values, clients"},
     {"bench", bench_command, "load a broker, measure it, verify every message"},
+    {"journal", journal_command, "look into a broker's journal: what it holds, whether it is whole, its records"},
     {"check", check_command, "say what is wrong in a configuration file"},
 };
 
