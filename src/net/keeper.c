@@ -246,8 +246,11 @@ static int64_t next_round_ms(const struct keeper *keeper)
 {
   struct mono now = mono_now();
   int64_t since = (int64_t)(now.ms - keeper->round_ms);
-  if (keeper->failed) return since < RETRY_MS ? RETRY_MS - since : 0;
   int64_t next = store_next_ms(keeper->store, now);
+  if (keeper->failed) {  // the store knows when to try again; but never at once
+    int64_t retry = since < RETRY_MS ? RETRY_MS - since : 0;
+    return next > retry ? next : retry;
+  }
   if (!is_pending(keeper)) return next;
   int64_t interval = (int64_t)keeper->interval_ms - since;
   return keeper->unsynced_bytes > UNSYNCED_MAX || interval < 0 ? 0 : earlier(next, interval);
@@ -343,13 +346,11 @@ static void finish(struct keeper *keeper)
   }
   // A disk that refused a moment ago may take it now; but a stop must not take for ever.
   for (unsigned i = 0; i < FINISH_TRIES; i++) {
-    (void)store_round(keeper->store, mono_now(), wall_now());
+    if (i > 0) usleep(RETRY_MS * 1000);
+    keeper->finished = store_finish(keeper->store, mono_now(), wall_now());
     report(keeper);
-    if (!is_pending(keeper)) break;
-    if (i + 1 < FINISH_TRIES) usleep(RETRY_MS * 1000);
+    if (!is_pending(keeper)) return;
   }
-  keeper->finished = store_finish(keeper->store, mono_now(), wall_now());
-  report(keeper);
 }
 
 static void *keeper_main(void *argument)

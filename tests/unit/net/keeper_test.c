@@ -110,7 +110,8 @@ enum status store_finish(struct store *store, struct mono now, struct wall wall)
   (void)now;
   (void)wall;
   atomic_fetch_add(&store->finished, 1);
-  return OK;
+  commit(store);
+  return store->committed == store->submitted ? OK : ERR_FULL;
 }
 
 void store_counters(struct store *store, struct mono now, struct store_counters *out)
