@@ -126,8 +126,7 @@ static uint8_t *write_text(uint8_t *at, struct span text)
 
 // ---- Records
 
-// Appends header and padding of a record and returns where its body goes; the whole body must be written. NULL: memory is short.
-static uint8_t *put(struct buffer *out, enum record_type type, uint64_t body_size)
+uint8_t *record_put_room(struct buffer *out, enum record_type type, uint64_t body_size)
 {
   if (body_size > UINT32_MAX) return NULL;
   size_t length = (size_t)record_length((uint32_t)body_size);
@@ -143,7 +142,7 @@ static uint8_t *put(struct buffer *out, enum record_type type, uint64_t body_siz
 
 enum status record_put(struct buffer *out, enum record_type type, struct span body)
 {
-  uint8_t *at = put(out, type, body.size);
+  uint8_t *at = record_put_room(out, type, body.size);
   if (!at) return ERR_NO_MEMORY;
   record_write_bytes(at, body);
   return OK;
@@ -152,7 +151,7 @@ enum status record_put(struct buffer *out, enum record_type type, struct span bo
 // session u32, expiry u32, client identifier (text)
 enum status record_put_session(struct buffer *out, const struct record_session *record)
 {
-  uint8_t *at = put(out, RECORD_SESSION, 10 + record->client_id.size);
+  uint8_t *at = record_put_room(out, RECORD_SESSION, 10 + record->client_id.size);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->expiry_s);
@@ -172,7 +171,7 @@ bool record_get_session(struct span body, struct record_session *out)
 // session u32
 enum status record_put_session_end(struct buffer *out, const struct record_session_end *record)
 {
-  uint8_t *at = put(out, RECORD_SESSION_END, 4);
+  uint8_t *at = record_put_room(out, RECORD_SESSION_END, 4);
   if (!at) return ERR_NO_MEMORY;
   record_write_u32(at, record->session);
   return OK;
@@ -188,7 +187,7 @@ bool record_get_session_end(struct span body, struct record_session_end *out)
 // session u32, expiry u32, window u16
 enum status record_put_session_back(struct buffer *out, const struct record_session_back *record)
 {
-  uint8_t *at = put(out, RECORD_SESSION_BACK, 10);
+  uint8_t *at = record_put_room(out, RECORD_SESSION_BACK, 10);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->expiry_s);
@@ -208,7 +207,7 @@ bool record_get_session_back(struct span body, struct record_session_back *out)
 // session u32, expiry u32, since u64, sent u64
 enum status record_put_session_away(struct buffer *out, const struct record_session_away *record)
 {
-  uint8_t *at = put(out, RECORD_SESSION_AWAY, 24);
+  uint8_t *at = record_put_room(out, RECORD_SESSION_AWAY, 24);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->expiry_s);
@@ -235,7 +234,7 @@ enum { SUBSCRIBE_NO_LOCAL = 4, SUBSCRIBE_AS_PUBLISHED = 8, SUBSCRIBE_FLAGS = 15 
 enum status record_put_subscribe(struct buffer *out, const struct record_subscribe *record)
 {
   assert(record->qos <= QOS_MAX);
-  uint8_t *at = put(out, RECORD_SUBSCRIBE, 11 + record->filter.size);
+  uint8_t *at = record_put_room(out, RECORD_SUBSCRIBE, 11 + record->filter.size);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->id);
@@ -261,7 +260,7 @@ bool record_get_subscribe(struct span body, struct record_subscribe *out)
 // session u32, filter (text)
 enum status record_put_unsubscribe(struct buffer *out, const struct record_unsubscribe *record)
 {
-  uint8_t *at = put(out, RECORD_UNSUBSCRIBE, 6 + record->filter.size);
+  uint8_t *at = record_put_room(out, RECORD_UNSUBSCRIBE, 6 + record->filter.size);
   if (!at) return ERR_NO_MEMORY;
   write_text(record_write_u32(at, record->session), record->filter);
   return OK;
@@ -286,7 +285,7 @@ enum status record_put_will(struct buffer *out, const struct record_will *record
   assert(record->payload.size <= UINT32_MAX);
   assert(record->properties.size <= UINT32_MAX);
   uint64_t size = (uint64_t)WILL_FIXED + record->topic.size + record->payload.size + record->properties.size;
-  uint8_t *at = put(out, RECORD_WILL, size);
+  uint8_t *at = record_put_room(out, RECORD_WILL, size);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->delay_s);
@@ -325,7 +324,7 @@ bool record_get_will(struct span body, struct record_will *out)
 enum status record_put_packet_id(struct buffer *out, enum record_type type, const struct record_packet_id *record)
 {
   assert(type == RECORD_RECEIVED || type == RECORD_RELEASED);
-  uint8_t *at = put(out, type, 6);
+  uint8_t *at = record_put_room(out, type, 6);
   if (!at) return ERR_NO_MEMORY;
   record_write_u16(record_write_u32(at, record->session), record->packet_id);
   return OK;
@@ -342,7 +341,7 @@ bool record_get_packet_id(struct span body, struct record_packet_id *out)
 // session u32, place u64
 enum status record_put_sent(struct buffer *out, const struct record_sent *record)
 {
-  uint8_t *at = put(out, RECORD_SENT, 12);
+  uint8_t *at = record_put_room(out, RECORD_SENT, 12);
   if (!at) return ERR_NO_MEMORY;
   record_write_u64(record_write_u32(at, record->session), record->place);
   return OK;
@@ -361,7 +360,7 @@ enum status record_put_done(struct buffer *out, const struct record_done *record
 {
   assert(record->count > 0);
   assert((unsigned)record->outcome < OUTCOMES);
-  uint8_t *at = put(out, RECORD_DONE, 17);
+  uint8_t *at = record_put_room(out, RECORD_DONE, 17);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->count);
@@ -453,7 +452,8 @@ uint8_t *record_write_message(uint8_t *at, const struct record_message *record)
 
 enum status record_put_message(struct buffer *out, const struct record_message *record)
 {
-  uint8_t *at = put(out, record->copy_of ? RECORD_MESSAGE_COPY : RECORD_MESSAGE, record_message_body_size(record));
+  uint8_t *at =
+      record_put_room(out, record->copy_of ? RECORD_MESSAGE_COPY : RECORD_MESSAGE, record_message_body_size(record));
   if (!at) return ERR_NO_MEMORY;
   record_write_message(at, record);
   return OK;

@@ -192,6 +192,9 @@ CHECK_RESULT enum status record_put_done(struct buffer *out, const struct record
 // Any record from its body, for the store's own types.
 CHECK_RESULT enum status record_put(struct buffer *out, enum record_type type, struct span body);
 
+// The same, but only makes room: returns where the body goes, all of which must be written. NULL: memory is short.
+uint8_t *record_put_room(struct buffer *out, enum record_type type, uint64_t body_size);
+
 // The body of a message alone, for who keeps it elsewhere: its size (UINT64_MAX: too large for a record), and itself, written to `at`.
 uint64_t record_message_body_size(const struct record_message *record);
 uint8_t *record_write_message(uint8_t *at, const struct record_message *record);
