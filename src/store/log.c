@@ -86,6 +86,23 @@ static bool return_to_safe(struct journal_log *log)
   return true;
 }
 
+// Removes the segments that were begun since the last sync: kept, they would take the space that is missing. One after the other, the last one
+// first, so that a power cut does not leave one of them behind a hole.
+static void remove_begun(struct journal_log *log)
+{
+  while (log->count > 0 && log->segments[log->count - 1].number > log->safe.segment) {
+    struct segment *last = &log->segments[log->count - 1];
+    uint32_t number = last->number;
+    last->used = LOG_SEGMENT_HEADER;
+    last->given_up = true;
+    // On failure they stay, hidden by what is begun next; whoever uses the log removes them as any in which nothing lives.
+    if (log->directory_dirty && log->disk->operations->sync_directory(log->disk)) return;
+    log->directory_dirty = true;
+    if (log_unlink_segment(log, last)) return;
+    if (log->next_number == number + 1) log->next_number = number;
+  }
+}
+
 // All that was appended since the last sync is gone. `usable`: nothing is wrong with the files, there was only no room, so that writing can go on
 // where it was safe; otherwise a new segment takes the records again, and its first sequence hides what is left of them.
 static void go_back(struct journal_log *log, bool usable)
@@ -97,16 +114,7 @@ static void go_back(struct journal_log *log, bool usable)
   }
   leave_segment(log);
   log->sequence = log->safe.sequence;
-  // Segments begun since then have nothing that counts. Kept, they would take the space that is missing.
-  while (log->count > 0 && log->segments[log->count - 1].number > log->safe.segment) {
-    struct segment *last = &log->segments[log->count - 1];
-    log->directory_dirty = true;
-    last->used = LOG_SEGMENT_HEADER;
-    last->given_up = true;
-    uint32_t number = last->number;
-    if (log_unlink_segment(log, last)) break;  // an empty one from now on; the store removes it
-    log->next_number = number;
-  }
+  remove_begun(log);
   struct segment *safe = log_find(log, log->safe.segment);
   if (!safe) return;
   log_forget_windows(log, safe->number);

@@ -189,7 +189,7 @@ static enum status obtain(struct journal_log *log, uint64_t size, uint32_t *out_
   return status;
 }
 
-// After a failure. The number is used again: whatever is left under the name is replaced then.
+// After a failure. The number is used again, unless the name cannot be removed.
 static void undo_begin(struct journal_log *log, struct disk_file *file, uint32_t spare, bool reserve, bool renamed)
 {
   log->disk->operations->close(log->disk, file);
@@ -197,9 +197,10 @@ static void undo_begin(struct journal_log *log, struct disk_file *file, uint32_t
   if (reserve) forget_spare(log);
   char name[LOG_NAME_SIZE];
   log_name(name, renamed ? log->next_number : spare, renamed ? "segment" : "spare");
+  enum status status = log->disk->operations->unlink(log->disk, name);
+  if (!renamed) return;
   log->directory_dirty = true;
-  enum status ignored = log->disk->operations->unlink(log->disk, name);
-  (void)ignored;
+  if (status) log->next_number++;  // what is begun next hides it
 }
 
 enum status log_begin_segment(struct journal_log *log, uint64_t length)

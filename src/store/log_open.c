@@ -136,27 +136,25 @@ static enum status read_header(struct journal_log *log, struct segment *segment,
   log_name(name, segment->number, "segment");
   struct disk_file *file;
   enum status status = log_file(log, segment, &file);
+  if (status == ERR_IO) status = log_file(log, segment, &file);
   if (status == ERR_NOT_FOUND) {  // removed since it was listed: the broker that it belongs to is running
     *out = HEADER_GONE;
     return OK;
   }
   if (status == OK) status = log->disk->operations->size(log->disk, file, &segment->size);
-  if (status && status != ERR_IO) return error_set(error, status, "%s: cannot be opened: %s", name, status_name(status));
+  // Not to be taken for damage: there is nothing wrong with the file that anybody could know.
+  if (status) return error_set(error, status, "%s: cannot be opened: %s", name, status_name(status));
   if (segment->size > UINT32_MAX) segment->size = UINT32_MAX & ~(uint64_t)(RECORD_ALIGN - 1);
   segment->used = segment->size;
   uint8_t header[LOG_SEGMENT_HEADER];
   size_t size = 0;
-  for (int attempt = 0; attempt < 2 && status == OK; attempt++) {
-    status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
-    if (status != ERR_IO) break;
-    if (attempt == 0) status = OK;
-  }
-  if (status && status != ERR_IO) return error_set(error, status, "%s: cannot be read: %s", name, status_name(status));
-  if (status == OK && size == sizeof header)
-    status = judge_header(log, segment, header, identity_known, out, error);
-  else
-    status = OK;
-  if (status == OK && *out == HEADER_DAMAGED) {
+  status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
+  if (status == ERR_IO) status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
+  bool unreadable = status == ERR_IO;
+  if (status && !unreadable) return error_set(error, status, "%s: cannot be read: %s", name, status_name(status));
+  status = OK;
+  if (!unreadable && size == sizeof header) status = judge_header(log, segment, header, identity_known, out, error);
+  if (status == OK && *out == HEADER_DAMAGED && !unreadable) {
     bool empty = false;
     status = is_empty(log, segment, &empty);
     if (status) return error_set(error, status, "%s: cannot be read: %s", name, status_name(status));
