@@ -239,8 +239,8 @@ static void timer_due(struct timer *timer, struct mono now)
     connection_want(connection, CONNECTION_CLOSE);
     return;
   }
-  // We do not listen: what it sends waits. But one that takes no output may as well be dead.
-  if (connection->pauses & ~PAUSED_OUTPUT) connection->heard_ms = now.ms;
+  // We do not listen: what it sends waits. But one that takes no output may as well be dead, unless it is the disk that holds it.
+  if (connection->pauses & ~PAUSED_OUTPUT || (connection->pauses && connection->held)) connection->heard_ms = now.ms;
   uint64_t deadline = connection->heard_ms + connection->keep_alive_s * UINT64_C(1500);  // [MQTT-3.1.2-22]
   if (now.ms < deadline) {
     wheel_arm(&shard->wheel, timer, (struct mono){deadline});
@@ -594,6 +594,8 @@ enum receive_result shard_receive(struct shard *shard, struct connection *connec
   *out_taken = bytes.size;
   if (connection->state == CLOSING) return RECEIVE_CLOSING;
   shard->counters.bytes_received += bytes.size;
+  // It may have been paused again since it was told to go on.
+  if (connection->pauses) return keep_input(connection, bytes) ? RECEIVE_PAUSED : RECEIVE_CLOSING;
   size_t used = 0;
   if (connection->input) used = take_kept(connection, bytes);
   bool go_on = connection->state <= CONNECTED && !connection->input && !connection->pauses;
