@@ -23,30 +23,61 @@ bool bench_logged(const struct bench *bench, const char *event)
   return false;
 }
 
-void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits)
+static void create_shards(struct bench *bench)
+{
+  for (uint8_t i = 0; i < bench->shard_count; i++) {
+    log_init(&bench->logs[i], remember_event, bench, LOG_DEBUG);
+    struct shard_settings settings = {.shard = i,
+                                      .shard_count = bench->shard_count,
+                                      .limits = bench->limits,
+                                      .seed = 99,
+                                      .budget = &bench->budget,
+                                      .log = &bench->logs[i],
+                                      .journal = bench->store,
+                                      .journal_waits = bench->journal_waits,
+                                      .journal_epoch_ms = bench->epoch_ms};
+    bench->shards[i] = shard_create(&settings, bench->now);
+    assert_non_null(bench->shards[i]);
+  }
+}
+
+static void init(struct bench *bench, uint8_t shard_count, const struct limits *limits)
 {
   *bench = (struct bench){.shard_count = shard_count,
                           .limits = limits ? *limits : limits_default(),
                           .budget = {.limit_bytes = INT64_MAX},
                           .now = {1000},
                           .scratch_size = BENCH_SCRATCH};
-  for (uint8_t i = 0; i < shard_count; i++) {
-    log_init(&bench->logs[i], remember_event, bench, LOG_DEBUG);
-    struct shard_settings settings = {.shard = i,
-                                      .shard_count = shard_count,
-                                      .limits = bench->limits,
-                                      .seed = 99,
-                                      .budget = &bench->budget,
-                                      .log = &bench->logs[i]};
-    bench->shards[i] = shard_create(&settings, bench->now);
-    assert_non_null(bench->shards[i]);
-  }
+}
+
+void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits)
+{
+  init(bench, shard_count, limits);
+  create_shards(bench);
+}
+
+void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct limits *limits, bool waits)
+{
+  init(bench, shard_count, limits);
+  bench->store = malloc(sizeof *bench->store);
+  assert_non_null(bench->store);
+  store_bench_init(bench->store);
+  bench->journal_waits = waits;
+  bench->epoch_ms = UINT64_C(1000000000);
+  create_shards(bench);
+}
+
+static void destroy_shards(struct bench *bench)
+{
+  for (uint8_t i = 0; i < bench->shard_count; i++) shard_destroy(bench->shards[i]);
+  assert_int_equal(bench->budget.used_bytes, 0);
 }
 
 void bench_deinit(struct bench *bench)
 {
-  for (uint8_t i = 0; i < bench->shard_count; i++) shard_destroy(bench->shards[i]);
-  assert_int_equal(bench->budget.used_bytes, 0);
+  destroy_shards(bench);
+  if (bench->store) store_bench_deinit(bench->store);
+  free(bench->store);
   for (struct client *client = bench->clients, *next; client; client = next) {
     next = client->next;
     buffer_deinit(&client->outgoing);
@@ -242,6 +273,142 @@ static bool offer_inputs(struct bench *bench)
   return moved;
 }
 
+// ---- The journal
+
+static bool commit(struct bench *bench, size_t count)
+{
+  if (!store_bench_commit(bench->store, count)) return false;
+  shard_committed(bench->shards[JOURNAL_SHARD], store_bench_committed(bench->store));
+  return true;
+}
+
+static bool answer_load(struct bench *bench)
+{
+  struct journal_loaded *answer = store_bench_next_answer(bench->store);
+  if (!answer) return false;
+  shard_loaded(bench->shards[JOURNAL_SHARD], answer);
+  return true;
+}
+
+static bool serve_journal(struct bench *bench)
+{
+  struct store_bench *store = bench->store;
+  if (!store) return false;
+  bool moved = false;
+  struct journal_batch *batch = store->hold_batches ? NULL : shard_take_batch(bench->shards[JOURNAL_SHARD]);
+  if (batch) store_bench_take(store, batch);
+  if (batch) store->end_ms = bench->epoch_ms + bench->now.ms;
+  struct journal_load load;
+  while (shard_next_load(bench->shards[JOURNAL_SHARD], &load)) store_bench_load(store, &load);
+  if (!store->hold_commits) moved |= commit(bench, SIZE_MAX);
+  while (!store->hold_loads && answer_load(bench)) moved = true;
+  return moved || batch;
+}
+
+void bench_commit(struct bench *bench, size_t count)
+{
+  commit(bench, count);
+  bench_run(bench);
+}
+
+void bench_answer_load(struct bench *bench)
+{
+  assert_true(answer_load(bench));
+  bench_run(bench);
+}
+
+void bench_journal_state(struct bench *bench, enum journal_state state)
+{
+  bench->store->hold_commits = state != JOURNAL_OK;
+  for (uint8_t i = 0; i < bench->shard_count; i++) shard_set_journal_state(bench->shards[i], state);
+  bench_run(bench);
+}
+
+static void check_session(const struct store_bench *store, const struct session *session)
+{
+  const struct stored_session *stored = store_bench_numbered(store, session->durable->number);
+  assert_non_null(stored);
+  assert_true(span_equal(stored->client_id, session_id(session)));
+  assert_int_equal(stored->connected, session->connection != NULL);
+  assert_int_equal(stored->expiry_s, session->expiry_s);
+  assert_int_equal(stored->tail, session->durable->next);
+  assert_int_equal(stored->waiting, session->waiting + session->window.count);
+  assert_int_equal(stored->subscription_count, session->subscription_count);
+  assert_int_equal(stored->received_count, session->received.count);
+  assert_int_equal(stored->will.size > 0, session->will != NULL);
+}
+
+// What the store knows is what the shard knows.
+static void check_store(const struct bench *bench)
+{
+  const struct store_bench *store = bench->store;
+  if (!store || store->hold_batches || store->load_count > 0 || !store_bench_all_safe(store)) return;
+  const struct shard *shard = bench->shards[JOURNAL_SHARD];
+  size_t cursor = 0, count = 0;
+  for (const struct session *session; (session = map_next(&shard->sessions, &cursor));) {
+    if (!session->durable) continue;
+    check_session(store, session);
+    count++;
+  }
+  for (size_t i = 0; i < store->session_count; i++) count -= !store->sessions[i].ended;
+  assert_int_equal(count, 0);
+  assert_int_equal(shard->journal.pending_bytes, 0);
+}
+
+// A restart
+
+static void restore_session(struct bench *bench, struct stored_session *stored)
+{
+  struct restored_session restored;
+  struct record_will will;
+  store_bench_describe(bench->store, stored, &restored);
+  if (stored->will.size) {
+    assert_true(record_get_will(stored->will, &will));
+    restored.will = &will;
+  }
+  struct session *session = shard_restore_session(bench->shards[JOURNAL_SHARD], &restored);
+  assert_non_null(session);
+  for (size_t i = 0; i < stored->subscription_count; i++)
+    assert_ok(shard_restore_subscription(bench->shards[JOURNAL_SHARD], session, &stored->subscriptions[i]));
+  stored->since_ms = restored.since_ms;
+  stored->sent = restored.sent;
+  stored->connected = false;
+}
+
+static void restore(struct bench *bench)
+{
+  struct store_bench *store = bench->store;
+  uint32_t next_session = 1;
+  for (size_t i = 0; i < store->session_count; i++) {
+    struct stored_session *stored = &store->sessions[i];
+    next_session = stored->number + 1;
+    if (!stored->ended) restore_session(bench, stored);
+  }
+  for (size_t i = 0; i < store->retained_count; i++) {
+    struct record_message message;
+    assert_true(record_get_message(store->retained[i].message, &message));
+    for (uint8_t k = 0; k < bench->shard_count; k++) assert_ok(shard_restore_retained(bench->shards[k], &message));
+  }
+  for (uint8_t k = 0; k < bench->shard_count; k++) shard_restore_done(bench->shards[k], next_session);
+}
+
+void bench_crash(struct bench *bench, uint64_t down_ms)
+{
+  for (struct client *client = bench->clients; client; client = client->next) {
+    client->connection = NULL;
+    buffer_consume(&client->outgoing, buffer_size(&client->outgoing));
+    buffer_consume(&client->incoming, buffer_size(&client->incoming));
+  }
+  destroy_shards(bench);
+  store_bench_crash(bench->store);
+  uint64_t journal_ms = bench->epoch_ms + bench->now.ms + down_ms;
+  bench->now = (struct mono){1000};
+  bench->epoch_ms = journal_ms - bench->now.ms;
+  create_shards(bench);
+  restore(bench);
+  bench_run(bench);
+}
+
 void bench_run(struct bench *bench)
 {
   bool moved = true;
@@ -254,8 +421,10 @@ void bench_run(struct bench *bench)
       moved |= give_attention(bench, i);
     }
     moved |= carry_mails(bench);
+    moved |= serve_journal(bench);
   }
   (void)bench_counters(bench);
+  check_store(bench);
 }
 
 static int64_t next_ms(const struct bench *bench)

@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include "base/buffer.h"
+#include "bench_store.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
@@ -24,7 +25,10 @@ struct bench {
   size_t carry;                       // most mails taken at once; 0: all
   size_t scratch_size;                // BENCH_SCRATCH
   size_t yields;                      // RECEIVE_YIELD seen
-  char events[BENCH_EVENTS][48];      // names of the last log events
+  struct store_bench *store;          // NULL: a broker without a journal
+  bool journal_waits;
+  uint64_t epoch_ms;
+  char events[BENCH_EVENTS][48];  // names of the last log events
   size_t event_count;
 };
 
@@ -52,6 +56,16 @@ struct client {
 // NULL: the defaults, without a limit of memory.
 void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits);
 void bench_deinit(struct bench *bench);  // checks that all memory came back
+
+// With a journal; `waits`: durability `commit`. Batches are taken and safe and loads answered at once, unless bench->store holds them.
+// When nothing is held, every run ends with a comparison: what the store knows must be what the shard knows.
+void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct limits *limits, bool waits);
+void bench_commit(struct bench *bench, size_t count);                     // so many batches more are safe; and runs
+void bench_answer_load(struct bench *bench);                              // the oldest that is held; and runs
+void bench_journal_state(struct bench *bench, enum journal_state state);  // when it is not OK, nothing becomes safe
+
+// kill -9: a new process starts `down_ms` later from what is safe. Its clock begins anew.
+void bench_crash(struct bench *bench, uint64_t down_ms);
 
 // Carries mails and bytes until nothing moves; checks the balance.
 void bench_run(struct bench *bench);
