@@ -127,6 +127,8 @@ static enum status replay_best(struct store *store, struct replay *replay)
   if (expected)
     LOG(store->log, store->now, LOG_WARNING, "journal_checkpoint_missing",
         FIELD_TEXT("effect", "the whole journal is read"));
+  if (store->anchor.generation == 0 && journal_log_segments(store->journal) > 0)
+    LOG(store->log, store->now, LOG_WARNING, "journal_anchor_missing", FIELD_TEXT("effect", "the whole journal is read"));
   forget_replayed(store);
   return replay_from(store, 0, replay);
 }
@@ -146,18 +148,23 @@ static void set_time(struct store *store, const struct replay *replay, struct wa
   store->epoch_ms = time_ms - store->now.ms;
 }
 
-// Rounds of own work: copies what can be read of damaged segments, then a checkpoint, after which they are set aside. What cannot be
-// done now (no room, the disk fails) is done later.
+static void run_rounds(struct store *store, struct wall wall)
+{
+  for (unsigned i = 0; i < REPAIR_ROUNDS_MAX; i++)
+    if (!store_round(store, store->now, wall)) return;
+}
+
+// Copies what can be read of damaged segments and makes holes of the rest. They are set aside when no checkpoint that may be replayed refers to
+// them any more, which is after two. What cannot be done now (no room, the disk fails) is done later.
 static void repair(struct store *store, struct wall wall)
 {
   store->review_due = true;
   store_upkeep_applied(store);
-  for (unsigned i = 0; i < REPAIR_ROUNDS_MAX; i++)
-    if (!store_round(store, store->now, wall)) break;
-  if (store->aside.count == 0) return;
-  store->checkpoint.wanted = true;
-  for (unsigned i = 0; i < REPAIR_ROUNDS_MAX; i++)
-    if (!store_round(store, store->now, wall)) break;
+  run_rounds(store, wall);
+  for (unsigned i = 0; i < 2 && store->aside.count > 0; i++) {
+    store->checkpoint.wanted = true;
+    run_rounds(store, wall);
+  }
 }
 
 static void name_broker(struct store *store)
