@@ -230,7 +230,7 @@ static enum status resume_flight(struct session *session, struct copy *copy, enu
   if (!window_open(&session->window)) return ERR_FULL;
   enum status status = window_append(&session->window, &shard->pool, copy, place_packet_id(place));
   if (status != OK) return status;
-  window_at(&session->window, session->window.span - 1)->state = (uint8_t)state & 3;
+  window_at(&session->window, session->window.span - 1)->state = (unsigned)state & 3u;
   session_count_out(session, false, bytes);
   shard->counters.copies_in_flight++;
   return OK;
