@@ -95,11 +95,13 @@ static void remove_begun(struct journal_log *log)
     uint32_t number = last->number;
     last->used = LOG_SEGMENT_HEADER;
     last->given_up = true;
-    // On failure they stay, hidden by what is begun next; whoever uses the log removes them as any in which nothing lives.
+    // On failure they stay, also those below a name that could not be removed: what is begun next hides them, and whoever uses the log removes
+    // them as any in which nothing lives.
+    if (log->next_number != number + 1) return;
     if (log->directory_dirty && log->disk->operations->sync_directory(log->disk)) return;
     log->directory_dirty = true;
     if (log_unlink_segment(log, last)) return;
-    if (log->next_number == number + 1) log->next_number = number;
+    log->next_number = number;
   }
 }
 
