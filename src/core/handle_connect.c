@@ -318,7 +318,7 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   }
   set_flow(connection, connect);
   const struct session *earlier = session_find(shard, client_id);
-  bool ends_durable = connect->clean_start && earlier && earlier->durable;
+  bool was_durable = earlier && earlier->durable;
   bool present;
   if (!connect_session(connection, connect, client_id, &present)) return false;
   connection->heard_ms = shard->now.ms;
@@ -330,8 +330,8 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_connected", FIELD_SPAN("client", client_id),
       FIELD_TEXT("address", connection->address), FIELD_UINT("version", connection->version),
       FIELD_BOOL("session_present", present), FIELD_UINT("keep_alive", connection->keep_alive_s));
-  // A clean start that a crash takes back would bring the old session back to a client that has let go of it.
-  uint64_t need = ends_durable ? journal_need_all(shard) : 0;
+  // What the client may count on: that its session is kept, or that the one before is gone.
+  uint64_t need = was_durable || connection->session->durable ? journal_need_all(shard) : 0;
   send_connack(connection, connect, present, assign ? client_id : (struct span){0}, need);
   return connection->state == CONNECTED;
 }

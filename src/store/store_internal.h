@@ -78,6 +78,7 @@ struct store {
   uint64_t epoch_ms;
   uint64_t end_ms;  // journal time of the last record that was found at opening
   struct mono now;
+  struct wall wall;  // of the round
 
   // Batches in the order of their numbers, the oldest first; behind `queued` none is in `chunks`.
   struct journal_batch *first, *last, *queued;
@@ -121,6 +122,9 @@ struct store {
 // Applies one record that is safe; used at recovery, too.
 CHECK_RESULT enum status store_apply(struct store *store, const struct record_header *header, struct span body,
                                      uint64_t position);
+
+// Appends a BATCH record to store->own.
+CHECK_RESULT enum status store_put_batch(struct store *store);
 
 // ---- store_upkeep.c
 

@@ -154,9 +154,9 @@ static size_t queued_bytes(const struct store *store)
   return bytes;
 }
 
-static enum status put_batch_record(struct store *store, struct wall wall)
+enum status store_put_batch(struct store *store)
 {
-  struct store_batch record = {.journal_ms = store_time_ms(store), .wall = wall, .safe = store->safe_sequence};
+  struct store_batch record = {.journal_ms = store_time_ms(store), .wall = store->wall, .safe = store->safe_sequence};
   return store_batch_put(&store->own, &record);
 }
 
@@ -187,7 +187,8 @@ static enum status gather_own(struct store *store, struct wall wall)
   buffer_consume(&store->own, buffer_size(&store->own));
   store->copying_before = store->copying;
   enum status status = reserve_chunk(store);
-  if (!status) status = put_batch_record(store, wall);
+  store->wall = wall;
+  if (!status) status = store_put_batch(store);
   if (status) return status;
   size_t heading = buffer_size(&store->own);
   store_upkeep_put(store, queued_bytes(store));

@@ -49,7 +49,10 @@ static void put_checkpoint(struct store *store, size_t budget)
   if (!checkpoint->writing) {
     if (!checkpoint_due(store) || store->copying.segment || store->moves_pending) return;
     size_t before = buffer_size(&store->own);
-    if (catalog_checkpoint_begin(&store->catalog, &store->own, store_time_ms(store))) {
+    enum status status = catalog_checkpoint_begin(&store->catalog, &store->own, store_time_ms(store));
+    // Replaying begins here, and is to find the time even when nothing is written any more.
+    if (!status) status = store_put_batch(store);
+    if (status) {
       give_up(store, before);
       return;
     }
