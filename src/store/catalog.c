@@ -22,7 +22,7 @@ void catalog_deinit(struct catalog *catalog)
   LIST_EACH (link, &catalog->retained_list) free(retained_of(link));
   map_deinit(&catalog->sessions);
   map_deinit(&catalog->retained);
-  cache_destroy(catalog->cache);
+  catalog_cache_destroy(catalog->cache);
   buffer_deinit(&catalog->scratch);
   free(catalog->live);
   free(catalog->moved);
@@ -89,7 +89,7 @@ void catalog_session_free(struct catalog_session *session)
   free(session);
 }
 
-enum status session_insert(struct catalog *catalog, struct catalog_session *session)
+enum status catalog_session_insert(struct catalog *catalog, struct catalog_session *session)
 {
   enum status status = map_insert(&catalog->sessions, hash_number(session->number), session);
   if (status != OK) return status;
@@ -98,10 +98,11 @@ enum status session_insert(struct catalog *catalog, struct catalog_session *sess
   return OK;
 }
 
-void session_release(struct catalog *catalog, struct catalog_session *session)
+void catalog_session_release(struct catalog *catalog, struct catalog_session *session)
 {
-  queue_clear(catalog, session, OUTCOME_SESSION_ENDED);
-  if (session->will_position) live_release(catalog, position_segment(session->will_position), 1, session->will_bytes);
+  catalog_queue_clear(catalog, session, OUTCOME_SESSION_ENDED);
+  if (session->will_position)
+    catalog_live_release(catalog, position_segment(session->will_position), 1, session->will_bytes);
   session->will_position = 0;
 }
 
@@ -114,7 +115,7 @@ static enum status apply_session(struct catalog *catalog, struct span body)
   if (!session) return ERR_NO_MEMORY;
   session->expiry_s = record.expiry_s;
   session->connected = true;
-  enum status status = session_insert(catalog, session);
+  enum status status = catalog_session_insert(catalog, session);
   if (status != OK) catalog_session_free(session);
   return status;
 }
@@ -125,8 +126,8 @@ static enum status apply_session_end(struct catalog *catalog, struct span body)
   if (!record_get_session_end(body, &record)) return ERR_INVALID;
   struct catalog_session *session = catalog_find(catalog, record.session);
   if (!session) return OK;
-  session_release(catalog, session);
-  checkpoint_forget_session(catalog, session);
+  catalog_session_release(catalog, session);
+  catalog_checkpoint_forget_session(catalog, session);
   list_remove(&session->link);
   map_remove(&catalog->sessions, hash_number(session->number), session);
   catalog_session_free(session);
@@ -155,7 +156,7 @@ static enum status apply_session_away(struct catalog *catalog, struct span body)
   session->expiry_s = record.expiry_s;
   session->since_ms = record.since_ms;
   session->sent = record.sent;
-  queue_look_ripe(catalog, session);
+  catalog_queue_look_ripe(catalog, session);
   return OK;
 }
 
@@ -185,8 +186,8 @@ enum status catalog_session_subscribe(const struct catalog *catalog, struct cata
     return OK;
   }
   void *array = session->subscriptions;
-  enum status status =
-      grow_array(&array, &session->subscription_capacity, session->subscription_count + 1, sizeof *session->subscriptions);
+  enum status status = catalog_grow_array(&array, &session->subscription_capacity, session->subscription_count + 1,
+                                          sizeof *session->subscriptions);
   session->subscriptions = array;
   if (status != OK) return status;
   struct catalog_subscription *subscription = malloc(sizeof *subscription + record->filter.size);
@@ -248,7 +249,7 @@ static enum status received_reserve(struct catalog_session *session)
 {
   void *received = session->received;
   enum status status =
-      grow_array(&received, &session->received_capacity, session->received_count + 1, sizeof *session->received);
+      catalog_grow_array(&received, &session->received_capacity, session->received_count + 1, sizeof *session->received);
   session->received = received;
   return status;
 }
@@ -291,10 +292,11 @@ static enum status apply_will(struct catalog *catalog, struct span body, uint64_
   struct catalog_session *session = catalog_find(catalog, record.session);
   if (!session) return OK;
   bool sets = record.topic.size > 0;
-  enum status status = sets ? live_ensure(catalog, position_segment(position)) : OK;
+  enum status status = sets ? catalog_live_ensure(catalog, position_segment(position)) : OK;
   if (status != OK) return status;
-  if (sets) live_add(catalog, position_segment(position), 1, body.size);
-  if (session->will_position) live_release(catalog, position_segment(session->will_position), 1, session->will_bytes);
+  if (sets) catalog_live_add(catalog, position_segment(position), 1, body.size);
+  if (session->will_position)
+    catalog_live_release(catalog, position_segment(session->will_position), 1, session->will_bytes);
   session->will_position = sets ? position : 0;
   session->will_bytes = sets ? body.size : 0;
   return OK;
@@ -314,7 +316,7 @@ struct catalog_retained *catalog_retained_find(const struct catalog *catalog, st
 }
 
 // New, and without a message: position 0.
-enum status retained_insert(struct catalog *catalog, struct span topic, struct catalog_retained **out)
+enum status catalog_retained_insert(struct catalog *catalog, struct span topic, struct catalog_retained **out)
 {
   struct catalog_retained *retained = malloc(sizeof *retained + topic.size);
   if (!retained) return ERR_NO_MEMORY;
@@ -332,18 +334,18 @@ enum status retained_insert(struct catalog *catalog, struct span topic, struct c
 
 void catalog_retained_set(struct catalog *catalog, struct catalog_retained *retained, uint64_t position, uint64_t weight)
 {
-  live_add(catalog, position_segment(position), 1, weight);
-  if (retained->position) live_release(catalog, position_segment(retained->position), 1, retained->weight);
+  catalog_live_add(catalog, position_segment(position), 1, weight);
+  if (retained->position) catalog_live_release(catalog, position_segment(retained->position), 1, retained->weight);
   catalog->retained_bytes += weight - retained->weight;
   retained->position = position;
   retained->weight = weight;
 }
 
-void retained_remove(struct catalog *catalog, struct catalog_retained *retained)
+void catalog_retained_remove(struct catalog *catalog, struct catalog_retained *retained)
 {
-  if (retained->position) live_release(catalog, position_segment(retained->position), 1, retained->weight);
+  if (retained->position) catalog_live_release(catalog, position_segment(retained->position), 1, retained->weight);
   catalog->retained_bytes -= retained->weight;
-  checkpoint_forget_retained(catalog, retained);
+  catalog_checkpoint_forget_retained(catalog, retained);
   list_remove(&retained->link);
   struct span topic = span_of(retained->topic, retained->topic_size);
   map_remove(&catalog->retained, hash_span(catalog->seed, topic), retained);
@@ -351,7 +353,7 @@ void retained_remove(struct catalog *catalog, struct catalog_retained *retained)
 }
 
 // RECORD_RETAINED_DROP: position u64 of the message, topic size u16, topic.
-enum status put_retained_drop(struct buffer *out, const struct catalog_retained *retained)
+enum status catalog_put_retained_drop(struct buffer *out, const struct catalog_retained *retained)
 {
   assert(retained->topic_size <= UINT16_MAX);
   uint8_t *at = record_put_room(out, RECORD_RETAINED_DROP, (uint64_t)10 + retained->topic_size);
@@ -370,7 +372,7 @@ static enum status apply_retained_drop(struct catalog *catalog, struct span body
   struct span topic = record_read_bytes(&reader, size);
   if (reader.failed || reader.rest.size > 0) return ERR_INVALID;
   struct catalog_retained *retained = catalog_retained_find(catalog, topic);
-  if (retained && retained->position == position) retained_remove(catalog, retained);
+  if (retained && retained->position == position) catalog_retained_remove(catalog, retained);
   return OK;
 }
 
@@ -391,11 +393,11 @@ static enum status plan_targets(const struct catalog *catalog, struct span targe
   enum status status = OK;
   for (size_t cursor = 0; status == OK && record_next_target(targets, &cursor, &target);) {
     struct catalog_session *session = catalog_find(catalog, target.session);
-    if (session) status = queue_plan(session, target.place);
+    if (session) status = catalog_queue_plan(session, target.place);
   }
   for (size_t cursor = 0; record_next_target(targets, &cursor, &target);) {
     struct catalog_session *session = catalog_find(catalog, target.session);
-    if (session) queue_unplan(session);
+    if (session) catalog_queue_unplan(session);
   }
   return status;
 }
@@ -406,7 +408,7 @@ static void add_to_queues(struct catalog *catalog, const struct record_message *
   struct record_target target;
   for (size_t cursor = 0; record_next_target(message->targets, &cursor, &target);) {
     struct catalog_session *session = catalog_find(catalog, target.session);
-    if (session) queue_add(catalog, session, target.place, &reference);
+    if (session) catalog_queue_add(catalog, session, target.place, &reference);
   }
 }
 
@@ -419,11 +421,11 @@ static enum status add_to_one(struct catalog *catalog, const struct record_messa
   assert(any);
   struct catalog_session *session = catalog_find(catalog, target.session);
   if (!session) return OK;
-  enum status status = queue_plan(session, target.place);
-  queue_unplan(session);
+  enum status status = catalog_queue_plan(session, target.place);
+  catalog_queue_unplan(session);
   if (status != OK) return status;
   struct reference reference = reference_to(message, position);
-  queue_add(catalog, session, target.place, &reference);
+  catalog_queue_add(catalog, session, target.place, &reference);
   return OK;
 }
 
@@ -446,27 +448,27 @@ static enum status apply_message(struct catalog *catalog, struct span body, uint
   struct record_message message;
   if (!record_get_message(body, &message) || message.copy_of) return ERR_INVALID;
   uint32_t segment = position_segment(position);
-  enum status status = live_ensure(catalog, segment);
+  enum status status = catalog_live_ensure(catalog, segment);
   struct catalog_retained *retained = NULL;
   bool begun = false;
   if (status == OK && message.store) {
     retained = catalog_retained_find(catalog, message.topic);
     begun = !retained && message.payload.size > 0;
-    if (begun) status = retained_insert(catalog, message.topic, &retained);
+    if (begun) status = catalog_retained_insert(catalog, message.topic, &retained);
   }
   if (status == OK) {
     status = add_message(catalog, &message, position);
-    if (status != OK && begun) retained_remove(catalog, retained);
+    if (status != OK && begun) catalog_retained_remove(catalog, retained);
   }
   if (status == OK && retained) {
     if (message.payload.size > 0) {
       catalog_retained_set(catalog, retained, position, record_message_weight(&message));
       retained->expiry_ms = message.expiry_ms;
     } else {
-      retained_remove(catalog, retained);
+      catalog_retained_remove(catalog, retained);
     }
   }
-  live_tidy(catalog, segment);
+  catalog_live_tidy(catalog, segment);
   return status;
 }
 
@@ -475,9 +477,9 @@ static enum status apply_message_copy(struct catalog *catalog, struct span body,
   struct record_message message;
   if (!record_get_message(body, &message) || message.copy_of == 0) return ERR_INVALID;
   uint32_t segment = position_segment(position);
-  enum status status = live_ensure(catalog, segment);
-  if (status == OK) status = apply_copy(catalog, &message, position);
-  live_tidy(catalog, segment);
+  enum status status = catalog_live_ensure(catalog, segment);
+  if (status == OK) status = catalog_apply_copy(catalog, &message, position);
+  catalog_live_tidy(catalog, segment);
   return status;
 }
 
@@ -486,7 +488,7 @@ static enum status apply_sent(struct catalog *catalog, struct span body)
   struct record_sent record;
   if (!record_get_sent(body, &record)) return ERR_INVALID;
   struct catalog_session *session = catalog_find(catalog, record.session);
-  return session ? queue_sent(catalog, session, record.place) : OK;
+  return session ? catalog_queue_sent(catalog, session, record.place) : OK;
 }
 
 static enum status apply_done(struct catalog *catalog, struct span body)
@@ -494,7 +496,7 @@ static enum status apply_done(struct catalog *catalog, struct span body)
   struct record_done record;
   if (!record_get_done(body, &record)) return ERR_INVALID;
   struct catalog_session *session = catalog_find(catalog, record.session);
-  return session ? queue_done(catalog, session, &record) : OK;
+  return session ? catalog_queue_done(catalog, session, &record) : OK;
 }
 
 // ---- All
@@ -514,11 +516,11 @@ static enum status apply(struct catalog *catalog, enum record_type type, struct 
     case RECORD_RELEASED: return apply_packet_id(catalog, type, body);
     case RECORD_SENT: return apply_sent(catalog, body);
     case RECORD_DONE: return apply_done(catalog, body);
-    case RECORD_REFERENCES: return apply_references(catalog, body, position);
+    case RECORD_REFERENCES: return catalog_apply_references(catalog, body, position);
     case RECORD_MESSAGE_COPY: return apply_message_copy(catalog, body, position);
-    case RECORD_CHECKPOINT_SESSION: return apply_checkpoint_session(catalog, body);
-    case RECORD_CHECKPOINT_RETAINED: return apply_checkpoint_retained(catalog, body);
-    case RECORD_CHECKPOINT_END: return apply_checkpoint_end(catalog, body);
+    case RECORD_CHECKPOINT_SESSION: return catalog_apply_checkpoint_session(catalog, body);
+    case RECORD_CHECKPOINT_RETAINED: return catalog_apply_checkpoint_retained(catalog, body);
+    case RECORD_CHECKPOINT_END: return catalog_apply_checkpoint_end(catalog, body);
     case RECORD_RETAINED_DROP: return apply_retained_drop(catalog, body);
     case RECORD_BATCH:
     case RECORD_CHECKPOINT_BEGIN: return OK;
@@ -530,6 +532,6 @@ static enum status apply(struct catalog *catalog, enum record_type type, struct 
 enum status catalog_apply(struct catalog *catalog, enum record_type type, struct span body, uint64_t position)
 {
   enum status status = apply(catalog, type, body, position);
-  if (catalog->moved_stale) moved_tidy(catalog);
+  if (catalog->moved_stale) catalog_moved_tidy(catalog);
   return status;
 }

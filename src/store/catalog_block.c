@@ -21,14 +21,14 @@ struct block_cache {
 
 // ---- Numbers
 
-uint8_t *write_varint(uint8_t *at, uint64_t value)
+uint8_t *catalog_write_varint(uint8_t *at, uint64_t value)
 {
   for (; value >= 0x80; value >>= 7) *at++ = (uint8_t)(value | 0x80);
   *at++ = (uint8_t)value;
   return at;
 }
 
-uint64_t read_varint(struct record_reader *reader)
+uint64_t catalog_read_varint(struct record_reader *reader)
 {
   uint64_t value = 0;
   for (unsigned shift = 0; shift < 64 && shift / 7 < reader->rest.size; shift += 7) {
@@ -44,37 +44,37 @@ uint64_t read_varint(struct record_reader *reader)
   return 0;
 }
 
-enum status put_varints(struct buffer *out, const uint64_t *values, size_t count)
+enum status catalog_put_varints(struct buffer *out, const uint64_t *values, size_t count)
 {
   uint8_t *begin = buffer_reserve(out, count * VARINT_MOST), *at = begin;
   if (!at) return ERR_NO_MEMORY;
-  for (size_t i = 0; i < count; i++) at = write_varint(at, values[i]);
+  for (size_t i = 0; i < count; i++) at = catalog_write_varint(at, values[i]);
   buffer_commit(out, (size_t)(at - begin));
   return OK;
 }
 
 // ---- References as bytes
 
-uint8_t *write_reference(uint8_t *at, struct reference_coder *coder, const struct reference *reference)
+uint8_t *catalog_write_reference(uint8_t *at, struct reference_coder *coder, const struct reference *reference)
 {
   assert((reference->weight > 0) == (reference->position > 0));
-  at = write_varint(at, reference->weight);
-  at = write_varint(at, fold_sign((uint64_t)reference->time_s - coder->time_s));
+  at = catalog_write_varint(at, reference->weight);
+  at = catalog_write_varint(at, fold_sign((uint64_t)reference->time_s - coder->time_s));
   coder->time_s = reference->time_s;
   if (reference->position == 0) return at;
-  at = write_varint(at, fold_sign(reference->position - coder->position));
+  at = catalog_write_varint(at, fold_sign(reference->position - coder->position));
   coder->position = reference->position;
   return at;
 }
 
-struct reference read_reference(struct record_reader *reader, struct reference_coder *coder)
+struct reference catalog_read_reference(struct record_reader *reader, struct reference_coder *coder)
 {
-  uint64_t weight = read_varint(reader);
-  uint64_t time_s = coder->time_s + unfold_sign(read_varint(reader));
+  uint64_t weight = catalog_read_varint(reader);
+  uint64_t time_s = coder->time_s + unfold_sign(catalog_read_varint(reader));
   if (weight > UINT32_MAX || time_s > UINT32_MAX) reader->failed = true;
   coder->time_s = (uint32_t)time_s;
   if (weight == 0) return (struct reference){.time_s = coder->time_s};
-  coder->position += unfold_sign(read_varint(reader));
+  coder->position += unfold_sign(catalog_read_varint(reader));
   if (coder->position == 0) reader->failed = true;
   return (struct reference){.position = coder->position, .weight = (uint32_t)weight, .time_s = coder->time_s};
 }
@@ -82,19 +82,19 @@ struct reference read_reference(struct record_reader *reader, struct reference_c
 // RECORD_REFERENCES: session u32, place u64, kind u8, then KIND_BLOCK: CATALOG_BLOCK references; KIND_HOLES: count u32.
 enum { KIND_BLOCK = 0, KIND_HOLES = 1, REFERENCES_FIXED = 13 };
 
-enum status put_block(struct buffer *out, uint32_t session, uint64_t place,
-                      const struct reference references[static CATALOG_BLOCK])
+enum status catalog_put_block(struct buffer *out, uint32_t session, uint64_t place,
+                              const struct reference references[static CATALOG_BLOCK])
 {
   uint8_t body[REFERENCES_FIXED + CATALOG_BLOCK * REFERENCE_MOST];
   uint8_t *at = record_write_u32(body, session);
   at = record_write_u64(at, place);
   at = record_write_u8(at, KIND_BLOCK);
   struct reference_coder coder = {0};
-  for (size_t i = 0; i < CATALOG_BLOCK; i++) at = write_reference(at, &coder, &references[i]);
+  for (size_t i = 0; i < CATALOG_BLOCK; i++) at = catalog_write_reference(at, &coder, &references[i]);
   return record_put(out, RECORD_REFERENCES, span_of(body, (size_t)(at - body)));
 }
 
-enum status put_holes(struct buffer *out, uint32_t session, uint64_t place, uint32_t count)
+enum status catalog_put_hole_run(struct buffer *out, uint32_t session, uint64_t place, uint32_t count)
 {
   uint8_t body[REFERENCES_FIXED + 4];
   uint8_t *at = record_write_u32(body, session);
@@ -124,7 +124,7 @@ static bool get_references(struct span body, struct references *out)
   if (out->holes)
     out->count = record_read_u32(&reader);
   else
-    for (size_t i = 0; i < CATALOG_BLOCK && !reader.failed; i++) out->at[i] = read_reference(&reader, &coder);
+    for (size_t i = 0; i < CATALOG_BLOCK && !reader.failed; i++) out->at[i] = catalog_read_reference(&reader, &coder);
   return !reader.failed && reader.rest.size == 0 && kind <= KIND_HOLES && out->place <= UINT64_MAX - out->count;
 }
 
@@ -152,12 +152,12 @@ static void parts_add(struct parts *parts, uint32_t segment, uint32_t weight)
   parts->at[i - 1].bytes += weight;
 }
 
-void parts_count(struct parts *parts, const struct catalog_session *session, uint64_t from,
-                 const struct reference references[static CATALOG_BLOCK])
+void catalog_parts_count(struct parts *parts, const struct catalog_session *session, uint64_t from,
+                         const struct reference references[static CATALOG_BLOCK])
 {
   parts->count = 0;
   uint64_t place = from > session->head ? from : session->head;
-  size_t run = first_run(session, place), sent = first_sent(session, place);
+  size_t run = catalog_first_run(session, place), sent = catalog_first_sent(session, place);
   for (; place < from + CATALOG_BLOCK; place++) {
     while (run < session->done_count && session->done[run].from + session->done[run].count <= place) run++;
     if (run < session->done_count && session->done[run].from <= place) continue;
@@ -168,7 +168,7 @@ void parts_count(struct parts *parts, const struct catalog_session *session, uin
   }
 }
 
-bool block_touches(const struct block *block, uint32_t segment)
+bool catalog_block_touches(const struct block *block, uint32_t segment)
 {
   const struct block_part *parts = block_parts_const(block);
   for (size_t i = 0; i < block->part_count; i++)
@@ -179,39 +179,39 @@ bool block_touches(const struct block *block, uint32_t segment)
 static void add_parts(struct catalog *catalog, struct catalog_session *session, const struct parts *parts)
 {
   for (size_t i = 0; i < parts->count; i++) {
-    live_add(catalog, parts->at[i].segment, parts->at[i].count, parts->at[i].bytes);
+    catalog_live_add(catalog, parts->at[i].segment, parts->at[i].count, parts->at[i].bytes);
     session->waiting_bytes += parts->at[i].bytes;
   }
 }
 
-void block_release(struct catalog *catalog, struct catalog_session *session, struct block *block)
+void catalog_block_release(struct catalog *catalog, struct catalog_session *session, struct block *block)
 {
   const struct block_part *parts = block_parts(block);
   for (size_t i = 0; i < block->part_count; i++) {
     assert(session->waiting_bytes >= parts[i].bytes);
     session->waiting_bytes -= parts[i].bytes;
-    live_release(catalog, parts[i].segment, parts[i].count, parts[i].bytes);
+    catalog_live_release(catalog, parts[i].segment, parts[i].count, parts[i].bytes);
   }
-  if (block->part_count > 0) live_release(catalog, position_segment(block->position), 1, BLOCK_BYTES);
+  if (block->part_count > 0) catalog_live_release(catalog, position_segment(block->position), 1, BLOCK_BYTES);
   if (block->part_count > 1) free(block->parts);
   *block = (struct block){.time_s = block->time_s};
 }
 
-enum status block_set(struct catalog *catalog, struct catalog_session *session, struct block *block,
-                      const struct parts *parts, uint64_t position)
+enum status catalog_block_set(struct catalog *catalog, struct catalog_session *session, struct block *block,
+                              const struct parts *parts, uint64_t position)
 {
   struct block_part *heap = NULL;
   enum status status = OK;
   if (parts->count > 1 && !(heap = malloc(parts->count * sizeof *heap))) return ERR_NO_MEMORY;
-  for (size_t i = 0; i < parts->count && status == OK; i++) status = live_ensure(catalog, parts->at[i].segment);
-  if (status == OK && parts->count > 0) status = live_ensure(catalog, position_segment(position));
+  for (size_t i = 0; i < parts->count && status == OK; i++) status = catalog_live_ensure(catalog, parts->at[i].segment);
+  if (status == OK && parts->count > 0) status = catalog_live_ensure(catalog, position_segment(position));
   if (status != OK) {
     free(heap);
     return status;
   }
   add_parts(catalog, session, parts);
-  if (parts->count > 0) live_add(catalog, position_segment(position), 1, BLOCK_BYTES);
-  block_release(catalog, session, block);
+  if (parts->count > 0) catalog_live_add(catalog, position_segment(position), 1, BLOCK_BYTES);
+  catalog_block_release(catalog, session, block);
   block->position = parts->count > 0 ? position : 0;
   block->part_count = (uint16_t)parts->count;
   if (heap) {
@@ -249,36 +249,37 @@ static void part_release(struct catalog *catalog, struct catalog_session *sessio
   part->count--;
   part->bytes -= reference->weight;
   session->waiting_bytes -= reference->weight;
-  live_release(catalog, segment, 1, reference->weight);
+  catalog_live_release(catalog, segment, 1, reference->weight);
   if (part->count > 0) return;
   if (block->part_count > 1) {
     remove_part(block, part);
     return;
   }
-  live_release(catalog, position_segment(block->position), 1, BLOCK_BYTES);
+  catalog_live_release(catalog, position_segment(block->position), 1, BLOCK_BYTES);
   *block = (struct block){.time_s = block->time_s};
 }
 
-void block_release_places(struct catalog *catalog, struct catalog_session *session, size_t index, uint64_t from, uint64_t to)
+void catalog_block_release_places(struct catalog *catalog, struct catalog_session *session, size_t index, uint64_t from,
+                                  uint64_t to)
 {
   struct block *block = block_at(session, index);
   if (block->part_count == 0) return;
   if (to - from == CATALOG_BLOCK) {
-    block_release(catalog, session, block);
+    catalog_block_release(catalog, session, block);
     return;
   }
-  const struct reference *references = block_peek(catalog, block);
+  const struct reference *references = catalog_block_peek(catalog, block);
   if (!references) block->behind = true;
   if (block->behind) return;
   const struct reference *first = &references[from - block_place(session, index)];
   for (uint64_t place = from; place < to && block->part_count > 0; place++, first++)
-    if (first->position && (session->sent_count == 0 || !place_sent(session, place)))
+    if (first->position && (session->sent_count == 0 || !catalog_place_sent(session, place)))
       part_release(catalog, session, block, first);
 }
 
 // ---- Reading
 
-void cache_destroy(struct block_cache *cache)
+void catalog_cache_destroy(struct block_cache *cache)
 {
   if (!cache) return;
   for (size_t i = 0; i < CACHE_BLOCKS; i++) free(cache->blocks[i].references);
@@ -297,7 +298,7 @@ static struct cached_block *cache_find(struct block_cache *cache, uint64_t posit
   return found;
 }
 
-const struct reference *block_peek(struct catalog *catalog, const struct block *block)
+const struct reference *catalog_block_peek(struct catalog *catalog, const struct block *block)
 {
   const struct cached_block *cached = cache_find(catalog->cache, block->position);
   return cached ? cached->references : NULL;
@@ -316,8 +317,8 @@ static struct cached_block *cache_make_room(struct catalog *catalog)
   return oldest;
 }
 
-enum status block_read(struct catalog *catalog, const struct catalog_session *session, size_t index,
-                       const struct reference **out)
+enum status catalog_block_read(struct catalog *catalog, const struct catalog_session *session, size_t index,
+                               const struct reference **out)
 {
   *out = NULL;
   const struct block *block = block_at(session, index);
@@ -345,21 +346,21 @@ enum status block_read(struct catalog *catalog, const struct catalog_session *se
   return OK;
 }
 
-enum status block_settle(struct catalog *catalog, struct catalog_session *session, size_t index)
+enum status catalog_block_settle(struct catalog *catalog, struct catalog_session *session, size_t index)
 {
   struct block *block = block_at(session, index);
   const struct reference *references;
-  enum status status = block_read(catalog, session, index, &references);
+  enum status status = catalog_block_read(catalog, session, index, &references);
   if (status != OK || !references) return status;
   struct parts parts;
-  parts_count(&parts, session, block_place(session, index), references);
-  return block_set(catalog, session, block, &parts, block->position);
+  catalog_parts_count(&parts, session, block_place(session, index), references);
+  return catalog_block_set(catalog, session, block, &parts, block->position);
 }
 
 enum status catalog_settle(struct catalog *catalog, struct catalog_session *session)
 {
   for (size_t i = 0; i < session->block_count; i++) {
-    enum status status = block_at(session, i)->behind ? block_settle(catalog, session, i) : OK;
+    enum status status = block_at(session, i)->behind ? catalog_block_settle(catalog, session, i) : OK;
     if (status != OK) return status;
   }
   return OK;
@@ -371,17 +372,18 @@ enum status catalog_settle(struct catalog *catalog, struct catalog_session *sess
 static enum status begin_block(struct catalog *catalog, struct catalog_session *session, const struct references *references,
                                uint64_t position)
 {
-  enum status status = block_reserve(session, 1);
+  enum status status = catalog_block_reserve(session, 1);
   if (status != OK) return status;
   struct parts parts;
-  parts_count(&parts, session, references->place, references->at);
+  catalog_parts_count(&parts, session, references->place, references->at);
   struct block *block = block_at(session, session->block_count);
   uint64_t oldest = session->head > references->place ? session->head - references->place : 0;
   *block = (struct block){.time_s = references->at[oldest].time_s};
-  status = block_set(catalog, session, block, &parts, position);
+  status = catalog_block_set(catalog, session, block, &parts, position);
   if (status != OK) return status;
-  for (size_t i = 0; i < CATALOG_BLOCK; i++) queue_release_last(catalog, session, &session->last[session->last_first + i]);
-  queue_drop_first_of_last(session, CATALOG_BLOCK);
+  for (size_t i = 0; i < CATALOG_BLOCK; i++)
+    catalog_queue_release_last(catalog, session, &session->last[session->last_first + i]);
+  catalog_queue_drop_first_of_last(session, CATALOG_BLOCK);
   session->block_count++;
   return OK;
 }
@@ -394,12 +396,12 @@ static enum status make_holes(struct catalog *catalog, struct catalog_session *s
   if (from < behind && (from - session->blocks_from) % CATALOG_BLOCK != 0) return ERR_INVALID;
   if (to > from && to < behind && (to - session->blocks_from) % CATALOG_BLOCK != 0) return ERR_INVALID;
   for (; from < to && from < behind; from += CATALOG_BLOCK)
-    block_release(catalog, session, block_at(session, (size_t)((from - session->blocks_from) / CATALOG_BLOCK)));
-  for (; from < to; from++) queue_release_last(catalog, session, last_at(session, from));
+    catalog_block_release(catalog, session, block_at(session, (size_t)((from - session->blocks_from) / CATALOG_BLOCK)));
+  for (; from < to; from++) catalog_queue_release_last(catalog, session, last_at(session, from));
   return OK;
 }
 
-enum status apply_references(struct catalog *catalog, struct span body, uint64_t position)
+enum status catalog_apply_references(struct catalog *catalog, struct span body, uint64_t position)
 {
   struct references references;
   if (!get_references(body, &references)) return ERR_INVALID;
@@ -412,7 +414,7 @@ enum status apply_references(struct catalog *catalog, struct span body, uint64_t
   // After damage the blocks may begin elsewhere than when it was written: what it says is known from the messages, then.
   if (place < session->blocks_from || place >= behind || (place - session->blocks_from) % CATALOG_BLOCK != 0) return OK;
   struct parts parts;
-  parts_count(&parts, session, place, references.at);
+  catalog_parts_count(&parts, session, place, references.at);
   struct block *block = block_at(session, (size_t)((place - session->blocks_from) / CATALOG_BLOCK));
-  return block_set(catalog, session, block, &parts, position);
+  return catalog_block_set(catalog, session, block, &parts, position);
 }

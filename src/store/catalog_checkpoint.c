@@ -14,13 +14,13 @@ enum {
 
 // ---- Walking
 
-void checkpoint_forget_session(struct catalog *catalog, const struct catalog_session *session)
+void catalog_checkpoint_forget_session(struct catalog *catalog, const struct catalog_session *session)
 {
   struct link **next = &catalog->checkpoint.next_session;
   if (*next == &session->link) *next = session->link.next;
 }
 
-void checkpoint_forget_retained(struct catalog *catalog, const struct catalog_retained *retained)
+void catalog_checkpoint_forget_retained(struct catalog *catalog, const struct catalog_retained *retained)
 {
   struct link **next = &catalog->checkpoint.next_retained;
   if (*next == &retained->link) *next = retained->link.next;
@@ -52,7 +52,7 @@ static enum status put_retained(struct buffer *body, const struct catalog_retain
   const uint64_t numbers[] = {fold_sign(retained->position - *position), retained->expiry_ms, retained->weight,
                               retained->topic_size};
   *position = retained->position;
-  enum status status = put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
+  enum status status = catalog_put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
   return status == OK ? buffer_append(body, retained->topic, retained->topic_size) : status;
 }
 
@@ -69,7 +69,7 @@ static enum status put_some_retained(struct catalog *catalog, struct buffer *out
     const struct catalog_retained *retained = retained_of(link);
     bool expired = retained->expiry_ms && retained->expiry_ms <= checkpoint->now_ms;
     drops += expired;
-    status = expired ? put_retained_drop(out, retained) : put_retained(body, retained, &position);
+    status = expired ? catalog_put_retained_drop(out, retained) : put_retained(body, retained, &position);
   }
   if (status == OK && buffer_size(body) > 0) status = record_put(out, RECORD_CHECKPOINT_RETAINED, buffer_peek(body));
   if (status == OK) checkpoint->next_retained = link;
@@ -83,10 +83,10 @@ struct retained_entry {
 
 static bool next_retained(struct record_reader *reader, struct retained_entry *entry)
 {
-  entry->position += unfold_sign(read_varint(reader));
-  entry->expiry_ms = read_varint(reader);
-  entry->weight = read_varint(reader);
-  uint64_t size = read_varint(reader);
+  entry->position += unfold_sign(catalog_read_varint(reader));
+  entry->expiry_ms = catalog_read_varint(reader);
+  entry->weight = catalog_read_varint(reader);
+  uint64_t size = catalog_read_varint(reader);
   if (size > UINT16_MAX) return false;
   entry->topic = record_read_bytes(reader, (size_t)size);
   return !reader->failed && entry->position > 0 && entry->weight <= UINT64_MAX / 2;
@@ -96,8 +96,8 @@ static enum status restore_retained(struct catalog *catalog, const struct retain
 {
   struct catalog_retained *retained = catalog_retained_find(catalog, entry->topic);
   if (retained && catalog->checkpoint.writing) return OK;
-  enum status status = live_ensure(catalog, position_segment(entry->position));
-  if (status == OK && !retained) status = retained_insert(catalog, entry->topic, &retained);
+  enum status status = catalog_live_ensure(catalog, position_segment(entry->position));
+  if (status == OK && !retained) status = catalog_retained_insert(catalog, entry->topic, &retained);
   if (status != OK) return status;
   catalog_retained_set(catalog, retained, entry->position, entry->weight);
   retained->expiry_ms = entry->expiry_ms;
@@ -105,7 +105,7 @@ static enum status restore_retained(struct catalog *catalog, const struct retain
 }
 
 // Applying a part of it twice makes no difference.
-enum status apply_checkpoint_retained(struct catalog *catalog, struct span body)
+enum status catalog_apply_checkpoint_retained(struct catalog *catalog, struct span body)
 {
   struct record_reader check = {.rest = body}, reader = check;
   struct retained_entry entry = {0};
@@ -153,13 +153,13 @@ static enum status put_head(struct buffer *body, const struct catalog_session *s
                               session->blocks_from,
                               session->head - session->blocks_from,
                               session->tail - session->head};
-  status = put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
-  return status == OK ? put_varints(body, session->outcomes, OUTCOMES) : status;
+  status = catalog_put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
+  return status == OK ? catalog_put_varints(body, session->outcomes, OUTCOMES) : status;
 }
 
 static enum status put_number(struct buffer *body, uint64_t number)
 {
-  return put_varints(body, &number, 1);
+  return catalog_put_varints(body, &number, 1);
 }
 
 static enum status put_received(struct buffer *body, const struct catalog_session *session)
@@ -181,7 +181,7 @@ static enum status put_subscriptions(struct buffer *body, const struct catalog_s
     unsigned options = subscription->qos | (subscription->no_local ? OPTION_NO_LOCAL : 0u) |
                        (subscription->retain_as_published ? OPTION_AS_PUBLISHED : 0u);
     const uint64_t numbers[] = {subscription->id, options, subscription->filter_size};
-    status = put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
+    status = catalog_put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
     if (status == OK) status = buffer_append(body, subscription->filter, subscription->filter_size);
   }
   return status;
@@ -193,7 +193,7 @@ static enum status put_places(struct buffer *body, const struct catalog_session 
   uint64_t before = session->head;
   for (size_t i = 0; i < session->done_count && status == OK; i++) {
     const uint64_t numbers[] = {session->done[i].from - before, session->done[i].count};
-    status = put_varints(body, numbers, 2);
+    status = catalog_put_varints(body, numbers, 2);
     before = session->done[i].from + session->done[i].count;
   }
   if (status == OK) status = put_number(body, session->sent_count);
@@ -216,12 +216,12 @@ static enum status put_block_state(struct buffer *body, struct block_coder *code
                               (uint64_t)block->part_count * 2 + (block->behind ? 1 : 0)};
   coder->position = block->position;
   coder->time_s = block->time_s;
-  enum status status = put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
+  enum status status = catalog_put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
   const struct block_part *parts = block_parts_const(block);
   for (size_t i = 0; i < block->part_count && status == OK; i++) {
     const uint64_t part[] = {fold_sign(parts[i].segment - coder->segment), parts[i].count, parts[i].bytes};
     coder->segment = parts[i].segment;
-    status = put_varints(body, part, sizeof part / sizeof part[0]);
+    status = catalog_put_varints(body, part, sizeof part / sizeof part[0]);
   }
   return status;
 }
@@ -236,7 +236,7 @@ static enum status put_queue(struct buffer *body, const struct catalog_session *
   for (size_t i = 0; i < session->last_count && status == OK; i++) {
     uint8_t *at = buffer_reserve(body, REFERENCE_MOST);
     if (!at) return ERR_NO_MEMORY;
-    buffer_commit(body, (size_t)(write_reference(at, &coder, &session->last[session->last_first + i]) - at));
+    buffer_commit(body, (size_t)(catalog_write_reference(at, &coder, &session->last[session->last_first + i]) - at));
   }
   return status;
 }
@@ -265,25 +265,25 @@ bool catalog_get_checkpoint_session(struct span body, uint32_t *out_session, str
 
 static bool get_head(struct record_reader *reader, struct catalog_session *session)
 {
-  uint64_t flags = read_varint(reader);
-  uint64_t expiry_s = read_varint(reader);
-  uint64_t window = read_varint(reader);
+  uint64_t flags = catalog_read_varint(reader);
+  uint64_t expiry_s = catalog_read_varint(reader);
+  uint64_t window = catalog_read_varint(reader);
   session->connected = flags & SESSION_CONNECTED;
   session->expiry_s = (uint32_t)expiry_s;
   session->window = (uint16_t)window;
-  session->since_ms = read_varint(reader);
-  session->sent = read_varint(reader);
-  session->will_position = read_varint(reader);
-  session->will_bytes = read_varint(reader);
-  session->blocks_from = read_varint(reader);
-  uint64_t in_block = read_varint(reader);
-  uint64_t length = read_varint(reader);
+  session->since_ms = catalog_read_varint(reader);
+  session->sent = catalog_read_varint(reader);
+  session->will_position = catalog_read_varint(reader);
+  session->will_bytes = catalog_read_varint(reader);
+  session->blocks_from = catalog_read_varint(reader);
+  uint64_t in_block = catalog_read_varint(reader);
+  uint64_t length = catalog_read_varint(reader);
   if (in_block >= CATALOG_BLOCK || session->blocks_from > UINT64_MAX - in_block) return false;
   session->head = session->blocks_from + in_block;
   if (length > UINT64_MAX - CATALOG_BLOCK - session->head) return false;
   session->tail = session->head + length;
   session->waiting = length;
-  for (size_t i = 0; i < OUTCOMES; i++) session->outcomes[i] = read_varint(reader);
+  for (size_t i = 0; i < OUTCOMES; i++) session->outcomes[i] = catalog_read_varint(reader);
   return !reader->failed && flags <= SESSION_CONNECTED && expiry_s <= UINT32_MAX && window <= UINT16_MAX &&
          (session->will_position > 0) == (session->will_bytes > 0) && session->will_bytes <= UINT32_MAX;
 }
@@ -291,7 +291,7 @@ static bool get_head(struct record_reader *reader, struct catalog_session *sessi
 // How many things follow; each takes a byte at least.
 static bool get_count(struct record_reader *reader, size_t *out)
 {
-  uint64_t count = read_varint(reader);
+  uint64_t count = catalog_read_varint(reader);
   *out = (size_t)count;
   return !reader->failed && count <= reader->rest.size;
 }
@@ -306,7 +306,7 @@ static enum status get_received(struct record_reader *reader, struct catalog_ses
   session->received_capacity = count;
   uint64_t id = 0;
   for (size_t i = 0; i < count; i++) {
-    uint64_t step = read_varint(reader);
+    uint64_t step = catalog_read_varint(reader);
     if (reader->failed || step == 0 || step > UINT16_MAX - id) return ERR_INVALID;
     id += step;
     session->received[session->received_count++] = (uint16_t)id;
@@ -320,7 +320,7 @@ static enum status get_subscriptions(const struct catalog *catalog, struct recor
   size_t count;
   if (!get_count(reader, &count)) return ERR_INVALID;
   for (size_t i = 0; i < count; i++) {
-    uint64_t id = read_varint(reader), options = read_varint(reader), size = read_varint(reader);
+    uint64_t id = catalog_read_varint(reader), options = catalog_read_varint(reader), size = catalog_read_varint(reader);
     if (reader->failed || id > UINT32_MAX || options > OPTIONS_MOST || size > UINT16_MAX) return ERR_INVALID;
     struct record_subscribe record = {.id = (uint32_t)id,
                                       .qos = options & OPTION_QOS,
@@ -344,7 +344,7 @@ static enum status get_runs(struct record_reader *reader, struct catalog_session
   session->done_capacity = count;
   uint64_t place = session->head;
   for (size_t i = 0; i < count; i++) {
-    uint64_t gap = read_varint(reader), length = read_varint(reader);
+    uint64_t gap = catalog_read_varint(reader), length = catalog_read_varint(reader);
     if (reader->failed || gap == 0 || gap > session->tail - place) return ERR_INVALID;
     place += gap;
     if (length == 0 || length > session->tail - place) return ERR_INVALID;
@@ -365,10 +365,10 @@ static enum status get_sent(struct record_reader *reader, struct catalog_session
   session->sent_capacity = count;
   uint64_t place = session->head;
   for (size_t i = 0; i < count; i++) {
-    uint64_t step = read_varint(reader);
+    uint64_t step = catalog_read_varint(reader);
     if (reader->failed || step >= session->tail - place || (step == 0 && i > 0)) return ERR_INVALID;
     place += step;
-    if (place_done(session, place)) return ERR_INVALID;
+    if (catalog_place_done(session, place)) return ERR_INVALID;
     session->sent_places[session->sent_count++] = place;
   }
   return OK;
@@ -376,9 +376,9 @@ static enum status get_sent(struct record_reader *reader, struct catalog_session
 
 static bool get_part(struct record_reader *reader, struct block_coder *coder, struct block_part *part)
 {
-  coder->segment += unfold_sign(read_varint(reader));
-  uint64_t count = read_varint(reader);
-  uint64_t bytes = read_varint(reader);
+  coder->segment += unfold_sign(catalog_read_varint(reader));
+  uint64_t count = catalog_read_varint(reader);
+  uint64_t bytes = catalog_read_varint(reader);
   if (reader->failed || coder->segment > UINT32_MAX || count == 0 || count > CATALOG_BLOCK) return false;
   if (bytes == 0 || bytes > count * UINT32_MAX) return false;
   *part = (struct block_part){.bytes = bytes, .segment = (uint32_t)coder->segment, .count = (uint32_t)count};
@@ -387,9 +387,9 @@ static bool get_part(struct record_reader *reader, struct block_coder *coder, st
 
 static enum status get_block(struct record_reader *reader, struct block_coder *coder, struct block *block)
 {
-  coder->position += unfold_sign(read_varint(reader));
-  coder->time_s += unfold_sign(read_varint(reader));
-  uint64_t parts = read_varint(reader);
+  coder->position += unfold_sign(catalog_read_varint(reader));
+  coder->time_s += unfold_sign(catalog_read_varint(reader));
+  uint64_t parts = catalog_read_varint(reader);
   if (reader->failed || coder->time_s > UINT32_MAX || parts / 2 > CATALOG_BLOCK) return ERR_INVALID;
   if ((coder->position > 0) != (parts / 2 > 0)) return ERR_INVALID;
   *block = (struct block){.position = coder->position, .time_s = (uint32_t)coder->time_s, .behind = parts & 1};
@@ -440,10 +440,11 @@ static enum status get_last(struct record_reader *reader, struct catalog_session
   session->last_capacity = (size_t)count;
   struct reference_coder coder = {0};
   for (size_t i = 0; i < count; i++) {
-    session->last[i] = read_reference(reader, &coder);
+    session->last[i] = catalog_read_reference(reader, &coder);
     uint64_t place = last_place(session) + i;
     if (reader->failed) return ERR_INVALID;
-    if (session->last[i].position && (place_done(session, place) || place_sent(session, place))) return ERR_INVALID;
+    if (session->last[i].position && (catalog_place_done(session, place) || catalog_place_sent(session, place)))
+      return ERR_INVALID;
     session->last_count++;
   }
   return OK;
@@ -468,34 +469,34 @@ static enum status get_session(const struct catalog *catalog, struct record_read
 
 static enum status ensure_all(struct catalog *catalog, const struct catalog_session *session)
 {
-  enum status status = session->will_position ? live_ensure(catalog, position_segment(session->will_position)) : OK;
+  enum status status = session->will_position ? catalog_live_ensure(catalog, position_segment(session->will_position)) : OK;
   for (size_t i = 0; i < session->block_count && status == OK; i++) {
     const struct block *block = block_at(session, i);
     const struct block_part *parts = block_parts_const(block);
-    if (block->part_count > 0) status = live_ensure(catalog, position_segment(block->position));
-    for (size_t k = 0; k < block->part_count && status == OK; k++) status = live_ensure(catalog, parts[k].segment);
+    if (block->part_count > 0) status = catalog_live_ensure(catalog, position_segment(block->position));
+    for (size_t k = 0; k < block->part_count && status == OK; k++) status = catalog_live_ensure(catalog, parts[k].segment);
   }
   for (size_t i = 0; i < session->last_count && status == OK; i++)
-    if (session->last[i].position) status = live_ensure(catalog, position_segment(session->last[i].position));
+    if (session->last[i].position) status = catalog_live_ensure(catalog, position_segment(session->last[i].position));
   return status;
 }
 
 static void count_all(struct catalog *catalog, struct catalog_session *session)
 {
-  if (session->will_position) live_add(catalog, position_segment(session->will_position), 1, session->will_bytes);
+  if (session->will_position) catalog_live_add(catalog, position_segment(session->will_position), 1, session->will_bytes);
   for (size_t i = 0; i < session->block_count; i++) {
     const struct block *block = block_at(session, i);
     const struct block_part *parts = block_parts_const(block);
-    if (block->part_count > 0) live_add(catalog, position_segment(block->position), 1, BLOCK_BYTES);
+    if (block->part_count > 0) catalog_live_add(catalog, position_segment(block->position), 1, BLOCK_BYTES);
     for (size_t k = 0; k < block->part_count; k++) {
-      live_add(catalog, parts[k].segment, parts[k].count, parts[k].bytes);
+      catalog_live_add(catalog, parts[k].segment, parts[k].count, parts[k].bytes);
       session->waiting_bytes += parts[k].bytes;
     }
   }
   for (size_t i = 0; i < session->last_count; i++) {
     const struct reference *reference = &session->last[i];
     if (reference->position == 0) continue;
-    live_add(catalog, position_segment(reference->position), 1, reference->weight);
+    catalog_live_add(catalog, position_segment(reference->position), 1, reference->weight);
     session->waiting_bytes += reference->weight;
   }
 }
@@ -503,7 +504,7 @@ static void count_all(struct catalog *catalog, struct catalog_session *session)
 // The known session gets the state of the other one, which is used up.
 static void replace(struct catalog *catalog, struct catalog_session *known, struct catalog_session *fresh)
 {
-  session_release(catalog, known);
+  catalog_session_release(catalog, known);
   struct catalog_session before = *known;
   *known = *fresh;
   known->link = before.link;
@@ -513,7 +514,7 @@ static void replace(struct catalog *catalog, struct catalog_session *known, stru
   catalog_session_free(fresh);
 }
 
-enum status apply_checkpoint_session(struct catalog *catalog, struct span body)
+enum status catalog_apply_checkpoint_session(struct catalog *catalog, struct span body)
 {
   uint32_t number;
   struct span client_id;
@@ -526,7 +527,7 @@ enum status apply_checkpoint_session(struct catalog *catalog, struct span body)
   struct record_reader reader = {.rest = span_from(body, 6 + client_id.size)};
   enum status status = get_session(catalog, &reader, fresh);
   if (status == OK) status = ensure_all(catalog, fresh);
-  if (status == OK && !known) status = session_insert(catalog, fresh);
+  if (status == OK && !known) status = catalog_session_insert(catalog, fresh);
   if (status != OK) {
     catalog_session_free(fresh);
     return status;
@@ -536,14 +537,14 @@ enum status apply_checkpoint_session(struct catalog *catalog, struct span body)
     replace(catalog, known, fresh);
   else
     known = fresh;
-  queue_look_ripe(catalog, known);
+  catalog_queue_look_ripe(catalog, known);
   return OK;
 }
 
 // RECORD_CHECKPOINT_END: next session number u32, sessions u32, retained messages u64.
 enum { END_SIZE = 16 };
 
-enum status apply_checkpoint_end(struct catalog *catalog, struct span body)
+enum status catalog_apply_checkpoint_end(struct catalog *catalog, struct span body)
 {
   struct record_reader reader = {.rest = body};
   uint32_t next_session = record_read_u32(&reader);

@@ -12,11 +12,12 @@ static bool target_needs(const struct catalog *catalog, const struct record_targ
 {
   const struct catalog_session *session = catalog_find(catalog, target->session);
   uint64_t place;
-  if (!session || !queue_place(session, target->place, &place)) return false;
+  if (!session || !catalog_queue_place(session, target->place, &place)) return false;
   if (place >= last_place(session)) return last_at(session, place)->position == position;
-  if (place_done(session, place) || place_sent(session, place)) return false;
+  if (catalog_place_done(session, place) || catalog_place_sent(session, place)) return false;
   size_t index = (size_t)((place - session->blocks_from) / CATALOG_BLOCK);
-  return block_touches(block_at(session, index), position_segment(position)) && !moved_find(catalog, position);
+  return catalog_block_touches(block_at(session, index), position_segment(position)) &&
+         !catalog_moved_find(catalog, position);
 }
 
 static enum status put_message_copy(struct catalog *catalog, struct span body, uint64_t position, struct buffer *out)
@@ -85,28 +86,28 @@ static void move_target(struct catalog *catalog, const struct record_target *tar
 {
   struct catalog_session *session = catalog_find(catalog, target->session);
   uint64_t place;
-  if (!session || !queue_place(session, target->place, &place)) return;
+  if (!session || !catalog_queue_place(session, target->place, &place)) return;
   if (place >= last_place(session)) {
     struct reference *reference = last_at(session, place);
     if (reference->position != from) return;
-    live_add(catalog, position_segment(to), 1, reference->weight);
-    live_release(catalog, position_segment(from), 1, reference->weight);
+    catalog_live_add(catalog, position_segment(to), 1, reference->weight);
+    catalog_live_release(catalog, position_segment(from), 1, reference->weight);
     reference->position = to;
-  } else if (!place_done(session, place) && !place_sent(session, place)) {
+  } else if (!catalog_place_done(session, place) && !catalog_place_sent(session, place)) {
     size_t index = (size_t)((place - session->blocks_from) / CATALOG_BLOCK);
-    if (block_touches(block_at(session, index), position_segment(from))) *out_in_block = true;
+    if (catalog_block_touches(block_at(session, index), position_segment(from))) *out_in_block = true;
   }
 }
 
-enum status apply_copy(struct catalog *catalog, const struct record_message *message, uint64_t position)
+enum status catalog_apply_copy(struct catalog *catalog, const struct record_message *message, uint64_t position)
 {
-  enum status status = moved_ensure(catalog);
+  enum status status = catalog_moved_ensure(catalog);
   if (status != OK) return status;
   bool in_block = false;
   struct record_target target;
   for (size_t cursor = 0; record_next_target(message->targets, &cursor, &target);)
     move_target(catalog, &target, message->copy_of, position, &in_block);
-  if (in_block) moved_put(catalog, message->copy_of, position);
+  if (in_block) catalog_moved_put(catalog, message->copy_of, position);
 
   struct catalog_retained *retained = message->store ? catalog_retained_find(catalog, message->topic) : NULL;
   if (retained && retained->position == message->copy_of)
@@ -124,10 +125,10 @@ typedef bool change_reference(void *context, struct reference *reference);
 static enum status rewrite_block(struct catalog *catalog, struct catalog_session *session, size_t index, uint32_t lost,
                                  change_reference *change, void *context, struct buffer *out, bool *out_read)
 {
-  enum status status = block_settle(catalog, session, index);
+  enum status status = catalog_block_settle(catalog, session, index);
   if (status != OK) return status;
   const struct reference *references;
-  status = block_read(catalog, session, index, &references);
+  status = catalog_block_read(catalog, session, index, &references);
   *out_read = references != NULL || block_at(session, index)->part_count == 0;
   if (status != OK || !references) return status;
 
@@ -136,18 +137,18 @@ static enum status rewrite_block(struct catalog *catalog, struct catalog_session
   bool any = position_segment(block_at(session, index)->position) == lost;
   for (size_t i = 0; i < CATALOG_BLOCK; i++) {
     changed[i] = references[i];
-    if (place_done(session, from + i) || place_sent(session, from + i))
+    if (catalog_place_done(session, from + i) || catalog_place_sent(session, from + i))
       changed[i] = (struct reference){.time_s = references[i].time_s};
     else if (changed[i].position)
       any |= change(context, &changed[i]);
   }
-  return any ? put_block(out, session->number, from, changed) : OK;
+  return any ? catalog_put_block(out, session->number, from, changed) : OK;
 }
 
 static bool to_new_place(void *context, struct reference *reference)
 {
   const struct catalog *catalog = context;
-  uint64_t to = moved_find(catalog, reference->position);
+  uint64_t to = catalog_moved_find(catalog, reference->position);
   if (to) reference->position = to;
   return to != 0;
 }
@@ -176,7 +177,7 @@ static enum status put_moved_of(struct catalog *catalog, struct catalog_session 
   for (size_t i = 0; i < session->block_count; i++) {
     // What a block counts although it is done keeps a segment alive without being copied.
     const struct block *block = block_at(session, i);
-    bool stale = block->behind && block_touches(block, catalog->copied);
+    bool stale = block->behind && catalog_block_touches(block, catalog->copied);
     if (!stale && !touches_moved(catalog, block)) continue;
     bool read;
     enum status status = rewrite_block(catalog, session, i, 0, to_new_place, catalog, out, &read);
@@ -191,7 +192,7 @@ enum status catalog_put_moved(struct catalog *catalog, struct buffer *out)
     enum status status = put_moved_of(catalog, session_of(link), out);
     if (status != OK) return status;
   }
-  moved_tidy(catalog);
+  catalog_moved_tidy(catalog);
   return OK;
 }
 
@@ -218,7 +219,7 @@ static uint64_t count_waiting(const struct catalog_session *session, uint64_t fr
 {
   uint64_t count = 0;
   for (uint64_t place = from; place < to; place++)
-    if (!place_done(session, place) && !place_sent(session, place)) count++;
+    if (!catalog_place_done(session, place) && !catalog_place_sent(session, place)) count++;
   return count;
 }
 
@@ -229,7 +230,7 @@ static enum status lose_in_block(struct loss *loss, size_t index)
   if (status != OK || read) return status;
   uint64_t place = block_place(loss->session, index);
   loss->count += count_waiting(loss->session, place, place + CATALOG_BLOCK);
-  return put_holes(loss->out, loss->session->number, place, CATALOG_BLOCK);
+  return catalog_put_hole_run(loss->out, loss->session->number, place, CATALOG_BLOCK);
 }
 
 static enum status lose_in_last(struct loss *loss)
@@ -241,7 +242,8 @@ static enum status lose_in_last(struct loss *loss)
     while (i < session->last_count && last[i].position && position_segment(last[i].position) == loss->segment) i++;
     if (i == first) continue;
     loss->count += i - first;
-    enum status status = put_holes(loss->out, session->number, last_place(session) + first, (uint32_t)(i - first));
+    enum status status =
+        catalog_put_hole_run(loss->out, session->number, last_place(session) + first, (uint32_t)(i - first));
     if (status != OK) return status;
   }
   return OK;
@@ -253,8 +255,8 @@ static enum status lose_of_session(struct loss *loss)
   enum status status = OK;
   for (size_t i = 0; i < session->block_count && status == OK; i++) {
     const struct block *block = block_at(session, i);
-    bool concerned =
-        block_touches(block, loss->segment) || (block->part_count > 0 && position_segment(block->position) == loss->segment);
+    bool concerned = catalog_block_touches(block, loss->segment) ||
+                     (block->part_count > 0 && position_segment(block->position) == loss->segment);
     if (concerned) status = lose_in_block(loss, i);
   }
   if (status == OK && session->last_count > 0) status = lose_in_last(loss);
@@ -278,9 +280,9 @@ enum status catalog_put_holes(struct catalog *catalog, uint32_t segment, struct 
   LIST_EACH (link, &catalog->retained_list) {
     const struct catalog_retained *retained = retained_of(link);
     if (position_segment(retained->position) != segment) continue;
-    enum status status = put_retained_drop(out, retained);
+    enum status status = catalog_put_retained_drop(out, retained);
     if (status != OK) return status;
   }
-  moved_tidy(catalog);
+  catalog_moved_tidy(catalog);
   return OK;
 }

@@ -32,12 +32,12 @@ const struct segment_live *catalog_live(const struct catalog *catalog, uint32_t 
   return live && live->references > 0 ? live : NULL;
 }
 
-enum status live_ensure(struct catalog *catalog, uint32_t segment)
+enum status catalog_live_ensure(struct catalog *catalog, uint32_t segment)
 {
   size_t index = live_index(catalog, segment);
   if (index < catalog->live_count && catalog->live[index].segment == segment) return OK;
   void *live = catalog->live;
-  enum status status = grow_array(&live, &catalog->live_capacity, catalog->live_count + 1, sizeof *catalog->live);
+  enum status status = catalog_grow_array(&live, &catalog->live_capacity, catalog->live_count + 1, sizeof *catalog->live);
   if (status != OK) return status;
   catalog->live = live;
   memmove(&catalog->live[index + 1], &catalog->live[index], (catalog->live_count - index) * sizeof *catalog->live);
@@ -46,7 +46,7 @@ enum status live_ensure(struct catalog *catalog, uint32_t segment)
   return OK;
 }
 
-void live_add(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes)
+void catalog_live_add(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes)
 {
   struct segment_live *live = live_find(catalog, segment);
   assert(live);
@@ -54,7 +54,7 @@ void live_add(struct catalog *catalog, uint32_t segment, uint64_t references, ui
   live->bytes += bytes;
 }
 
-void live_tidy(struct catalog *catalog, uint32_t segment)
+void catalog_live_tidy(struct catalog *catalog, uint32_t segment)
 {
   struct segment_live *live = live_find(catalog, segment);
   if (!live || live->references > 0) return;
@@ -65,7 +65,7 @@ void live_tidy(struct catalog *catalog, uint32_t segment)
   catalog->moved_stale = true;
 }
 
-void live_release(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes)
+void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes)
 {
   struct segment_live *live = live_find(catalog, segment);
   assert(live);
@@ -73,7 +73,7 @@ void live_release(struct catalog *catalog, uint32_t segment, uint64_t references
   assert(live->bytes >= bytes);
   live->references -= references;
   live->bytes -= bytes;
-  if (live->references == 0) live_tidy(catalog, segment);
+  if (live->references == 0) catalog_live_tidy(catalog, segment);
 }
 
 // ---- Copies
@@ -92,22 +92,23 @@ static size_t moved_index(const struct catalog *catalog, uint64_t from)
   return low;
 }
 
-enum status moved_ensure(struct catalog *catalog)
+enum status catalog_moved_ensure(struct catalog *catalog)
 {
   void *moved = catalog->moved;
-  enum status status = grow_array(&moved, &catalog->moved_capacity, catalog->moved_count + 1, sizeof *catalog->moved);
+  enum status status =
+      catalog_grow_array(&moved, &catalog->moved_capacity, catalog->moved_count + 1, sizeof *catalog->moved);
   catalog->moved = moved;
   return status;
 }
 
-void moved_put(struct catalog *catalog, uint64_t from, uint64_t to)
+void catalog_moved_put(struct catalog *catalog, uint64_t from, uint64_t to)
 {
   size_t index = moved_index(catalog, from);
-  live_add(catalog, position_segment(to), 1, 0);
+  catalog_live_add(catalog, position_segment(to), 1, 0);
   if (index < catalog->moved_count && catalog->moved[index].from == from) {
     uint64_t before = catalog->moved[index].to;
     catalog->moved[index].to = to;
-    live_release(catalog, position_segment(before), 1, 0);
+    catalog_live_release(catalog, position_segment(before), 1, 0);
     return;
   }
   assert(catalog->moved_count < catalog->moved_capacity);
@@ -116,13 +117,13 @@ void moved_put(struct catalog *catalog, uint64_t from, uint64_t to)
   catalog->moved_count++;
 }
 
-uint64_t moved_find(const struct catalog *catalog, uint64_t from)
+uint64_t catalog_moved_find(const struct catalog *catalog, uint64_t from)
 {
   size_t index = moved_index(catalog, from);
   return index < catalog->moved_count && catalog->moved[index].from == from ? catalog->moved[index].to : 0;
 }
 
-void moved_tidy(struct catalog *catalog)
+void catalog_moved_tidy(struct catalog *catalog)
 {
   // Forgetting one releases its copy, which may be the last in another segment.
   while (catalog->moved_stale) {
@@ -133,7 +134,7 @@ void moved_tidy(struct catalog *catalog)
       if (catalog_live(catalog, position_segment(moved.from)))
         catalog->moved[kept++] = moved;
       else
-        live_release(catalog, position_segment(moved.to), 1, 0);
+        catalog_live_release(catalog, position_segment(moved.to), 1, 0);
     }
     catalog->moved_count = kept;
   }

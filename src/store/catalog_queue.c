@@ -12,7 +12,7 @@ enum {
   RIPE_LAST = CATALOG_BLOCK,
 };
 
-enum status grow_array(void **items, size_t *capacity, size_t needed, size_t item_size)
+enum status catalog_grow_array(void **items, size_t *capacity, size_t needed, size_t item_size)
 {
   if (needed <= *capacity) return OK;
   size_t larger = *capacity > 0 ? *capacity : 4;
@@ -29,7 +29,7 @@ enum status grow_array(void **items, size_t *capacity, size_t needed, size_t ite
 
 // ---- Where a place is
 
-size_t first_run(const struct catalog_session *session, uint64_t place)
+size_t catalog_first_run(const struct catalog_session *session, uint64_t place)
 {
   size_t low = 0, high = session->done_count;
   while (low < high) {
@@ -42,7 +42,7 @@ size_t first_run(const struct catalog_session *session, uint64_t place)
   return low;
 }
 
-size_t first_sent(const struct catalog_session *session, uint64_t place)
+size_t catalog_first_sent(const struct catalog_session *session, uint64_t place)
 {
   size_t low = 0, high = session->sent_count;
   while (low < high) {
@@ -55,20 +55,20 @@ size_t first_sent(const struct catalog_session *session, uint64_t place)
   return low;
 }
 
-bool place_done(const struct catalog_session *session, uint64_t place)
+bool catalog_place_done(const struct catalog_session *session, uint64_t place)
 {
   if (place < session->head) return true;
-  size_t index = first_run(session, place);
+  size_t index = catalog_first_run(session, place);
   return index < session->done_count && session->done[index].from <= place;
 }
 
-bool place_sent(const struct catalog_session *session, uint64_t place)
+bool catalog_place_sent(const struct catalog_session *session, uint64_t place)
 {
-  size_t index = first_sent(session, place);
+  size_t index = catalog_first_sent(session, place);
   return index < session->sent_count && session->sent_places[index] == place;
 }
 
-bool queue_place(const struct catalog_session *session, uint32_t low, uint64_t *out_place)
+bool catalog_queue_place(const struct catalog_session *session, uint32_t low, uint64_t *out_place)
 {
   uint64_t place = session->head + (uint32_t)(low - (uint32_t)session->head);
   if (place >= session->tail) return false;
@@ -90,7 +90,7 @@ static enum status last_reserve(struct catalog_session *session, size_t more)
   }
   void *last = session->last;
   size_t needed = session->last_first + session->last_count + more;
-  enum status status = grow_array(&last, &session->last_capacity, needed, sizeof *session->last);
+  enum status status = catalog_grow_array(&last, &session->last_capacity, needed, sizeof *session->last);
   session->last = last;
   return status;
 }
@@ -109,7 +109,7 @@ static void last_shrink(struct catalog_session *session)
   session->last_capacity = keep;
 }
 
-void queue_drop_first_of_last(struct catalog_session *session, size_t count)
+void catalog_queue_drop_first_of_last(struct catalog_session *session, size_t count)
 {
   assert(count <= session->last_count);
   session->last_first += count;
@@ -117,7 +117,7 @@ void queue_drop_first_of_last(struct catalog_session *session, size_t count)
   last_shrink(session);
 }
 
-enum status block_reserve(struct catalog_session *session, size_t needed)
+enum status catalog_block_reserve(struct catalog_session *session, size_t needed)
 {
   if (session->block_capacity - session->block_first - session->block_count >= needed) return OK;
   if (session->block_first > 0 && session->block_first >= session->block_count) {
@@ -126,8 +126,8 @@ enum status block_reserve(struct catalog_session *session, size_t needed)
     if (session->block_capacity - session->block_count >= needed) return OK;
   }
   void *blocks = session->blocks;
-  enum status status = grow_array(&blocks, &session->block_capacity, session->block_first + session->block_count + needed,
-                                  sizeof *session->blocks);
+  enum status status = catalog_grow_array(&blocks, &session->block_capacity,
+                                          session->block_first + session->block_count + needed, sizeof *session->blocks);
   session->blocks = blocks;
   return status;
 }
@@ -145,13 +145,13 @@ static void blocks_shrink(struct catalog_session *session)
   session->block_capacity = keep;
 }
 
-void queue_look_ripe(struct catalog *catalog, struct catalog_session *session)
+void catalog_queue_look_ripe(struct catalog *catalog, struct catalog_session *session)
 {
   size_t kept = session->connected ? CONNECTED_BLOCKS * CATALOG_BLOCK : 0;
   if (session->ripe || session->last_count < kept + RIPE_LAST) return;
   void *ripe = catalog->ripe;
   // Without memory for it the next message brings another look.
-  if (grow_array(&ripe, &catalog->ripe_capacity, catalog->ripe_count + 1, sizeof *catalog->ripe) != OK) return;
+  if (catalog_grow_array(&ripe, &catalog->ripe_capacity, catalog->ripe_count + 1, sizeof *catalog->ripe) != OK) return;
   catalog->ripe = ripe;
   catalog->ripe[catalog->ripe_count++] = session->number;
   session->ripe = true;
@@ -176,7 +176,7 @@ enum status catalog_put_references(struct catalog *catalog, struct buffer *out, 
       more = buffer_size(out) - before >= budget;
       if (more) break;
       const struct reference *references = &session->last[session->last_first + k * CATALOG_BLOCK];
-      status = put_block(out, session->number, last_place(session) + k * CATALOG_BLOCK, references);
+      status = catalog_put_block(out, session->number, last_place(session) + k * CATALOG_BLOCK, references);
     }
   }
   catalog->ripe_count = kept_count;
@@ -186,7 +186,7 @@ enum status catalog_put_references(struct catalog *catalog, struct buffer *out, 
 
 // ---- Messages come
 
-enum status queue_plan(struct catalog_session *session, uint32_t low)
+enum status catalog_queue_plan(struct catalog_session *session, uint32_t low)
 {
   uint64_t tail = session->tail + session->planned;
   uint32_t gap = low - (uint32_t)tail;
@@ -198,7 +198,7 @@ enum status queue_plan(struct catalog_session *session, uint32_t low)
   return OK;
 }
 
-void queue_unplan(struct catalog_session *session)
+void catalog_queue_unplan(struct catalog_session *session)
 {
   session->planned = 0;
   session->planned_entries = 0;
@@ -212,15 +212,16 @@ static void append(struct catalog *catalog, struct catalog_session *session, con
   session->waiting++;
   if (reference->position == 0) return;
   session->waiting_bytes += reference->weight;
-  live_add(catalog, position_segment(reference->position), 1, reference->weight);
+  catalog_live_add(catalog, position_segment(reference->position), 1, reference->weight);
 }
 
-void queue_add(struct catalog *catalog, struct catalog_session *session, uint32_t low, const struct reference *reference)
+void catalog_queue_add(struct catalog *catalog, struct catalog_session *session, uint32_t low,
+                       const struct reference *reference)
 {
   uint32_t gap = low - (uint32_t)session->tail;
   if (gap > UINT32_MAX / 2) return;
   if (gap > GAP_MOST) {
-    queue_clear(catalog, session, OUTCOME_DAMAGED);
+    catalog_queue_clear(catalog, session, OUTCOME_DAMAGED);
     session->outcomes[OUTCOME_DAMAGED] += gap;
     session->tail += gap;
     session->head = session->blocks_from = session->tail;
@@ -229,17 +230,17 @@ void queue_add(struct catalog *catalog, struct catalog_session *session, uint32_
   const struct reference hole = {.time_s = reference->time_s};
   for (; gap > 0; gap--) append(catalog, session, &hole);
   append(catalog, session, reference);
-  queue_look_ripe(catalog, session);
+  catalog_queue_look_ripe(catalog, session);
 }
 
 // ---- Messages go
 
-void queue_release_last(struct catalog *catalog, struct catalog_session *session, struct reference *reference)
+void catalog_queue_release_last(struct catalog *catalog, struct catalog_session *session, struct reference *reference)
 {
   if (reference->position == 0) return;
   assert(session->waiting_bytes >= reference->weight);
   session->waiting_bytes -= reference->weight;
-  live_release(catalog, position_segment(reference->position), 1, reference->weight);
+  catalog_live_release(catalog, position_segment(reference->position), 1, reference->weight);
   reference->position = 0;
   reference->weight = 0;
 }
@@ -249,11 +250,11 @@ static void release_places(struct catalog *catalog, struct catalog_session *sess
 {
   uint64_t behind = last_place(session);
   for (uint64_t place = from > behind ? from : behind; place < to; place++)
-    queue_release_last(catalog, session, last_at(session, place));
+    catalog_queue_release_last(catalog, session, last_at(session, place));
   for (uint64_t place = from; place < to && place < behind;) {
     size_t index = (size_t)((place - session->blocks_from) / CATALOG_BLOCK);
     uint64_t next = block_place(session, index + 1);
-    block_release_places(catalog, session, index, place, to < next ? to : next);
+    catalog_block_release_places(catalog, session, index, place, to < next ? to : next);
     place = next;
   }
 }
@@ -261,7 +262,7 @@ static void release_places(struct catalog *catalog, struct catalog_session *sess
 // Adds the run, all places of which are done now, to the runs; there is room for one more.
 static void merge_run(struct catalog_session *session, uint64_t from, uint64_t to)
 {
-  size_t first = first_run(session, from > 0 ? from - 1 : 0), behind = first;
+  size_t first = catalog_first_run(session, from > 0 ? from - 1 : 0), behind = first;
   while (behind < session->done_count && session->done[behind].from <= to) {
     struct run run = session->done[behind++];
     if (run.from < from) from = run.from;
@@ -274,7 +275,7 @@ static void merge_run(struct catalog_session *session, uint64_t from, uint64_t t
 
 static void forget_sent(struct catalog_session *session, uint64_t from, uint64_t to)
 {
-  size_t first = first_sent(session, from), behind = first;
+  size_t first = catalog_first_sent(session, from), behind = first;
   while (behind < session->sent_count && session->sent_places[behind] < to) behind++;
   if (behind == first) return;
   memmove(&session->sent_places[first], &session->sent_places[behind],
@@ -289,14 +290,14 @@ static void look_at_block(struct catalog *catalog, struct catalog_session *sessi
   size_t index = (size_t)((place - session->blocks_from) / CATALOG_BLOCK);
   struct block *block = block_at(session, index);
   uint64_t from = block_place(session, index);
-  size_t run = first_run(session, place);
+  size_t run = catalog_first_run(session, place);
   assert(run < session->done_count);
   bool from_head = session->done[run].from <= session->head;
   if ((from_head || session->done[run].from <= from) &&
       session->done[run].from + session->done[run].count >= from + CATALOG_BLOCK)
-    block_release(catalog, session, block);
-  else if (block->behind && block_peek(catalog, block))
-    (void)!block_settle(catalog, session, index);  // without memory it stays behind
+    catalog_block_release(catalog, session, block);
+  else if (block->behind && catalog_block_peek(catalog, block))
+    (void)!catalog_block_settle(catalog, session, index);  // without memory it stays behind
 }
 
 // Everything below the head goes.
@@ -308,33 +309,33 @@ static void advance_head(struct catalog *catalog, struct catalog_session *sessio
   memmove(&session->done[0], &session->done[1], session->done_count * sizeof *session->done);
 
   while (session->block_count > 0 && session->blocks_from + CATALOG_BLOCK <= session->head) {
-    block_release(catalog, session, block_at(session, 0));
+    catalog_block_release(catalog, session, block_at(session, 0));
     session->block_first++;
     session->block_count--;
     session->blocks_from += CATALOG_BLOCK;
     blocks_shrink(session);
   }
   if (session->block_count == 0) {
-    queue_drop_first_of_last(session, (size_t)(session->head - session->blocks_from));
+    catalog_queue_drop_first_of_last(session, (size_t)(session->head - session->blocks_from));
     session->blocks_from = session->head;
     return;
   }
   struct block *block = block_at(session, 0);
-  const struct reference *references = block_peek(catalog, block);
+  const struct reference *references = catalog_block_peek(catalog, block);
   if (references) block->time_s = references[session->head - session->blocks_from].time_s;
 }
 
-enum status queue_done(struct catalog *catalog, struct catalog_session *session, const struct record_done *record)
+enum status catalog_queue_done(struct catalog *catalog, struct catalog_session *session, const struct record_done *record)
 {
   uint64_t from = record->place > session->head ? record->place : session->head;
   if (from >= session->tail) return OK;
   void *done = session->done;
-  enum status status = grow_array(&done, &session->done_capacity, session->done_count + 1, sizeof *session->done);
+  enum status status = catalog_grow_array(&done, &session->done_capacity, session->done_count + 1, sizeof *session->done);
   session->done = done;
   if (status != OK) return status;
 
   uint64_t place = from, count = 0;
-  for (size_t run = first_run(session, from); count < record->count && place < session->tail; run++) {
+  for (size_t run = catalog_first_run(session, from); count < record->count && place < session->tail; run++) {
     uint64_t to = session->tail;
     if (run < session->done_count && session->done[run].from < to) to = session->done[run].from;
     if (to > place) {
@@ -359,16 +360,17 @@ enum status queue_done(struct catalog *catalog, struct catalog_session *session,
   return OK;
 }
 
-enum status queue_sent(struct catalog *catalog, struct catalog_session *session, uint64_t place)
+enum status catalog_queue_sent(struct catalog *catalog, struct catalog_session *session, uint64_t place)
 {
-  if (place >= session->tail || place_done(session, place) || place_sent(session, place)) return OK;
+  if (place >= session->tail || catalog_place_done(session, place) || catalog_place_sent(session, place)) return OK;
   void *places = session->sent_places;
-  enum status status = grow_array(&places, &session->sent_capacity, session->sent_count + 1, sizeof *session->sent_places);
+  enum status status =
+      catalog_grow_array(&places, &session->sent_capacity, session->sent_count + 1, sizeof *session->sent_places);
   session->sent_places = places;
   if (status != OK) return status;
 
   release_places(catalog, session, place, place + 1);
-  size_t index = first_sent(session, place);
+  size_t index = catalog_first_sent(session, place);
   memmove(&session->sent_places[index + 1], &session->sent_places[index],
           (session->sent_count - index) * sizeof *session->sent_places);
   session->sent_places[index] = place;
@@ -376,11 +378,11 @@ enum status queue_sent(struct catalog *catalog, struct catalog_session *session,
   return OK;
 }
 
-void queue_clear(struct catalog *catalog, struct catalog_session *session, enum record_outcome outcome)
+void catalog_queue_clear(struct catalog *catalog, struct catalog_session *session, enum record_outcome outcome)
 {
-  for (size_t i = 0; i < session->block_count; i++) block_release(catalog, session, block_at(session, i));
+  for (size_t i = 0; i < session->block_count; i++) catalog_block_release(catalog, session, block_at(session, i));
   for (size_t i = 0; i < session->last_count; i++)
-    queue_release_last(catalog, session, &session->last[session->last_first + i]);
+    catalog_queue_release_last(catalog, session, &session->last[session->last_first + i]);
   assert(session->waiting_bytes == 0);
   session->outcomes[outcome] += session->waiting;
   session->waiting = 0;
@@ -399,7 +401,7 @@ enum status catalog_entries(struct catalog *catalog, uint32_t number, uint64_t p
   const struct catalog_session *session = catalog_find(catalog, number);
   if (!session) return ERR_NOT_FOUND;
   if (place < session->head) place = session->head;
-  size_t count = 0, run = first_run(session, place), sent = first_sent(session, place);
+  size_t count = 0, run = catalog_first_run(session, place), sent = catalog_first_sent(session, place);
   const struct reference *references = NULL;  // of the block `read`
   size_t read = SIZE_MAX;
   uint64_t behind = last_place(session);
@@ -419,7 +421,7 @@ enum status catalog_entries(struct catalog *catalog, uint32_t number, uint64_t p
       entry->position = last_at(session, place)->position;
     } else {
       size_t index = (size_t)((place - session->blocks_from) / CATALOG_BLOCK);
-      enum status status = index != read ? block_read(catalog, session, index, &references) : OK;
+      enum status status = index != read ? catalog_block_read(catalog, session, index, &references) : OK;
       if (status != OK) return status;
       read = index;
       if (references) entry->position = references[place - block_place(session, index)].position;
