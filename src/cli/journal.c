@@ -195,8 +195,8 @@ static void help(FILE *out)
   struct journal_options options = {0};
   const struct option_section sections[SECTIONS] = {
       {"Options", directory_rows, sizeof directory_rows / sizeof directory_rows[0], &options},
-      {"Options: info", info_rows, sizeof info_rows / sizeof info_rows[0], &options},
-      {"Options: dump", dump_rows, sizeof dump_rows / sizeof dump_rows[0], &options},
+      {"info", info_rows, sizeof info_rows / sizeof info_rows[0], &options},
+      {"dump", dump_rows, sizeof dump_rows / sizeof dump_rows[0], &options},
   };
   const struct option_command command = {
       .name = "journal",

@@ -66,7 +66,7 @@ struct scan {
   void *context;
   bool replay;
   uint64_t before;  // 0: to the end
-  bool begun, ended;
+  bool begun, ended, damaged;
 };
 
 static enum status replay_record(struct scan *scan, enum record_type type, const struct record_header *header,
@@ -75,7 +75,7 @@ static enum status replay_record(struct scan *scan, enum record_type type, const
   struct journal_reading *reading = scan->reading;
   reading->replay_bytes += record_length(header->size);
   if (type == RECORD_CHECKPOINT_BEGIN && position == reading->start) scan->begun = true;
-  if (type == RECORD_CHECKPOINT_END && reading->damage_count == 0) scan->ended = true;
+  if (type == RECORD_CHECKPOINT_END && !scan->damaged) scan->ended = true;
   if (type == RECORD_BATCH) return OK;
   enum status status = catalog_apply(&reading->catalog, type, body, position);
   if (status != ERR_INVALID) return status;
@@ -110,6 +110,7 @@ static void scan_damage(void *context, const struct log_damage *damage)
   struct scan *scan = context;
   struct journal_reading *reading = scan->reading;
   if (scan->before && position_of(damage->segment, (uint32_t)damage->offset) >= scan->before) return;
+  if (!damage->torn) scan->damaged = true;
   for (size_t i = 0; i < reading->damage_count; i++)
     if (same_place(&reading->damages[i], damage)) return;
   if (reading->damage_count == reading->damage_capacity) {

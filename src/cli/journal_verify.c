@@ -13,7 +13,7 @@
 #include "cli/journal_reading.h"
 #include "cli/json.h"
 
-enum { ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096 };
+enum { COUNT_TEXT = 48, ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096, CLIENT_TEXT = 400 };
 
 // Where records are that something may refer to: offsets in one segment.
 struct places {
@@ -278,30 +278,38 @@ static bool is_whole(const struct verify *verify)
 
 // ---- Telling
 
-static void client_text(const struct verify *verify, uint32_t session, char *out, size_t size)
+// "1 message", "2 messages"
+static const char *counted(uint64_t count, const char *what, char out[static COUNT_TEXT])
+{
+  snprintf(out, COUNT_TEXT, "%" PRIu64 " %s%s", count, what, count == 1 ? "" : "s");
+  return out;
+}
+
+static void client_text(const struct verify *verify, uint32_t session, char out[static CLIENT_TEXT])
 {
   struct span client_id;
   struct buffer text = {0};
   if (journal_names_find(&verify->reading->names, session, &client_id) && journal_escape(&text, client_id) == OK)
-    snprintf(out, size, "\"%.*s\"", (int)buffer_size(&text), (const char *)buffer_peek(&text).at);
+    snprintf(out, CLIENT_TEXT, "\"%.*s\"", (int)buffer_size(&text), (const char *)buffer_peek(&text).at);
   else
-    snprintf(out, size, "session %" PRIu32, session);
+    snprintf(out, CLIENT_TEXT, "session %" PRIu32, session);
   buffer_deinit(&text);
 }
 
 static void print_losses(const struct verify *verify)
 {
+  char messages[COUNT_TEXT], client[CLIENT_TEXT];
   for (size_t i = 0; i < verify->loss_count; i++) {
     const struct loss *loss = &verify->losses[i];
-    char client[400];
-    client_text(verify, loss->session, client, sizeof client);
-    if (lost_messages(loss) > 0) printf("lost: %" PRIu64 " messages for %s\n", lost_messages(loss), client);
+    client_text(verify, loss->session, client);
+    if (lost_messages(loss) > 0) printf("lost: %s for %s\n", counted(lost_messages(loss), "message", messages), client);
     if (lost_earlier(loss) > 0)
-      printf("%" PRIu64 " messages for %s were lost earlier, in damage that the broker has told\n", lost_earlier(loss),
-             client);
+      printf("lost earlier, in damage that the broker has told: %s for %s\n",
+             counted(lost_earlier(loss), "message", messages), client);
     if (loss->will) printf("lost: the will of %s\n", client);
   }
-  if (verify->retained_lost > 0) printf("lost: %" PRIu64 " retained messages\n", verify->retained_lost);
+  if (verify->retained_lost > 0) printf("lost: %s\n", counted(verify->retained_lost, "retained message", messages));
+  if (!is_whole(verify) && lost_now(verify) == 0 && verify->reading->complete) printf("nothing of what waits is lost\n");
 }
 
 static void print_damages(const struct verify *verify)
@@ -326,14 +334,16 @@ static void print_damages(const struct verify *verify)
 static void print_text(const struct verify *verify)
 {
   const struct journal_reading *reading = verify->reading;
-  char size[JOURNAL_TEXT_SIZE];
+  char size[JOURNAL_TEXT_SIZE], counts[8][COUNT_TEXT];
   print_damages(verify);
   print_losses(verify);
-  printf("%s: %s: %" PRIu64 " records, %s, in %zu segments; %" PRIu64 " messages wait in %" PRIu64
-         " queues, %zu sessions, %" PRIu64 " subscriptions, %" PRIu64 " wills, %zu retained messages\n",
-         reading->path, is_whole(verify) ? "whole" : "damaged", reading->records, journal_size_text(reading->bytes, size),
-         journal_log_segments(reading->log), verify->queued, verify->queues, reading->catalog.sessions.count,
-         verify->subscriptions, verify->wills, reading->catalog.retained.count);
+  printf("%s: %s: %s, %s, in %s; %s in %s; %s, %s, %s, %s\n", reading->path, is_whole(verify) ? "whole" : "damaged",
+         counted(reading->records, "record", counts[0]), journal_size_text(reading->bytes, size),
+         counted(journal_log_segments(reading->log), "segment", counts[1]),
+         counted(verify->queued, "waiting message", counts[2]), counted(verify->queues, "queue", counts[3]),
+         counted(reading->catalog.sessions.count, "session", counts[4]),
+         counted(verify->subscriptions, "subscription", counts[5]), counted(verify->wills, "will", counts[6]),
+         counted(reading->catalog.retained.count, "retained message", counts[7]));
 }
 
 static void member(struct json *json, const char *name, uint64_t value)
