@@ -1,0 +1,284 @@
+// What a client reads is judged when it reads it: whether somebody sent it, whether it is as it was, in order, not too often, with DUP where the
+// client has had it before; and whether session present says the truth.
+#include <string.h>
+
+#include "world.h"
+
+enum { IDS = 16 };
+
+struct read {
+  struct client *client;
+  struct session *session;
+  const struct mqtt_publish *publish;
+  struct message *message;
+  uint8_t topic;
+  uint32_t ids[IDS];
+  unsigned id_count;
+  const struct subscription *group;  // the shared subscription by which it came
+  bool as_retained;                  // came because it was retained; may be, when `unclear`
+  bool unclear;
+};
+
+static void refuse(const struct read *read, const char *why)
+{
+  struct world *world = read->client->world;
+  const struct message *message = read->message;
+  if (message)
+    world_fail(world, "message %u (%s, QoS %u%s, sent %u times) to client %s session %u at QoS %u%s: %s", message->id,
+               TOPIC_NAMES[message->topic], message->qos, message->retain ? ", retain" : "", message->attempts,
+               read->client->id, read->session->number, read->publish->qos, read->publish->dup ? " with DUP" : "", why);
+  else
+    world_fail(world, "a message to client %s session %u, topic %s: %s", read->client->id, read->session->number,
+               TOPIC_NAMES[read->topic], why);
+}
+
+static bool read_topic(struct read *read)
+{
+  for (uint8_t t = 0; t < TOPICS; t++) {
+    if (!span_equal(read->publish->topic, span_text(TOPIC_NAMES[t]))) continue;
+    read->topic = t;
+    return true;
+  }
+  world_fail(read->client->world, "client %s was sent a topic that is not one of ours", read->client->id);
+  return false;
+}
+
+static void read_ids(struct read *read)
+{
+  size_t cursor = 0;
+  while (read->id_count < IDS && mqtt_next_subscription_id(&read->publish->properties, &cursor, &read->ids[read->id_count]))
+    read->id_count++;
+}
+
+static const struct subscription *find_id(const struct session *session, uint32_t id)
+{
+  for (size_t i = 0; i < session->subscriptions.count; i++)
+    if (session->subscriptions.items[i]->id == id) return session->subscriptions.items[i];
+  return NULL;
+}
+
+// ---- As it was sent
+
+static bool same_users(const struct mqtt_properties *wanted, const struct mqtt_properties *got)
+{
+  struct mqtt_properties sent = {.present = 1, .raw = wanted->user, .user = wanted->user};
+  struct mqtt_user_property a, b;
+  size_t at_a = 0, at_b = 0;
+  for (;;) {
+    bool more = mqtt_next_user_property(&sent, &at_a, &a);
+    if (more != mqtt_next_user_property(got, &at_b, &b)) return false;
+    if (!more) return true;
+    if (!span_equal(a.name, b.name) || !span_equal(a.value, b.value)) return false;
+  }
+}
+
+static void check_properties(const struct read *read)
+{
+  struct mqtt_properties wanted;
+  const struct mqtt_properties *got = &read->publish->properties;
+  uint8_t scratch[1024];
+  if (read->client->version != MQTT_5_0) return;
+  message_properties(read->message, scratch, &wanted);
+  const struct mqtt_properties none = {0};
+  if (!got->present) got = &none;
+  if (MQTT_HAS(&wanted, CONTENT_TYPE) != MQTT_HAS(got, CONTENT_TYPE) ||
+      (MQTT_HAS(got, CONTENT_TYPE) && !span_equal(wanted.content_type, got->content_type)))
+    refuse(read, "its content type has changed");
+  if (MQTT_HAS(&wanted, CORRELATION_DATA) != MQTT_HAS(got, CORRELATION_DATA) ||
+      (MQTT_HAS(got, CORRELATION_DATA) && !span_equal(wanted.correlation_data, got->correlation_data)))
+    refuse(read, "its correlation data has changed");
+  if (!same_users(&wanted, got)) refuse(read, "its user properties have changed");
+}
+
+static void check_expiry(const struct read *read, uint64_t written_ms)
+{
+  const struct message *message = read->message;
+  const struct mqtt_properties *got = &read->publish->properties;
+  bool has = got->present && MQTT_HAS(got, MESSAGE_EXPIRY);
+  if (message->expiry_s == 0) {
+    if (has) refuse(read, "it has an expiry");
+    return;
+  }
+  // It waited at least since its acknowledgement was read.
+  uint64_t life_ms = message->expiry_s * 1000ull, waited_ms = 0;
+  if (message->acked != NEVER && written_ms > message->acked_ms) waited_ms = written_ms - message->acked_ms;
+  if (!read->publish->dup && waited_ms > life_ms + 1000) refuse(read, "it has expired");
+  if (read->client->version != MQTT_5_0) return;
+  if (!has) {
+    refuse(read, "its expiry is missing");
+    return;
+  }
+  uint64_t most_ms = waited_ms > life_ms ? 0 : life_ms - waited_ms;
+  if (got->message_expiry_s * 1000ull > most_ms + 1000) refuse(read, "more of its expiry is left than can be");
+}
+
+// ---- Why it comes
+
+// Of a subscription that was surely gone before the message was sent, nothing comes.
+static bool may_explain(const struct read *read, const struct subscription *subscription)
+{
+  if (!read->client->world->matches[subscription->filter][read->topic]) return false;
+  return !read->message || read->message->first_sent == NEVER || subscription->dead >= read->message->first_sent ||
+         read->publish->retain;
+}
+
+static void explain(struct read *read)
+{
+  const struct session *session = read->session;
+  bool any = false, as_published = false;
+  for (size_t i = 0; i < session->subscriptions.count; i++) {
+    const struct subscription *subscription = session->subscriptions.items[i];
+    if (!may_explain(read, subscription)) continue;
+    any = true;
+    as_published |= subscription->retain_as_published;
+    if (subscription->group && read->id_count == 1 && read->ids[0] == subscription->id) read->group = subscription;
+  }
+  if (session->surprise) {
+    read->unclear = true;
+    return;
+  }
+  if (!any) refuse(read, "it has subscribed to nothing that explains it");
+  read->as_retained = read->publish->retain && !as_published;
+  read->unclear = read->publish->retain && as_published;
+  for (unsigned i = 0; i < read->id_count; i++) {
+    const struct subscription *subscription = find_id(session, read->ids[i]);
+    if (!subscription || !may_explain(read, subscription))
+      refuse(read, "a subscription identifier is not of a subscription for it");
+  }
+}
+
+// Each ordinary subscription that was there all the time must be named.
+static void check_ids(const struct read *read)
+{
+  const struct session *session = read->session;
+  if (read->client->version != MQTT_5_0 || read->group || read->publish->retain || session->surprise || !read->message)
+    return;
+  if (read->message->is_will) return;
+  for (size_t i = 0; i < session->subscriptions.count; i++) {
+    const struct subscription *subscription = session->subscriptions.items[i];
+    bool own = subscription->no_local && read->message->author == read->client;
+    if (subscription->id == 0 || subscription->group || own ||
+        !read->client->world->matches[subscription->filter][read->topic])
+      continue;
+    if (subscription->acked >= read->message->first_sent || subscription->ended != NEVER) continue;
+    bool named = false;
+    for (unsigned k = 0; k < read->id_count; k++) named |= read->ids[k] == subscription->id;
+    if (!named) refuse(read, "a subscription identifier is missing");
+  }
+}
+
+// ---- How often, and in which order
+
+static unsigned groups_of(const struct read *read)
+{
+  unsigned count = 0;
+  for (size_t i = 0; i < read->session->subscriptions.count; i++) {
+    const struct subscription *subscription = read->session->subscriptions.items[i];
+    count += subscription->group && read->client->world->matches[subscription->filter][read->topic];
+  }
+  return count;
+}
+
+// A new copy for each time that it was sent. At QoS 2 nothing is sent that a crash can take back, and what its author sends again is no new one.
+static void check_count(const struct read *read)
+{
+  const struct world *world = read->client->world;
+  struct message *message = read->message;
+  struct receipt *receipt = session_receipt(read->session, message);
+  if (read->publish->dup || message->is_will) return;
+  if (read->as_retained || read->unclear) {
+    receipt->retained++;
+    return;
+  }
+  unsigned times = message->qos == 2 && read->publish->qos == 2 ? message->generations : message->attempts;
+  if (read->group) {
+    receipt->shared++;
+    if (!world->lossy && !message->rotten && receipt->shared > times * groups_of(read)) refuse(read, "once too often");
+    return;
+  }
+  receipt->fresh++;
+  if (!world->lossy && !message->rotten && receipt->fresh > times) refuse(read, "again without DUP, or once too often");
+}
+
+static void check_order(const struct read *read)
+{
+  struct message *message = read->message;
+  struct session *session = read->session;
+  if (message->is_will || read->as_retained || read->unclear || groups_of(read) > 0 || message->rotten) return;
+  if (session_receipt(session, message)->taken > 0) return;  // not the first time
+  uint64_t *last = &session->order[message->topic][message->author->index][read->publish->qos];
+  if (message->sequence < *last && !read->client->world->lossy) refuse(read, "out of order");
+  if (message->sequence > *last) *last = message->sequence;
+}
+
+struct message *oracle_receive(struct client *client, const struct mqtt_publish *publish, uint64_t written_ms, bool repeated)
+{
+  struct world *world = client->world;
+  struct read read = {.client = client, .session = client->session, .publish = publish};
+  if (!read_topic(&read)) return NULL;
+  read_ids(&read);
+  world->statistics.delivered++;
+  if (publish->payload.size > 0) {
+    read.message = model_find(world, publish->payload);
+    if (!read.message || read.message->topic != read.topic) {
+      refuse(&read, "nobody has sent that");
+      return NULL;
+    }
+  }
+  TRACE(world, "client %s reads message %d from %s at QoS %u packet %u%s%s", client->id,
+        read.message ? (int)read.message->id : -1, TOPIC_NAMES[read.topic], publish->qos, publish->packet_id,
+        publish->dup ? " dup" : "", publish->retain ? " retain" : "");
+  if (publish->dup && client->session->connections == 1 && !client->session->surprise && !world->lossy)
+    refuse(&read, "DUP on the first connection of a session");
+  explain(&read);
+  if (!read.message) return NULL;
+  if (publish->qos > read.message->qos) refuse(&read, "at more than the QoS at which it was sent");
+  check_properties(&read);
+  check_expiry(&read, written_ms);
+  if (!world->lossy) check_ids(&read);
+  if (repeated) return read.message;
+  check_count(&read);
+  check_order(&read);
+  if (read.group) world->statistics.shared++;
+  if (client->is_witness && publish->retain) client->retained[read.topic] = read.message;
+  return read.message;
+}
+
+void oracle_taken(struct client *client, struct message *message, const struct mqtt_publish *publish)
+{
+  const struct world *world = client->world;
+  if (!message) return;
+  struct session *session = client->session;
+  struct receipt *receipt = session_receipt(session, message);
+  receipt->taken++;
+  if (publish->qos < 2 || message->is_will) return;
+  receipt->taken_2++;
+  unsigned groups = 0;
+  for (size_t i = 0; i < session->subscriptions.count; i++)
+    groups +=
+        session->subscriptions.items[i]->group && world->matches[session->subscriptions.items[i]->filter][message->topic];
+  unsigned most = message->generations * (1 + groups) + receipt->retained;
+  if (receipt->taken_2 > most && !world->lossy && !message->rotten && message->qos == 2)
+    world_fail(client->world, "message %u was delivered to client %s session %u at QoS 2 %u times", message->id, client->id,
+               session->number, receipt->taken_2);
+}
+
+// ---- Session present
+
+void oracle_connack(struct client *client, bool present)
+{
+  struct world *world = client->world;
+  const struct session *session = client->session;
+  if (present && client->connect_clean) world_fail(world, "session present after a clean start of client %s", client->id);
+  if (world->lossy) return;
+  if (present && !session && !client->connect_open)
+    world_fail(world, "client %s has a session that it never began", client->id);
+  if (present && session && client->connect_gone)
+    world_fail(world, "session %u of client %s should have expired", session->number, client->id);
+  if (present || !session) return;
+  bool safe = session->known || session->crashes == world->crashes;
+  if (safe && !session_may_be_gone(session))
+    world_fail(world, "session %u of client %s is gone (known %d, expiry %u s, away for %llu ms)", session->number,
+               client->id, session->known, session->least_expiry,
+               (unsigned long long)(world->now_ms - client->alive_before_ms));
+}
