@@ -86,7 +86,7 @@ static bool crash_at(uint64_t seed, uint64_t step, bool no_reserve)
 static void what_was_synced_survives_a_stop_at_every_step(void **state)
 {
   (void)state;
-  for (uint64_t seed = 1; seed <= 60; seed++) {
+  for (uint64_t seed = 1; seed <= 40; seed++) {
     uint64_t step = 1;
     while (!crash_at(seed, step, seed % 4 == 0)) step++;
     assert_true(step > 40);
@@ -281,7 +281,7 @@ static void live(uint64_t seed)
 
 static void thousands_of_lives(void **state)
 {
-  for (uint64_t seed = 1; seed <= 3000; seed++) {
+  for (uint64_t seed = 1; seed <= 1200; seed++) {
     *state = &seed;
     live(seed);
   }
