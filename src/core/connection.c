@@ -123,7 +123,7 @@ static void close_soon(struct connection *connection)
   connection->state = CLOSING;
   connection_unpause(connection, 0xff);
   wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + LINGER_MS});
-  bool nothing_to_write = !connection->control && !connection->unsent;
+  bool nothing_to_write = !connection->control && !connection->unsent && !connection->held;
   connection_want(connection, nothing_to_write ? CONNECTION_CLOSE : CONNECTION_OUTPUT);
 }
 
@@ -339,9 +339,7 @@ static uint8_t *reserve_after(struct connection *connection, size_t size, uint64
   return room;
 }
 
-enum order { AT_ONCE, IN_ORDER, ALONE };  // behind what is held; and the connection waits for it
-
-static void send(struct connection *connection, const struct mqtt_packet *packet, uint64_t need, enum order order)
+static void send(struct connection *connection, const struct mqtt_packet *packet, uint64_t need, bool answer)
 {
   if (!connection_fits(connection, packet)) {
     give_up_answering(connection, packet);
@@ -350,14 +348,14 @@ static void send(struct connection *connection, const struct mqtt_packet *packet
   enum mqtt_version version = connection->version ? connection->version : MQTT_3_1_1;
   size_t size = mqtt_encoded_size(version, packet);
   assert(size > 0);
-  bool held = false;
-  uint8_t *room = order == AT_ONCE ? control_reserve(connection, size) : reserve_after(connection, size, need, &held);
+  bool held;
+  uint8_t *room = reserve_after(connection, size, need, &held);
   if (!room) return;
   size_t written = mqtt_encode(version, packet, room, size);
   assert(written == size);
   if (held) {
-    held_commit(connection, size, need, order == ALONE);
-    if (order == ALONE) connection_pause(connection, PAUSED_ANSWER);
+    held_commit(connection, size, need, answer);
+    if (answer) connection_pause(connection, PAUSED_ANSWER);
     return;
   }
   control_commit(connection, size);
@@ -366,12 +364,12 @@ static void send(struct connection *connection, const struct mqtt_packet *packet
 
 void connection_send(struct connection *connection, const struct mqtt_packet *packet)
 {
-  send(connection, packet, 0, AT_ONCE);
+  send(connection, packet, 0, false);
 }
 
 void connection_answer_packet(struct connection *connection, const struct mqtt_packet *packet, uint64_t need)
 {
-  send(connection, packet, need, ALONE);
+  send(connection, packet, need, true);
 }
 
 void connection_answer(struct connection *connection, struct span bytes, uint64_t need)
@@ -415,7 +413,7 @@ void connection_send_ack(struct connection *connection, enum mqtt_packet_type ty
     if (mqtt_encoded_size(MQTT_5_0, &packet) > connection->maximum_packet_size)
       packet.ack.properties = (struct mqtt_properties){0};
   }
-  send(connection, &packet, need, IN_ORDER);
+  send(connection, &packet, need, false);
 }
 
 // ---- Receiving

@@ -85,7 +85,7 @@ void control_written(struct connection *connection);
 // Whether the packet is within the client's maximum packet size.
 bool connection_fits(const struct connection *connection, const struct mqtt_packet *packet);
 
-// Encodes a packet into the control buffer. The reason string and user properties must have been left out by the caller if
+// Encodes a packet into the control buffer, or behind the acknowledgements that are held. The reason string and user properties must have been left out by the caller if
 // they do not fit the client's maximum packet size.
 void connection_send(struct connection *connection, const struct mqtt_packet *packet);
 

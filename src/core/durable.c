@@ -137,10 +137,22 @@ void durable_enqueue(struct session *session, const struct copy *copy)
 
 // ---- Loading
 
+// A look found nothing but what was too old, which is safe by now.
+static void look_on(struct durable *durable)
+{
+  if (!durable->look_again || durable->ticket || durable->session->waiting == 0) return;
+  durable->look_again = false;
+  if (link_idle(&durable->wanting)) list_append(&durable->session->shard->journal.wanting, &durable->wanting);
+}
+
 void durable_want(struct session *session)
 {
   struct durable *durable = session->durable;
-  if (!session->connection || durable->ticket || durable->spilled >= durable->next) return;
+  if (!session->connection) {
+    look_on(durable);
+    return;
+  }
+  if (durable->ticket || durable->spilled >= durable->next) return;
   struct journal *journal = &session->shard->journal;
   if (session->queue.count >= LOAD_BELOW) return;
   if (durable->settled > journal->committed) {  // what is done would come too
@@ -160,7 +172,7 @@ bool shard_next_load(struct shard *shard, struct journal_load *out)
   durable->looking = !durable->session->connection;
   *out = (struct journal_load){.session = durable->number,
                                .ticket = durable->ticket,
-                               .place = durable->spilled,
+                               .place = durable->looking ? durable_unsent(durable) : durable->spilled,
                                .max_entries = durable->looking ? LOOK_COPIES : LOAD_COPIES,
                                .max_bytes = LOAD_BYTES};
   return true;
@@ -210,6 +222,7 @@ static void forget(struct session *session, uint64_t place, uint64_t bytes, enum
   struct shard *shard = session->shard;
   shard->counters.dropped[reason]++;
   session_count_out(session, false, bytes);
+  if (place < session->durable->sent) session->durable->sent_waiting--;
   durable_done_place(session, place, reason == DROP_QUEUE_AGE ? OUTCOME_QUEUE_AGE : OUTCOME_DAMAGED);
 }
 
@@ -232,8 +245,15 @@ static enum status resume_flight(struct session *session, struct copy *copy, enu
   if (status != OK) return status;
   window_at(&session->window, session->window.span - 1)->state = (unsigned)state & 3u;
   session_count_out(session, false, bytes);
+  session->durable->sent_waiting--;
   shard->counters.copies_in_flight++;
   return OK;
+}
+
+static bool too_old(const struct shard *shard, uint64_t time_ms)
+{
+  uint64_t now_ms = journal_ms(&shard->journal, shard->now.ms), age_s = shard->limits.queue_age_s;
+  return age_s > 0 && now_ms > time_ms && now_ms - time_ms > age_s * 1000;
 }
 
 static enum status take_message(struct session *session, const struct journal_entry *entry)
@@ -241,6 +261,10 @@ static enum status take_message(struct session *session, const struct journal_en
   struct shard *shard = session->shard;
   struct durable *durable = session->durable;
   bool failed;
+  if (entry->place >= durable->sent && too_old(shard, entry->message.time_ms)) {
+    forget(session, entry->place, record_message_weight(&entry->message), DROP_QUEUE_AGE);
+    return OK;
+  }
   struct copy copy = {.place = (uint32_t)entry->place, .qos = entry->target.qos, .retain = entry->target.retain};
   copy.message = message_of(shard, &entry->message);
   if (!copy.message) return ERR_NO_MEMORY;
@@ -255,10 +279,19 @@ static enum status take_message(struct session *session, const struct journal_en
   return status;
 }
 
+// A crash may have kept that PUBREC came, and not that those before it are done: then it is further behind than was thought possible.
+static void raise_sent(struct durable *durable, uint64_t place)
+{
+  if (place < durable->sent) return;
+  durable->sent_waiting++;
+  durable->sent = place + 1;
+}
+
 static enum status take_entry(struct session *session, const struct journal_entry *entry)
 {
   if (entry->state == LOADED_WAITING) return take_message(session, entry);
   if (entry->state == LOADED_SENT) {
+    raise_sent(session->durable, entry->place);
     struct copy copy = {.place = (uint32_t)entry->place, .qos = 2};
     return resume_flight(session, &copy, COPY_RELEASED);
   }
@@ -279,38 +312,45 @@ static void take_entries(struct session *session, const struct journal_loaded *l
   if (durable->spilled < loaded->next) durable->spilled = loaded->next;
 }
 
-static bool too_old(const struct shard *shard, uint64_t time_ms)
-{
-  uint64_t now_ms = journal_ms(&shard->journal, shard->now.ms), age_s = shard->limits.queue_age_s;
-  return age_s > 0 && now_ms > time_ms && now_ms - time_ms > age_s * 1000;
-}
-
-// The front of an absent client's queue: what was sent before stays, whatever its age.
-static void look_at_entries(struct session *session, const struct journal_loaded *loaded)
+// Whether this message of an absent client's queue, which was never sent, is to go; it goes.
+static bool let_old_go(struct session *session, const struct journal_entry *entry)
 {
   struct shard *shard = session->shard;
+  if (entry->state == LOADED_SENT) return false;
+  if (entry->state == LOADED_DAMAGED) {
+    forget_damaged(session, entry->place);
+    return true;
+  }
+  uint64_t bytes = record_message_weight(&entry->message);
+  if (entry->message.expiry_ms && journal_ms(&shard->journal, shard->now.ms) >= entry->message.expiry_ms) {
+    shard->counters.expired++;
+    session_count_out(session, false, bytes);
+    durable_done_place(session, entry->place, OUTCOME_EXPIRED);
+  } else if (too_old(shard, entry->message.time_ms)) {
+    forget(session, entry->place, bytes, DROP_QUEUE_AGE);
+  } else {
+    return false;
+  }
+  if (entry->target.group) share_credit(shard, share_tag(session, entry->target.group));
+  return true;
+}
+
+static void look_at_entries(struct session *session, const struct journal_loaded *loaded)
+{
+  struct journal *journal = &session->shard->journal;
   struct durable *durable = session->durable;
   struct journal_entry entry;
-  uint64_t now_ms = journal_ms(&shard->journal, shard->now.ms);
   size_t cursor = 0;
-  durable->settled = shard->journal.batch;
+  bool any = false;
   while (journal_next_entry(loaded, &cursor, &entry)) {
-    if (entry.place < durable->sent || entry.state == LOADED_SENT) continue;
-    if (entry.state == LOADED_DAMAGED) {
-      forget_damaged(session, entry.place);
-      continue;
-    }
-    uint64_t bytes = record_message_weight(&entry.message);
-    if (entry.message.expiry_ms && now_ms >= entry.message.expiry_ms) {
-      shard->counters.expired++;
-      session_count_out(session, false, bytes);
-      durable_done_place(session, entry.place, OUTCOME_EXPIRED);
-    } else if (too_old(shard, entry.message.time_ms)) {
-      forget(session, entry.place, bytes, DROP_QUEUE_AGE);
-    } else {
-      return;
-    }
+    if (entry.place < durable->sent) continue;
+    durable->look_again = let_old_go(session, &entry);
+    if (!durable->look_again) break;
+    any = true;
   }
+  if (!any) return;
+  durable->settled = journal->batch;
+  if (link_idle(&durable->unsafe)) list_append(&journal->unsafe, &durable->unsafe);
 }
 
 void shard_loaded(struct shard *shard, struct journal_loaded *loaded)
@@ -345,6 +385,7 @@ void durable_away(struct session *session)
   struct shard *shard = session->shard;
   struct durable *durable = session->durable;
   struct window *window = &session->window;
+  durable->sent_waiting += window->count;
   for (uint32_t i = 0; i < window->span; i++) {
     struct copy *copy = window_at(window, i);
     if (copy->state == COPY_DONE) continue;
@@ -358,6 +399,7 @@ void durable_away(struct session *session)
   window->count = 0;
   window_deinit(window, &shard->pool);
   durable->ticket = 0;
+  durable->look_again = false;
   durable->kept_bytes = 0;
   list_remove(&durable->wanting);
   durable->settled = shard->journal.batch;
@@ -437,6 +479,7 @@ struct session *shard_restore_session(struct shard *shard, const struct restored
   durable->next = restored->tail;
   durable->spilled = restored->head;
   durable->sent = restored->sent;
+  durable->sent_waiting = (uint32_t)restored->sent_waiting;
   durable->safe.safe = restored->tail;
   session->waiting = (uint32_t)restored->waiting;
   session->waiting_bytes = restored->waiting_bytes;
@@ -485,4 +528,5 @@ void shard_restore_done(struct shard *shard, uint32_t next_session)
     share_set_online(durable->session, false);
     session_arm_timer(durable->session);
   }
+  shard_want_look(shard);
 }

@@ -127,8 +127,8 @@ void held_release(struct connection *connection)
   if (size == 0) return;
   struct span bytes = buffer_peek(&held->bytes);
   bytes.size = size;
-  bool connected = connection->state == CONNECTED;
-  uint8_t *room = connected ? control_reserve(connection, size) : NULL;
+  // One that is closing says what it owes before it goes.
+  uint8_t *room = control_reserve(connection, size);
   if (room) {
     memcpy(room, bytes.at, size);
     count_sent(shard, bytes);

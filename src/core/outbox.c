@@ -494,7 +494,7 @@ unsigned connection_sent(struct shard *shard, struct connection *connection, siz
     connection_free_output(connection);
     return CONNECTION_CLOSE;  // a stream with a hole is of no use
   }
-  if (connection->state == CLOSING) return connection->control ? CONNECTION_OUTPUT : CONNECTION_CLOSE;
+  if (connection->state == CLOSING) return connection->control ? CONNECTION_OUTPUT : connection->held ? 0 : CONNECTION_CLOSE;
   if (connection->pauses & PAUSED_OUTPUT) connection_unpause(connection, PAUSED_OUTPUT);
   return CONNECTION_OUTPUT;
 }

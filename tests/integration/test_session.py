@@ -256,8 +256,9 @@ def test_order_is_kept_while_away_and_after(broker, version, topic):
 
 @pytest.mark.mosquitto_differs("says 0x8B only from 2.1 on")
 @pytest.mark.skerry_only
-def test_queue_limit_drops_the_newest(make_broker, topic):
-    broker = make_broker(options={"limits": {"queue_messages": 10}})
+@pytest.mark.parametrize("drop, first", [("oldest", 5), ("newest", 0)])
+def test_queue_limit(make_broker, topic, drop, first):
+    broker = make_broker(options={"limits": {"queue_messages": 10, "queue_drop": drop}})
     client = broker.persistent()
     client.subscribe(topic, qos=1)
     client.drop()
@@ -266,6 +267,6 @@ def test_queue_limit_drops_the_newest(make_broker, topic):
         publisher.publish(topic, str(n), qos=1)
     again = resume(broker, client)
     for n in range(10):
-        again.expect_publish(topic, str(n))
+        again.expect_publish(topic, str(n + first))
     settle(publisher, again)
     assert broker.metrics().total("skerry_copies_dropped_total", reason="queue_full") == 5
