@@ -17,6 +17,7 @@
 
 #include "broker/broker_internal.h"
 #include "broker/service.h"
+#include "store/log.h"
 
 enum { STOP_PATIENCE_MS = 3000 };
 
@@ -129,6 +130,8 @@ static enum status start_net(struct broker *broker, struct error *error)
   uint64_t seed;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
     return error_set(error, ERR_IO, "no random numbers: %s", strerror(errno));
+  // As random, and the same at every start: retained messages in the journal name their publishers by a hash, for no local.
+  if (broker->storage.store) memcpy(&seed, journal_log_identity(store_log(broker->storage.store)), sizeof seed);
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   broker->budget.limit_bytes = (int64_t)config->broker.memory_limit_bytes;
   struct net_settings settings = {.loops = (uint8_t)config_shards(config, cores > 0 ? (uint32_t)cores : 1),
