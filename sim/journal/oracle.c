@@ -200,6 +200,28 @@ static void check_count(const struct read *read)
   if (!world->lossy && !message->rotten && receipt->fresh > times) refuse(read, "again without DUP, or once too often");
 }
 
+// Whether it was there, surely, when the message was sent first: what was sent again may come behind what was sent later.
+static bool was_subscribed(const struct read *read)
+{
+  for (size_t i = 0; i < read->session->subscriptions.count; i++) {
+    const struct subscription *subscription = read->session->subscriptions.items[i];
+    if (read->client->world->matches[subscription->filter][read->topic] && subscription->acked < read->message->first_sent)
+      return true;
+  }
+  return false;
+}
+
+// Whether its author may have been told that it was refused, and not have heard it: what it sent later went first, then.
+static bool may_be_refused(const struct read *read)
+{
+  struct counters counters;
+  broker_counters(read->client->world, &counters);
+  counters_add(&counters, &read->client->world->past);
+  return counters.publish_refused[REFUSE_JOURNAL] + counters.publish_refused[REFUSE_QUEUE_FULL] +
+             counters.publish_refused[REFUSE_RETAINED_LIMIT] >
+         0;
+}
+
 static void check_order(const struct read *read)
 {
   struct message *message = read->message;
@@ -207,7 +229,8 @@ static void check_order(const struct read *read)
   if (message->is_will || read->as_retained || read->unclear || groups_of(read) > 0 || message->rotten) return;
   if (session_receipt(session, message)->taken > 0) return;  // not the first time
   uint64_t *last = &session->order[message->topic][message->author->index][read->publish->qos];
-  if (message->sequence < *last && !read->client->world->lossy) refuse(read, "out of order");
+  bool early = message->sequence < *last && was_subscribed(read) && !read->client->world->lossy;
+  if (early && !may_be_refused(read)) refuse(read, "out of order");
   if (message->sequence > *last) *last = message->sequence;
 }
 

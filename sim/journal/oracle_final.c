@@ -31,7 +31,7 @@ void oracle_ledger(struct world *world, uint8_t shard)
 static uint64_t unstated(const struct counters *c)
 {
   return c->dropped[DROP_QUEUE_FULL] + c->dropped[DROP_QUEUE_AGE] + c->dropped[DROP_MEMORY] + c->dropped[DROP_DAMAGED] +
-         c->dropped[DROP_PACKET_TOO_LARGE] + c->dropped[DROP_REFUSED];
+         c->dropped[DROP_PACKET_TOO_LARGE] + c->dropped[DROP_REFUSED] + c->publish_refused[REFUSE_RETAINED_LIMIT];
 }
 
 static void all_counters(const struct world *world, struct counters *out)
