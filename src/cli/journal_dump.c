@@ -67,10 +67,13 @@ int journal_dump(const struct journal_options *options)
     journal_complain("%s", error.text);
     exit_code = COMMAND_FAILED;
   }
-  for (size_t i = 0; i < reading.damage_count; i++) {
+  bool moved_on = journal_reading_damages(&reading) > 0 && journal_reading_moved_on(&reading);
+  if (moved_on)
+    journal_complain("the broker wrote while this was read: some of the newest, or of the oldest, may be missing");
+  for (size_t i = 0; i < reading.damage_count && !moved_on; i++) {
     char text[JOURNAL_DAMAGE_SIZE];
     journal_complain("%s", journal_damage_text(&reading.damages[i], text));
-    if (!reading.damages[i].torn && !journal_reading_moved_on(&reading)) exit_code = JOURNAL_DAMAGED;
+    if (!reading.damages[i].torn) exit_code = JOURNAL_DAMAGED;
   }
   buffer_deinit(&dump.out);
   journal_reading_close(&reading);

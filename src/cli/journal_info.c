@@ -15,7 +15,6 @@ enum { CLIENT_WIDTH = 32, IDENTITY_TEXT = 2 * LOG_IDENTITY_SIZE + 1 };
 struct info {
   struct journal_reading *reading;
   uint64_t now_ms;  // journal time
-  uint32_t holder;
   struct info_session {
     const struct catalog_session *session;
     uint64_t oldest_s;  // age of the oldest message that waits
@@ -93,7 +92,6 @@ static enum status gather(struct info *info, const char *path, struct error *err
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   info->now_ms = journal_reading_now_ms(reading, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
-  info->holder = journal_holder(path);
   gather_segments(info);
   status = gather_sessions(info);
   return status == OK ? OK : error_set(error, status, "%s", status_name(status));
@@ -123,8 +121,8 @@ static void print_head(const struct info *info)
   printf("Broker    %s%s%s", reading->anchor.broker_id[0] ? "\"" : "",
          reading->anchor.broker_id[0] ? reading->anchor.broker_id : "not known yet",
          reading->anchor.broker_id[0] ? "\"" : "");
-  if (info->holder)
-    printf(", running as process %" PRIu32 "\n", info->holder);
+  if (info->reading->holder)
+    printf(", running as process %" PRIu32 "\n", info->reading->holder);
   else
     printf("\n");
   printf("Identity  %s, format version %d\n", identity_text(info, identity), LOG_VERSION);
@@ -184,7 +182,7 @@ static void print_session(const struct info *info, const struct info_session *ro
   printf(" %11" PRIu64 " %11s %9s %5zu  ", session->waiting, journal_size_text(session->waiting_bytes, bytes),
          session->waiting > 0 ? journal_age_text(row->oldest_s, age) : "-", session->subscription_count);
   if (session->connected)
-    printf(info->holder ? "connected" : "was connected");
+    printf(info->reading->holder ? "connected" : "was connected");
   else
     printf("away for %s", journal_age_text(age_s(info, session->since_ms), age));
   if (session->outcomes[OUTCOME_DAMAGED] > 0) printf(", %" PRIu64 " lost by damage", session->outcomes[OUTCOME_DAMAGED]);
@@ -226,7 +224,7 @@ static void json_head(struct json *json, const struct info *info)
   char identity[IDENTITY_TEXT];
   member_text(json, "directory", span_text(reading->path));
   member_text(json, "broker_id", span_text(reading->anchor.broker_id));
-  member(json, "process", info->holder);
+  member(json, "process", info->reading->holder);
   member_text(json, "identity", span_text(identity_text(info, identity)));
   member(json, "version", LOG_VERSION);
   member(json, "sequence", reading->sequence);

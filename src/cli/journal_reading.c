@@ -15,10 +15,15 @@ static enum status read_record(void *context, uint64_t position, struct record_h
   return journal_log_read(reading->log, position, out_header, out_body);
 }
 
-static enum status open_log(struct journal_reading *reading, struct error *error)
+static enum status open_segments(struct journal_reading *reading, struct journal_log **out, struct error *error)
 {
   const struct journal_log_settings settings = {
       .disk = reading->disk, .log = &reading->quiet, .limit_bytes = UINT64_MAX, .read_only = true};
+  return journal_log_open(&settings, out, error);
+}
+
+static enum status open_log(struct journal_reading *reading, struct error *error)
+{
   enum status status = journal_list(reading->disk, &reading->files);
   if (status != OK) return error_set(error, status, "%s: cannot be listed: %s", reading->path, status_name(status));
   status = anchor_read(reading->disk, &reading->anchor_state, &reading->anchor);
@@ -26,7 +31,7 @@ static enum status open_log(struct journal_reading *reading, struct error *error
   if (reading->anchor_state == ANCHOR_NEWER)
     return error_set(error, ERR_INVALID, "%s: the format is newer than this program; use the version that wrote it",
                      reading->path);
-  status = journal_log_open(&settings, &reading->log, error);
+  status = open_segments(reading, &reading->log, error);
   if (status != OK) return error_prefix(error, "%s", reading->path);
   bool foreign = memcmp(journal_log_identity(reading->log), reading->anchor.identity, LOG_IDENTITY_SIZE) != 0;
   if (reading->anchor_state == ANCHOR_GOOD && journal_log_segments(reading->log) > 0 && foreign)
@@ -37,7 +42,7 @@ static enum status open_log(struct journal_reading *reading, struct error *error
 
 enum status journal_reading_open(struct journal_reading *reading, const char *path, struct error *error)
 {
-  *reading = (struct journal_reading){.path = path};
+  *reading = (struct journal_reading){.path = path, .holder = journal_holder(path)};
   log_init(&reading->quiet, NULL, NULL, LOG_ERROR);
   catalog_init(&reading->catalog, read_record, reading);
   enum status status = disk_posix_open(path, false, false, &reading->disk, error);
@@ -110,6 +115,7 @@ static void scan_damage(void *context, const struct log_damage *damage)
   struct scan *scan = context;
   struct journal_reading *reading = scan->reading;
   if (scan->before && position_of(damage->segment, (uint32_t)damage->offset) >= scan->before) return;
+  if (damage->torn && reading->holder) return;
   if (!damage->torn) scan->damaged = true;
   for (size_t i = 0; i < reading->damage_count; i++)
     if (same_place(&reading->damages[i], damage)) return;
@@ -197,10 +203,37 @@ size_t journal_reading_damages(const struct journal_reading *reading)
   return count;
 }
 
-bool journal_reading_moved_on(const struct journal_reading *reading)
+// What was read while it was being written looks damaged, and is whole when it is read once more.
+static bool is_readable(struct journal_log *log, const struct log_damage *damage)
+{
+  struct record_header header;
+  struct span body;
+  struct segment_info segment;
+  if (damage->offset > 0)
+    return journal_log_read(log, position_of(damage->segment, (uint32_t)damage->offset), &header, &body) == OK;
+  for (size_t i = 0; i < journal_log_segments(log); i++) {
+    journal_log_segment(log, i, &segment);
+    if (segment.number == damage->segment) return true;
+  }
+  return false;
+}
+
+static bool was_being_written(struct journal_reading *reading)
+{
+  struct journal_log *log;
+  struct error error;
+  if (journal_reading_damages(reading) == 0 || open_segments(reading, &log, &error) != OK) return false;
+  bool readable = false;
+  for (size_t i = 0; i < reading->damage_count && !readable; i++)
+    readable = !reading->damages[i].torn && is_readable(log, &reading->damages[i]);
+  journal_log_close(log);
+  return readable;
+}
+
+bool journal_reading_moved_on(struct journal_reading *reading)
 {
   struct journal_files now;
-  if (reading->moved_on) return true;
+  if (reading->moved_on || was_being_written(reading)) return true;
   if (journal_list(reading->disk, &now) != OK) return false;
   bool moved_on = journal_moved_on(&reading->files, &now);
   journal_files_deinit(&now);

@@ -15,6 +15,7 @@
 
 struct journal_reading {
   const char *path;
+  uint32_t holder;  // process of the broker that has it open, 0: none
   struct disk *disk;
   struct journal_log *log;
   struct log quiet;            // nothing is printed on the way
@@ -30,7 +31,7 @@ struct journal_reading {
   uint64_t sequence;           // of the newest record
   uint64_t records, bytes;     // of all that a visit has seen
   uint64_t refused;            // whole records that say what cannot be
-  struct log_damage *damages;  // each place once; torn ends too
+  struct log_damage *damages;  // each place once; the torn end too, unless a broker is writing it
   size_t damage_count, damage_capacity;
   enum status failure;  // memory is short
   bool moved_on;        // a file was gone: the broker is running
@@ -55,8 +56,8 @@ CHECK_RESULT enum status journal_reading_scan(struct journal_reading *reading, u
 // How many damages there are that are no torn end.
 size_t journal_reading_damages(const struct journal_reading *reading);
 
-// Whether the directory has changed since it was opened in a way that explains what is missing: then read it once more.
-bool journal_reading_moved_on(const struct journal_reading *reading);
+// Whether what is missing is explained by a broker that writes, and gives back files, meanwhile: then read it once more.
+bool journal_reading_moved_on(struct journal_reading *reading);
 
 // "0000000003.segment: offset 4096: 312 bytes cannot be read, 2 records lost"
 enum { JOURNAL_DAMAGE_SIZE = 200 };

@@ -413,6 +413,7 @@ static enum status print_json(const struct verify *verify)
   json_open_object(&json);
   json_key(&json, "directory");
   json_text(&json, span_text(reading->path));
+  member(&json, "process", reading->holder);
   json_key(&json, "whole");
   json_bool(&json, is_whole(verify));
   member(&json, "segments", journal_log_segments(reading->log));
