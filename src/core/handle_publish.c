@@ -292,7 +292,8 @@ static bool handle_pubcomp(struct connection *connection, const struct mqtt_ack 
   struct copy *copy = window_find(&connection->session->window, ack->packet_id);
   if (!copy) return true;
   if (copy->state != COPY_RELEASED) return wrong_state(connection, "PUBCOMP before PUBREC");
-  complete(connection, copy, ack->reason >= MQTT_UNSPECIFIED_ERROR);
+  // It took the message with PUBREC. "Packet identifier not found": to PUBREL that came again, because its first PUBCOMP was lost.
+  complete(connection, copy, false);
   return true;
 }
 
