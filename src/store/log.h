@@ -53,9 +53,9 @@ struct journal_log_settings {
   struct log *log;    // may be NULL
   struct mono now;    // for log lines at opening
   uint64_t segment_bytes;
-  uint64_t limit_bytes;                 // of all segments and spares; ERR_FULL beyond
-  uint64_t reserve_bytes;               // kept as spares, rounded up to whole segments, at least one
-  bool read_only;                       // of a directory in use, perhaps: nothing is changed; appending is not allowed
+  uint64_t limit_bytes;    // of all segments and spares; ERR_FULL beyond. Below the reserve and two segments: never roomy
+  uint64_t reserve_bytes;  // kept as spares, rounded up to whole segments, at least one
+  bool read_only;          // of a directory in use, perhaps: nothing is changed; appending is not allowed
   uint8_t identity[LOG_IDENTITY_SIZE];  // of a journal that is made new (random); an existing one keeps its own
 };
 

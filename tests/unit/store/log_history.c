@@ -15,8 +15,8 @@ void history_init(struct history *history, struct disk *disk, uint64_t seed)
       .next = 1,
       .safe_sequence = 1,
       .largest = 200,
+      .seed = seed,
   };
-  prng_seed(&history->prng, seed);
 }
 
 uint32_t history_body_size(uint64_t number, uint32_t largest)

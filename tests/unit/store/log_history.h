@@ -5,13 +5,12 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
-#include "base/prng.h"
 #include "store/log.h"
 
 struct history {
   struct journal_log_settings settings;
   struct journal_log *log;
-  struct prng prng;
+  uint64_t seed;       // of the disk, for messages
   uint64_t next;       // number of the next record that is made
   uint64_t committed;  // all records up to this number were synced
   uint64_t safe_sequence;
