@@ -113,35 +113,43 @@ static bool is_damaged(const struct info *info)
 
 // ---- Tables
 
-static void print_head(const struct info *info)
+static void print_whose(const struct info *info)
 {
   const struct journal_reading *reading = info->reading;
-  char identity[IDENTITY_TEXT], text[JOURNAL_TEXT_SIZE], more[JOURNAL_TEXT_SIZE];
+  char identity[IDENTITY_TEXT], text[JOURNAL_TEXT_SIZE];
   printf("Journal   %s\n", reading->path);
-  printf("Broker    %s%s%s", reading->anchor.broker_id[0] ? "\"" : "",
-         reading->anchor.broker_id[0] ? reading->anchor.broker_id : "not known yet",
-         reading->anchor.broker_id[0] ? "\"" : "");
-  if (info->reading->holder)
-    printf(", running as process %" PRIu32 "\n", info->reading->holder);
+  if (reading->anchor.broker_id[0])
+    printf("Broker    \"%s\"", reading->anchor.broker_id);
+  else
+    printf("Broker    not known");
+  if (reading->holder)
+    printf(", running as process %" PRIu32 "\n", reading->holder);
   else
     printf("\n");
   printf("Identity  %s, format version %d\n", identity_text(info, identity), LOG_VERSION);
   printf("Records   up to %" PRIu64, reading->sequence);
   if (reading->names.clock_known)
     printf(", the last at %s", journal_time_text((int64_t)reading->names.newest_ms + reading->names.clock_ms, text));
-  printf("\nFiles     %s: %zu segments, %zu spare", journal_size_text(info->total_bytes, text),
-         journal_log_segments(reading->log), reading->files.spares);
+  printf("\n");
+}
+
+static void print_totals(const struct info *info)
+{
+  const struct journal_reading *reading = info->reading;
+  char text[JOURNAL_TEXT_SIZE], age[JOURNAL_TEXT_SIZE], count[JOURNAL_COUNT_SIZE], more[JOURNAL_COUNT_SIZE];
+  printf("Files     %s: %s, %zu spare", journal_size_text(info->total_bytes, text),
+         journal_count_text(journal_log_segments(reading->log), "segment", count), reading->files.spares);
   if (reading->files.damaged_count > 0) printf(", %zu damaged and set aside", reading->files.damaged_count);
-  printf("\nReplay    %s", journal_size_text(reading->replay_bytes, more));
+  printf("\nReplay    %s, from ", journal_size_text(reading->replay_bytes, text));
   if (reading->start)
-    printf(", from segment %" PRIu32 ", offset %" PRIu32 "\n", position_segment(reading->start),
-           position_offset(reading->start));
+    printf("segment %" PRIu32 ", offset %" PRIu32 "\n", position_segment(reading->start), position_offset(reading->start));
   else
-    printf(", from the first segment\n");
-  printf("Queues    %" PRIu64 " messages, %s, for %" PRIu64 " of %zu sessions", info->queued,
-         journal_size_text(info->queued_bytes, text), info->queues, info->session_count);
-  if (info->queued > 0) printf(", the oldest %s old", journal_age_text(info->oldest_s, more));
-  printf("\nRetained  %zu messages, %s\n", reading->catalog.retained.count,
+    printf("the first segment\n");
+  printf("Queues    %s, %s, in %" PRIu64 " of %s", journal_count_text(info->queued, "message", count),
+         journal_size_text(info->queued_bytes, text), info->queues,
+         journal_count_text(info->session_count, "session", more));
+  if (info->queued > 0) printf(", the oldest %s old", journal_age_text(info->oldest_s, age));
+  printf("\nRetained  %s, %s\n", journal_count_text(reading->catalog.retained.count, "message", count),
          journal_size_text(reading->catalog.retained_bytes, text));
 }
 
@@ -278,7 +286,12 @@ static void json_session(struct json *json, const struct info *info, const struc
   member_text(json, "client_id", session->client_id);
   member(json, "session", session->number);
   member_bool(json, "connected", session->connected);
-  if (!session->connected) member(json, "away_s", age_s(info, session->since_ms));
+  if (!session->connected) {
+    char since[JOURNAL_TEXT_SIZE];
+    member(json, "away_s", age_s(info, session->since_ms));
+    journal_time_text((int64_t)session->since_ms + info->reading->names.clock_ms, since);
+    if (info->reading->names.clock_known) member_text(json, "away_since", span_text(since));
+  }
   if (session->expiry_s != UINT32_MAX) member(json, "expiry_s", session->expiry_s);
   member(json, "subscriptions", session->subscription_count);
   member_bool(json, "will", session->will_position != 0);
@@ -341,7 +354,8 @@ static enum status print(const struct info *info, const struct journal_options *
 {
   if (options->json && print_json(info, options->all) != OK) return error_set(error, ERR_NO_MEMORY, "out of memory");
   if (!options->json) {
-    print_head(info);
+    print_whose(info);
+    print_totals(info);
     print_segments(info);
     print_sessions(info, options->all);
   }

@@ -265,6 +265,12 @@ const char *journal_size_text(uint64_t bytes, char out[static JOURNAL_TEXT_SIZE]
   return out;
 }
 
+const char *journal_count_text(uint64_t count, const char *what, char out[static JOURNAL_COUNT_SIZE])
+{
+  snprintf(out, JOURNAL_COUNT_SIZE, "%" PRIu64 " %s%s", count, what, count == 1 ? "" : "s");
+  return out;
+}
+
 const char *journal_age_text(uint64_t seconds, char out[static JOURNAL_TEXT_SIZE])
 {
   static const struct {

@@ -58,6 +58,10 @@ enum { JOURNAL_TEXT_SIZE = 32 };
 // "512 B", "1.5 KiB", "16.0 MiB". Returns `out`.
 const char *journal_size_text(uint64_t bytes, char out[static JOURNAL_TEXT_SIZE]);
 
+// "1 record", "2 records".
+enum { JOURNAL_COUNT_SIZE = 64 };
+const char *journal_count_text(uint64_t count, const char *what, char out[static JOURNAL_COUNT_SIZE]);
+
 // The two largest units: "45s", "3m 20s", "2h 5m", "6d 1h".
 const char *journal_age_text(uint64_t seconds, char out[static JOURNAL_TEXT_SIZE]);
 

@@ -13,7 +13,7 @@
 #include "cli/journal_reading.h"
 #include "cli/json.h"
 
-enum { COUNT_TEXT = 48, ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096, CLIENT_TEXT = 400 };
+enum { ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096, CLIENT_TEXT = 400 };
 
 // Where records are that something may refer to: offsets in one segment.
 struct places {
@@ -278,13 +278,6 @@ static bool is_whole(const struct verify *verify)
 
 // ---- Telling
 
-// "1 message", "2 messages"
-static const char *counted(uint64_t count, const char *what, char out[static COUNT_TEXT])
-{
-  snprintf(out, COUNT_TEXT, "%" PRIu64 " %s%s", count, what, count == 1 ? "" : "s");
-  return out;
-}
-
 static void client_text(const struct verify *verify, uint32_t session, char out[static CLIENT_TEXT])
 {
   struct span client_id;
@@ -298,17 +291,19 @@ static void client_text(const struct verify *verify, uint32_t session, char out[
 
 static void print_losses(const struct verify *verify)
 {
-  char messages[COUNT_TEXT], client[CLIENT_TEXT];
+  char messages[JOURNAL_COUNT_SIZE], client[CLIENT_TEXT];
   for (size_t i = 0; i < verify->loss_count; i++) {
     const struct loss *loss = &verify->losses[i];
     client_text(verify, loss->session, client);
-    if (lost_messages(loss) > 0) printf("lost: %s for %s\n", counted(lost_messages(loss), "message", messages), client);
+    if (lost_messages(loss) > 0)
+      printf("lost: %s for %s\n", journal_count_text(lost_messages(loss), "message", messages), client);
     if (lost_earlier(loss) > 0)
       printf("lost earlier, in damage that the broker has told: %s for %s\n",
-             counted(lost_earlier(loss), "message", messages), client);
+             journal_count_text(lost_earlier(loss), "message", messages), client);
     if (loss->will) printf("lost: the will of %s\n", client);
   }
-  if (verify->retained_lost > 0) printf("lost: %s\n", counted(verify->retained_lost, "retained message", messages));
+  if (verify->retained_lost > 0)
+    printf("lost: %s\n", journal_count_text(verify->retained_lost, "retained message", messages));
   if (!is_whole(verify) && lost_now(verify) == 0 && verify->reading->complete) printf("nothing of what waits is lost\n");
 }
 
@@ -334,16 +329,18 @@ static void print_damages(const struct verify *verify)
 static void print_text(const struct verify *verify)
 {
   const struct journal_reading *reading = verify->reading;
-  char size[JOURNAL_TEXT_SIZE], counts[8][COUNT_TEXT];
+  char size[JOURNAL_TEXT_SIZE], counts[8][JOURNAL_COUNT_SIZE];
   print_damages(verify);
   print_losses(verify);
   printf("%s: %s: %s, %s, in %s; %s in %s; %s, %s, %s, %s\n", reading->path, is_whole(verify) ? "whole" : "damaged",
-         counted(reading->records, "record", counts[0]), journal_size_text(reading->bytes, size),
-         counted(journal_log_segments(reading->log), "segment", counts[1]),
-         counted(verify->queued, "waiting message", counts[2]), counted(verify->queues, "queue", counts[3]),
-         counted(reading->catalog.sessions.count, "session", counts[4]),
-         counted(verify->subscriptions, "subscription", counts[5]), counted(verify->wills, "will", counts[6]),
-         counted(reading->catalog.retained.count, "retained message", counts[7]));
+         journal_count_text(reading->records, "record", counts[0]), journal_size_text(reading->bytes, size),
+         journal_count_text(journal_log_segments(reading->log), "segment", counts[1]),
+         journal_count_text(verify->queued, "waiting message", counts[2]),
+         journal_count_text(verify->queues, "queue", counts[3]),
+         journal_count_text(reading->catalog.sessions.count, "session", counts[4]),
+         journal_count_text(verify->subscriptions, "subscription", counts[5]),
+         journal_count_text(verify->wills, "will", counts[6]),
+         journal_count_text(reading->catalog.retained.count, "retained message", counts[7]));
 }
 
 static void member(struct json *json, const char *name, uint64_t value)

@@ -134,6 +134,10 @@ static void sizes_ages_times(void **state)
   assert_string_equal(journal_size_text((1 << 20) - 1, text), "1.0 MiB");
   assert_string_equal(journal_size_text(UINT64_C(5) << 40, text), "5.0 TiB");
   assert_string_equal(journal_size_text(UINT64_MAX, text), "16384.0 PiB");
+  char count[JOURNAL_COUNT_SIZE];
+  assert_string_equal(journal_count_text(0, "record", count), "0 records");
+  assert_string_equal(journal_count_text(1, "record", count), "1 record");
+  assert_string_equal(journal_count_text(2, "record", count), "2 records");
   assert_string_equal(journal_age_text(0, text), "0s");
   assert_string_equal(journal_age_text(59, text), "59s");
   assert_string_equal(journal_age_text(60, text), "1m");
