@@ -89,8 +89,7 @@ static enum status check_anchor(struct store *store, struct error *error)
                        ANCHOR_VERSION);
     case ANCHOR_DAMAGED:
       store->counters.damaged_records++;
-      LOG(store->log, store->now, LOG_WARNING, "journal_anchor_damaged", FIELD_TEXT("file", ANCHOR_FILE),
-          FIELD_TEXT("effect", "the whole journal is read"));
+      LOG(store->log, store->now, LOG_WARNING, "journal_anchor_damaged", FIELD_TEXT("file", ANCHOR_FILE));
       break;
     case ANCHOR_GOOD:
       if (!id || store->anchor.broker_id[0] == 0 || strcmp(id, store->anchor.broker_id) == 0) break;
@@ -199,6 +198,7 @@ enum status store_finish(struct store *store, struct mono now, struct wall wall)
 {
   if (store->settings.read_only) return OK;
   store->retry_ms = now.ms;  // one last try, whatever failed before
+  if (store->references_waiting > 0) store->references_waiting = STORE_REFERENCES_WAIT;  // blocks make the checkpoint small
   if (store->copying.segment && store->copying.stage == COPY_READ) store->copying.stage = COPY_MOVE;
   enum status status = drain(store, now, wall);
   if (status) return status;

@@ -14,6 +14,7 @@
 enum {
   STORE_SLICE_BYTES =
       256 << 10,  // of a checkpoint, of references and of copies in one round, and more when batches are larger
+  STORE_REFERENCES_WAIT = 16384,  // so many references go with the next batch: they are not worth a sync of their own
   STORE_RETRY_FIRST_MS = 100,
   STORE_RETRY_MOST_MS = 5000,
 };
@@ -100,7 +101,7 @@ struct store {
   struct numbers aside;                    // emptied ones that are set aside instead of removed
   struct numbers refused;                  // that could not be emptied: not tried again
   bool moves_pending;                      // blocks may wait for catalog_put_moved
-  bool references_pending;                 // there may be full blocks
+  uint64_t references_waiting;             // that have come since no full block was left: about what is held in memory
   bool upkeep_failed;                      // memory was short for own records
   bool recovering;                         // nothing is decided from what is applied
   bool review_due;                         // look again what could be freed

@@ -233,7 +233,7 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
   store->safe_sequence = journal_log_sequence(store->journal);
   name_broker(store);
   store->moves_pending = true;
-  store->references_pending = true;
+  store->references_waiting = STORE_REFERENCES_WAIT;
   if (!journal_log_roomy(store->journal, true)) store->state = JOURNAL_FULL;
   store->roomy_segment = position_segment(journal_log_end(store->journal));
   if (store->repair.count > 0) repair(store, wall);

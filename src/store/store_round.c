@@ -16,8 +16,10 @@ enum {
 static void count_message(struct store *store, struct span body)
 {
   struct record_message message;
+  if (!record_get_message(body, &message)) return;
   store->counters.messages++;
-  if (record_get_message(body, &message)) store->counters.message_bytes += record_message_weight(&message);
+  store->counters.message_bytes += record_message_weight(&message);
+  store->references_waiting += message.target_count;
 }
 
 static enum status apply_record(struct store *store, const struct record_header *header, struct span body, uint64_t position)
@@ -86,7 +88,6 @@ static void pop_batch(struct store *store)
 // All that is safe is applied: batches give up that much, and those that are whole are committed. The rest begins anew.
 static void release_chunks(struct store *store)
 {
-  if (store->extent_count > 0) store->references_pending = true;
   for (size_t i = 0; i < store->chunk_count; i++) {
     struct chunk *chunk = &store->chunks[i];
     assert(chunk->done == chunk->safe);

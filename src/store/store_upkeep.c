@@ -377,7 +377,7 @@ void store_upkeep_put(struct store *store, size_t batch_bytes)
   size_t references = buffer_size(&store->own);
   bool more = false;
   if (catalog_put_references(&store->catalog, &store->own, STORE_SLICE_BYTES, &more)) give_up(store, references);
-  store->references_pending = more;
+  if (!more) store->references_waiting = 0;
   size_t size = buffer_size(&store->own) - before;
   put_copies(store, size < STORE_SLICE_BYTES ? STORE_SLICE_BYTES - size : 1);
 }
@@ -386,7 +386,7 @@ void store_upkeep_undo(struct store *store)
 {
   if (store->checkpoint.writing) catalog_checkpoint_cancel(&store->catalog);
   store->checkpoint.writing = false;
-  store->references_pending = true;
+  store->references_waiting = STORE_REFERENCES_WAIT;
   store->copying = store->copying_before;
 }
 
@@ -407,6 +407,6 @@ void store_upkeep_applied(struct store *store)
 bool store_upkeep_left(const struct store *store)
 {
   if (store->upkeep_failed) return false;
-  return store->checkpoint.writing || store->copying.segment || store->references_pending || store->moves_pending ||
-         checkpoint_due(store);
+  return store->checkpoint.writing || store->copying.segment || store->references_waiting >= STORE_REFERENCES_WAIT ||
+         store->moves_pending || checkpoint_due(store);
 }

@@ -297,10 +297,10 @@ static void a_clean_stop_leaves_nothing_to_replay(void **state)
   uint64_t written = rig.disk->bytes_written;
   assert_ok(store_finish(rig.store, rig.now, rig.wall));
   uint64_t checkpoint = rig.disk->bytes_written - written;
-  assert_true(checkpoint < 20000);  // 5000 queued messages
+  assert_true(checkpoint < 40000);  // 5000 queued messages, their references and a checkpoint
   rig_crash(&rig, SIM_POWER_CUT);
   rig_check(&rig);
-  assert_in_range(rig_counters(&rig).replayed_bytes, 1, checkpoint);
+  assert_in_range(rig_counters(&rig).replayed_bytes, 1, 20000);
   // Again, with nothing changed: nothing is written.
   uint64_t operations = sim_disk_operations(rig.disk);
   assert_ok(store_finish(rig.store, rig.now, rig.wall));
