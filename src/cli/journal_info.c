@@ -113,15 +113,27 @@ static bool is_damaged(const struct info *info)
 
 // ---- Tables
 
+// At least `width` wide.
+static void print_escaped(struct span bytes, int width)
+{
+  struct buffer text = {0};
+  if (journal_escape(&text, bytes) == OK) {
+    int size = (int)buffer_size(&text);
+    printf("%-*.*s", width, size, size > 0 ? (const char *)buffer_peek(&text).at : "");
+  }
+  buffer_deinit(&text);
+}
+
 static void print_whose(const struct info *info)
 {
   const struct journal_reading *reading = info->reading;
   char identity[IDENTITY_TEXT], text[JOURNAL_TEXT_SIZE];
   printf("Journal   %s\n", reading->path);
+  printf("Broker    ");
   if (reading->anchor.broker_id[0])
-    printf("Broker    \"%s\"", reading->anchor.broker_id);
+    print_escaped(span_text(reading->anchor.broker_id), 0);
   else
-    printf("Broker    not known");
+    printf("not known");
   if (reading->holder)
     printf(", running as process %" PRIu32 "\n", reading->holder);
   else
@@ -172,21 +184,11 @@ static void print_segments(const struct info *info)
          journal_size_text(info->used - info->live, dead));
 }
 
-static void print_client(struct span client_id)
-{
-  struct buffer text = {0};
-  if (journal_escape(&text, client_id) == OK) {
-    int size = (int)buffer_size(&text);
-    printf("%-*.*s", CLIENT_WIDTH, size, size > 0 ? (const char *)buffer_peek(&text).at : "");
-  }
-  buffer_deinit(&text);
-}
-
 static void print_session(const struct info *info, const struct info_session *row)
 {
   const struct catalog_session *session = row->session;
   char bytes[JOURNAL_TEXT_SIZE], age[JOURNAL_TEXT_SIZE];
-  print_client(session->client_id);
+  print_escaped(session->client_id, CLIENT_WIDTH);
   printf(" %11" PRIu64 " %11s %9s %5zu  ", session->waiting, journal_size_text(session->waiting_bytes, bytes),
          session->waiting > 0 ? journal_age_text(row->oldest_s, age) : "-", session->subscription_count);
   if (session->connected)

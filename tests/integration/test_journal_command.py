@@ -210,7 +210,7 @@ def test_info(world):
     check_info(world, journal_json("info", "-c", world.broker.config_file), world.broker.pid)
     code, out, err = journal("info", world.data)
     assert code == 0 and err == ""
-    assert f"running as process {world.broker.pid}" in out and '"test"' in out
+    assert f"Broker    test, running as process {world.broker.pid}\n" in out
     (line,) = (line for line in out.splitlines() if line.startswith(world.press))
     assert line.split()[1] == "21" and "away for" in line
     world.broker.stop()
