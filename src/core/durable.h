@@ -35,24 +35,27 @@ bool milestone_commit(struct milestone *milestone, uint64_t committed);  // whet
 
 struct durable {
   struct session *session;
-  struct link unsafe;    // in journal.unsafe: places that are not safe yet
-  struct link recorded;  // in journal.done: a run is not recorded yet
-  struct link wanting;   // in journal.wanting: something is to be loaded
-  uint64_t next;         // place of the next message
-  uint64_t spilled;      // first place that is not in memory; all from here to `next` are on disk only
-  uint64_t sent;         // places below may have been sent
+  struct link unsafe;     // in journal.unsafe: places that are not safe yet
+  struct link recorded;   // in journal.done: a run is not recorded yet
+  struct link wanting;    // in journal.wanting: something is to be loaded
+  uint64_t next;          // place of the next message
+  uint64_t spilled;       // first place that is not in memory; all from here to `next` are on disk only
+  uint64_t sent;          // places below may have been sent
+  uint32_t sent_waiting;  // of these: on disk only, and not done
   uint64_t done_from, done_count;
-  struct milestone safe;  // places
-  uint64_t kept_bytes;    // of those that wait in memory
-  uint64_t settled;       // batch: what it says of places on disk must be safe before they are loaded
+  struct milestone safe;       // places
+  struct milestone done_safe;  // of `done`
+  uint64_t done;               // how many places were completed by this process
+  uint64_t kept_bytes;         // of those that wait in memory
+  uint64_t settled;            // batch: what it says of places on disk must be safe before they are loaded
   uint32_t number;
   uint32_t ticket;       // of the load under way, 0: none
   uint32_t tickets;      // given
-  uint32_t cursors;      // in session->queue: retained messages that a SUBSCRIBE has asked for
   uint8_t done_outcome;  // enum record_outcome
   bool done_front;       // the run is of the first that are not done from `done_from` on
   bool has_will;         // the journal knows of one
   bool looking;          // the load is for a look at the front of an absent client's queue (durable_look)
+  bool look_again;       // all that was seen was too old: there may be more, when `settled` is safe
 };
 
 // What is being routed: its record is written when it has been to all queues.
@@ -76,6 +79,7 @@ struct journal {
   uint32_t next_session;
   uint64_t taken_bytes[JOURNAL_TAKEN];  // by batch number, of those that are not committed
   uint64_t pending_bytes;               // of these
+  size_t charged_bytes;                 // to the pool, for `records`
   struct link unsafe, done, wanting, holding;
   struct map sessions;         // by number
   uint32_t told;               // shards, a bit each: some of their mails need no disk, they are to be told
@@ -102,6 +106,9 @@ static inline bool journal_safe(const struct journal *journal, uint64_t need)
 {
   return need <= journal->committed;
 }
+
+// Counts the memory of the open batch. Once a turn is enough.
+void journal_charge(struct shard *shard);
 
 // Whether connections that publish should wait: more is written than the disk takes.
 bool journal_behind(const struct journal *journal);
@@ -132,10 +139,16 @@ static inline uint16_t place_packet_id(uint64_t place)
 // Whether a copy of the queue may be sent already.
 bool durable_may_send(const struct session *session, const struct copy *copy);
 
-// A copy is complete; a place is; the first of those that are on disk only is dropped, whichever it is.
+// A copy is complete; a place is; while the client is away, the first that was never sent is dropped, whichever it is.
 void durable_done(struct session *session, const struct copy *copy, enum record_outcome outcome);
 void durable_done_place(struct session *session, uint64_t place, enum record_outcome outcome);
 void durable_done_front(struct session *session, enum record_outcome outcome);
+
+// The first place on disk that was not sent yet.
+static inline uint64_t durable_unsent(const struct durable *durable)
+{
+  return durable->spilled > durable->sent ? durable->spilled : durable->sent;
+}
 
 // PUBREC came.
 void durable_sent(struct session *session, const struct copy *copy);

@@ -52,7 +52,7 @@ void journal_init(struct shard *shard)
 void journal_deinit(struct shard *shard)
 {
   struct journal *journal = &shard->journal;
-  pool_charge(&shard->pool, -(int64_t)(journal->pending_bytes + journal->records.capacity));
+  pool_charge(&shard->pool, -(int64_t)(journal->pending_bytes + journal->charged_bytes));
   buffer_deinit(&journal->records);
   buffer_deinit(&journal->message.targets);
   map_deinit(&journal->sessions);
@@ -86,6 +86,14 @@ static void record_runs(struct shard *shard)
   }
 }
 
+void journal_charge(struct shard *shard)
+{
+  struct journal *journal = &shard->journal;
+  if (journal->records.capacity == journal->charged_bytes) return;
+  pool_charge(&shard->pool, (int64_t)journal->records.capacity - (int64_t)journal->charged_bytes);
+  journal->charged_bytes = journal->records.capacity;
+}
+
 struct journal_batch *shard_take_batch(struct shard *shard)
 {
   struct journal *journal = &shard->journal;
@@ -99,6 +107,7 @@ struct journal_batch *shard_take_batch(struct shard *shard)
   journal->records = (struct buffer){0};
   // The batch keeps being charged to this shard until it is safe.
   pool_charge(&shard->pool, (int64_t)size);
+  journal_charge(shard);
   journal->taken_bytes[journal->batch % JOURNAL_TAKEN] = size;
   journal->pending_bytes += size;
   journal->batch++;
@@ -119,8 +128,10 @@ static void places_safe(struct shard *shard)
   LIST_EACH (link, &journal->unsafe) {
     struct durable *durable = CONTAINER_OF(link, struct durable, unsafe);
     bool settled = durable->settled <= journal->committed;
-    if (!milestone_commit(&durable->safe, journal->committed) && !settled) continue;
-    if (durable->safe.batch[0] == 0 && settled) list_remove(&durable->unsafe);
+    bool places = milestone_commit(&durable->safe, journal->committed);
+    bool done = milestone_commit(&durable->done_safe, journal->committed);
+    if (!places && !done && !settled) continue;
+    if (settled && durable->safe.batch[0] == 0 && durable->done_safe.batch[0] == 0) list_remove(&durable->unsafe);
     struct session *session = durable->session;
     durable_want(session);
     if (session->connection && session->queue.count > 0) connection_want(session->connection, CONNECTION_OUTPUT);
@@ -347,6 +358,9 @@ void durable_record_done(struct durable *durable)
 
 static void want_record(struct durable *durable)
 {
+  struct journal *journal = &durable->session->shard->journal;
+  milestone_reach(&durable->done_safe, journal->batch, ++durable->done);
+  if (link_idle(&durable->unsafe)) list_append(&journal->unsafe, &durable->unsafe);
   if (link_idle(&durable->recorded)) list_append(&durable->session->shard->journal.done, &durable->recorded);
 }
 
@@ -374,16 +388,18 @@ void durable_done(struct session *session, const struct copy *copy, enum record_
 void durable_done_front(struct session *session, enum record_outcome outcome)
 {
   struct durable *durable = session->durable;
-  bool same = durable->done_front && durable->done_from == durable->spilled && durable->done_outcome == outcome &&
+  uint64_t from = durable_unsent(durable);
+  bool same = durable->done_front && durable->done_from == from && durable->done_outcome == outcome &&
               durable->done_count < UINT32_MAX;
   if (durable->done_count > 0 && !same) durable_record_done(durable);
   if (durable->done_count == 0) {
-    durable->done_from = durable->spilled;
+    durable->done_from = from;
     durable->done_outcome = (uint8_t)outcome;
     durable->done_front = true;
   }
   durable->done_count++;
   durable->ticket = 0;  // what is being loaded may be what was dropped
+  list_remove(&durable->wanting);
   durable->settled = session->shard->journal.batch;
   want_record(durable);
 }

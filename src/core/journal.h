@@ -12,6 +12,10 @@
 
 enum { JOURNAL_SHARD = 0 };
 
+// So many completions of one queue at most are not safe yet: a crash forgets that they made room for others to be sent. What may have been
+// sent before a crash is therefore bounded: the first so many waiting ones, and as many as may be in flight.
+enum { JOURNAL_UNSAFE_DONE = 1024 };
+
 // Records of one turn, in order, whole, in their final form but for sequence and checksum. On the heap; moves to whoever it is given to.
 struct journal_batch {
   struct journal_batch *next;  // the holder's
@@ -68,6 +72,7 @@ struct restored_session {
   uint64_t since_ms;          // journal time since when it is away
   uint64_t head, tail, sent;  // places, see record.h; below `sent`: may have been sent
   uint64_t waiting, waiting_bytes;
+  uint64_t sent_waiting;  // of `waiting`: below `sent`
   const uint16_t *received;
   size_t received_count;
   const struct record_will *will;  // NULL: none

@@ -117,7 +117,8 @@ bool session_is_full(const struct session *session, size_t size)
   return session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;  // one message always fits
 }
 
-// Drops the message that waits longest. False when it cannot be told yet: the front of the queue is being loaded.
+// Drops the message that waits longest, but none that was sent: it may have arrived. False when it cannot be told yet: the front of the
+// queue is being loaded.
 static bool drop_oldest(struct session *session)
 {
   struct shard *shard = session->shard;
@@ -136,7 +137,7 @@ static bool drop_oldest(struct session *session)
     copy_release(shard, &copy);
     if (copy.qos > 0) return true;
   }
-  if (!durable || session->connection) return false;
+  if (!durable || session->connection || session->waiting <= durable->sent_waiting) return false;
   uint64_t mean = session->waiting_bytes / session->waiting;
   durable_done_front(session, OUTCOME_QUEUE_FULL);
   session_count_out(session, false, mean);

@@ -126,6 +126,7 @@ void shard_tick(struct shard *shard)
 {
   wheel_advance(&shard->wheel, shard->now);
   journal_tell_unneeded(shard);
+  journal_charge(shard);
   congestion_tick(shard);
   if (!list_empty(&shard->paused)) unpause_due(shard);
   pool_settle(&shard->pool);

@@ -21,6 +21,18 @@ static uint64_t sent_within(const struct catalog_session *session, uint64_t wind
   return session->tail - place < window ? session->tail : place + window;
 }
 
+// How many places below `end` are not done.
+static uint64_t waiting_below(const struct catalog_session *session, uint64_t end)
+{
+  if (end <= session->head) return 0;
+  uint64_t count = end - session->head;
+  for (size_t i = 0; i < session->done_count && session->done[i].from < end; i++) {
+    const struct run *run = &session->done[i];
+    count -= run->from + run->count < end ? run->count : end - run->from;
+  }
+  return count;
+}
+
 static void describe(const struct store *store, const struct catalog_session *session, struct restored_session *out)
 {
   uint64_t window = session->window ? session->window : WAITING_WINDOW;
@@ -31,12 +43,13 @@ static void describe(const struct store *store, const struct catalog_session *se
       .since_ms = session->connected ? store->end_ms : session->since_ms,
       .head = session->head,
       .tail = session->tail,
-      .sent = session->connected ? sent_within(session, window) : session->sent,
+      .sent = session->connected ? sent_within(session, window + JOURNAL_UNSAFE_DONE) : session->sent,
       .waiting = session->waiting,
       .waiting_bytes = session->waiting_bytes,
       .received = session->received,
       .received_count = session->received_count,
   };
+  out->sent_waiting = waiting_below(session, out->sent);
 }
 
 static const struct record_will *read_will(struct store *store, const struct catalog_session *session,
