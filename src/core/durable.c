@@ -94,7 +94,11 @@ bool durable_may_send(const struct session *session, const struct copy *copy)
   if (window->span > 0 && place - durable_place(durable, window_at(window, 0)) >= 65535) return false;
   // A QoS 2 message that a crash takes back would leave its packet identifier at the receiver, and the next message of that place would be
   // taken for a repeat.
-  return copy->qos < 2 || !session->shard->settings.journal_waits || place < durable->safe.safe;
+  const struct shard *shard = session->shard;
+  if (!shard->settings.journal_waits) return true;
+  if (copy->qos == 2 && place >= durable->safe.safe) return false;
+  // A disk that fails holds nobody up; then DUP may be missing after a crash.
+  return durable->done - durable->done_safe.safe < JOURNAL_UNSAFE_DONE || shard->journal.state != JOURNAL_OK;
 }
 
 // Whether what is queued now goes into memory too.
