@@ -105,20 +105,14 @@ static bool scan_record(void *context, const struct record_header *header, struc
   return status == OK;
 }
 
-static bool same_place(const struct log_damage *a, const struct log_damage *b)
-{
-  return a->segment == b->segment && a->offset == b->offset;
-}
-
 static void scan_damage(void *context, const struct log_damage *damage)
 {
   struct scan *scan = context;
   struct journal_reading *reading = scan->reading;
-  if (scan->before && position_of(damage->segment, (uint32_t)damage->offset) >= scan->before) return;
+  // What lies behind was met by the replay.
+  if (scan->before && position_of(damage->segment, (uint32_t)damage->offset) >= reading->start) return;
   if (damage->torn && reading->holder) return;
   if (!damage->torn) scan->damaged = true;
-  for (size_t i = 0; i < reading->damage_count; i++)
-    if (same_place(&reading->damages[i], damage)) return;
   if (reading->damage_count == reading->damage_capacity) {
     size_t capacity = reading->damage_capacity > 0 ? reading->damage_capacity * 2 : 16;
     struct log_damage *damages = realloc(reading->damages, capacity * sizeof *damages);
@@ -149,6 +143,7 @@ enum status journal_reading_scan(struct journal_reading *reading, uint64_t befor
                                  struct error *error)
 {
   struct scan scan = {.reading = reading, .visit = visit, .context = context, .before = before};
+  if (!before) reading->damage_count = 0;
   return run_scan(&scan, 0, error);
 }
 
@@ -169,6 +164,7 @@ static enum status replay_from(struct journal_reading *reading, uint64_t start, 
   catalog_deinit(&reading->catalog);
   catalog_init(&reading->catalog, read_record, reading);
   reading->start = start;
+  reading->damage_count = 0;
   reading->replay_bytes = 0;
   reading->refused = 0;
   enum status status = run_scan(&scan, start, error);

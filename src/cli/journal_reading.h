@@ -49,7 +49,7 @@ void journal_reading_close(struct journal_reading *reading);  // a zeroed one to
 CHECK_RESULT enum status journal_reading_replay(struct journal_reading *reading, journal_visit *visit, void *context,
                                                 struct error *error);
 
-// Reads what lies before reading->first, after journal_reading_replay, or everything without it.
+// After journal_reading_replay: reads what lies before `before`, which is reading->first, or, when it is 0, everything once more.
 CHECK_RESULT enum status journal_reading_scan(struct journal_reading *reading, uint64_t before, journal_visit *visit,
                                               void *context, struct error *error);
 

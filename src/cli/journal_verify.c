@@ -11,42 +11,9 @@
 #include "cli/journal_body.h"
 #include "cli/journal_print.h"
 #include "cli/journal_reading.h"
-#include "cli/json.h"
+#include "cli/journal_verify.h"
 
-enum { ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096, CLIENT_TEXT = 400 };
-
-// Where records are that something may refer to: offsets in one segment.
-struct places {
-  uint32_t segment;
-  uint32_t *offsets;
-  size_t count, capacity;
-};
-
-// What cannot be delivered to one session.
-struct loss {
-  uint32_t session;
-  uint64_t missing;  // places that never came while the log was replayed
-  uint64_t
-      holes;  // places that wait, and that nothing is known of: those that are missing, and those that were given up earlier
-  uint64_t lost;  // messages that are not where they should be
-  bool will;
-};
-
-struct verify {
-  struct journal_reading *reading;
-  struct places *segments;  // ascending
-  size_t segment_count, segment_capacity;
-  uint64_t unreadable;     // whole records whose body is not what their type says
-  uint64_t unreadable_at;  // position of the first of them
-  struct loss *losses;
-  size_t loss_count, loss_capacity;
-  uint64_t retained_lost;
-  uint64_t queues, queued, wills, subscriptions;  // that were found
-  uint64_t total_bytes;                           // of all segments, for the progress
-  uint64_t shown_ms;
-  bool terminal;
-  enum status failure;
-};
+enum { ENTRIES = 1024, PROGRESS_MS = 200, PROGRESS_EVERY = 4096 };
 
 static void *grow(struct verify *verify, void *array, size_t count, size_t *capacity, size_t element)
 {
@@ -126,26 +93,40 @@ static bool is_there(const struct verify *verify, uint64_t position)
 
 // ---- What is lost
 
-static struct loss *loss_of(struct verify *verify, uint32_t session)
+static bool loss_matches(const void *item, const void *key)
 {
-  for (size_t i = 0; i < verify->loss_count; i++)
-    if (verify->losses[i].session == session) return &verify->losses[i];
-  struct loss *losses = grow(verify, verify->losses, verify->loss_count, &verify->loss_capacity, sizeof *losses);
-  if (!losses) return NULL;
-  verify->losses = losses;
-  losses[verify->loss_count] = (struct loss){.session = session};
-  return &losses[verify->loss_count++];
+  const struct loss *loss = item;
+  const uint32_t *session = key;
+  return loss->session == *session;
 }
 
-// Lost by damage that is there now; what else is a hole was lost, and told, when a broker found the damage.
-static uint64_t lost_messages(const struct loss *loss)
+static struct loss *loss_of(struct verify *verify, uint32_t session)
+{
+  uint64_t hash = session * UINT64_C(0x9e3779b97f4a7c15);
+  struct loss *loss = map_find(&verify->by_session, hash, loss_matches, &session);
+  if (loss) return loss;
+  struct loss **losses = grow(verify, verify->losses, verify->loss_count, &verify->loss_capacity, sizeof(struct loss *));
+  if (!losses) return NULL;
+  verify->losses = losses;
+  loss = malloc(sizeof *loss);
+  if (!loss || map_insert(&verify->by_session, hash, loss) != OK) {
+    free(loss);
+    verify->failure = ERR_NO_MEMORY;
+    return NULL;
+  }
+  *loss = (struct loss){.session = session};
+  losses[verify->loss_count++] = loss;
+  return loss;
+}
+
+uint64_t verify_lost_messages(const struct loss *loss)
 {
   return loss->lost + (loss->missing < loss->holes ? loss->missing : loss->holes);
 }
 
-static uint64_t lost_earlier(const struct loss *loss)
+uint64_t verify_lost_earlier(const struct loss *loss)
 {
-  return loss->lost + loss->holes - lost_messages(loss);
+  return loss->lost + loss->holes - verify_lost_messages(loss);
 }
 
 // Behind damage, places of a queue that never came tell how many messages were in it.
@@ -262,173 +243,18 @@ static void check_references(struct verify *verify)
     if (!is_there(verify, retained->position)) verify->retained_lost++;
 }
 
-static uint64_t lost_now(const struct verify *verify)
+uint64_t verify_lost(const struct verify *verify)
 {
   uint64_t lost = verify->retained_lost;
-  for (size_t i = 0; i < verify->loss_count; i++) lost += lost_messages(&verify->losses[i]) + verify->losses[i].will;
+  for (size_t i = 0; i < verify->loss_count; i++) lost += verify_lost_messages(verify->losses[i]) + verify->losses[i]->will;
   return lost;
 }
 
-static bool is_whole(const struct verify *verify)
+bool verify_whole(const struct verify *verify)
 {
   const struct journal_reading *reading = verify->reading;
   return journal_reading_damages(reading) == 0 && verify->unreadable == 0 && reading->refused == 0 && reading->complete &&
-         reading->anchor_state != ANCHOR_DAMAGED && lost_now(verify) == 0;
-}
-
-// ---- Telling
-
-static void client_text(const struct verify *verify, uint32_t session, char out[static CLIENT_TEXT])
-{
-  struct span client_id;
-  struct buffer text = {0};
-  if (journal_names_find(&verify->reading->names, session, &client_id) && journal_escape(&text, client_id) == OK)
-    snprintf(out, CLIENT_TEXT, "\"%.*s\"", (int)buffer_size(&text), (const char *)buffer_peek(&text).at);
-  else
-    snprintf(out, CLIENT_TEXT, "session %" PRIu32, session);
-  buffer_deinit(&text);
-}
-
-static void print_losses(const struct verify *verify)
-{
-  char messages[JOURNAL_COUNT_SIZE], client[CLIENT_TEXT];
-  for (size_t i = 0; i < verify->loss_count; i++) {
-    const struct loss *loss = &verify->losses[i];
-    client_text(verify, loss->session, client);
-    if (lost_messages(loss) > 0)
-      printf("lost: %s for %s\n", journal_count_text(lost_messages(loss), "message", messages), client);
-    if (lost_earlier(loss) > 0)
-      printf("lost earlier, in damage that the broker has told: %s for %s\n",
-             journal_count_text(lost_earlier(loss), "message", messages), client);
-    if (loss->will) printf("lost: the will of %s\n", client);
-  }
-  if (verify->retained_lost > 0)
-    printf("lost: %s\n", journal_count_text(verify->retained_lost, "retained message", messages));
-  if (!is_whole(verify) && lost_now(verify) == 0 && verify->reading->complete) printf("nothing of what waits is lost\n");
-}
-
-static void print_damages(const struct verify *verify)
-{
-  const struct journal_reading *reading = verify->reading;
-  char text[JOURNAL_DAMAGE_SIZE], name[JOURNAL_TEXT_SIZE];
-  if (reading->anchor_state == ANCHOR_DAMAGED)
-    printf("%s: is damaged: a broker would read the journal from its first segment on\n", ANCHOR_FILE);
-  for (size_t i = 0; i < reading->damage_count; i++) printf("%s\n", journal_damage_text(&reading->damages[i], text));
-  if (verify->unreadable > 0)
-    printf("%s: offset %" PRIu32 ": a record that is whole, and does not say what its type has to say (%" PRIu64
-           " in all)\n",
-           journal_segment_name(position_segment(verify->unreadable_at), name), position_offset(verify->unreadable_at),
-           verify->unreadable);
-  else if (reading->refused > 0)
-    printf("%" PRIu64 " records contradict those before them\n", reading->refused);
-  if (!reading->complete) printf("no whole checkpoint: sessions and retained messages from before are lost\n");
-  for (size_t i = 0; i < reading->files.damaged_count; i++)
-    printf("%010" PRIu32 ".damaged: set aside by a broker, not used any more\n", reading->files.damaged[i]);
-}
-
-static void print_text(const struct verify *verify)
-{
-  const struct journal_reading *reading = verify->reading;
-  char size[JOURNAL_TEXT_SIZE], counts[8][JOURNAL_COUNT_SIZE];
-  print_damages(verify);
-  print_losses(verify);
-  printf("%s: %s: %s, %s, in %s; %s in %s; %s, %s, %s, %s\n", reading->path, is_whole(verify) ? "whole" : "damaged",
-         journal_count_text(reading->records, "record", counts[0]), journal_size_text(reading->bytes, size),
-         journal_count_text(journal_log_segments(reading->log), "segment", counts[1]),
-         journal_count_text(verify->queued, "waiting message", counts[2]),
-         journal_count_text(verify->queues, "queue", counts[3]),
-         journal_count_text(reading->catalog.sessions.count, "session", counts[4]),
-         journal_count_text(verify->subscriptions, "subscription", counts[5]),
-         journal_count_text(verify->wills, "will", counts[6]),
-         journal_count_text(reading->catalog.retained.count, "retained message", counts[7]));
-}
-
-static void member(struct json *json, const char *name, uint64_t value)
-{
-  json_key(json, name);
-  json_uint(json, value);
-}
-
-static void json_damages(struct json *json, const struct verify *verify)
-{
-  const struct journal_reading *reading = verify->reading;
-  char name[JOURNAL_TEXT_SIZE];
-  json_key(json, "damages");
-  json_open_array(json);
-  for (size_t i = 0; i < reading->damage_count; i++) {
-    const struct log_damage *damage = &reading->damages[i];
-    json_open_object(json);
-    json_key(json, "file");
-    json_text(json, span_text(journal_segment_name(damage->segment, name)));
-    member(json, "offset", damage->offset);
-    member(json, "bytes", damage->bytes);
-    member(json, "records_lost", damage->sequences_lost);
-    json_key(json, "torn");
-    json_bool(json, damage->torn);
-    json_close_object(json);
-  }
-  json_close_array(json);
-  json_key(json, "anchor");
-  json_text(json, span_text(reading->anchor_state == ANCHOR_GOOD      ? "good"
-                            : reading->anchor_state == ANCHOR_MISSING ? "missing"
-                                                                      : "damaged"));
-  json_key(json, "checkpoint");
-  json_bool(json, reading->complete);
-  member(json, "refused", verify->unreadable + reading->refused);
-  member(json, "set_aside", reading->files.damaged_count);
-}
-
-static void json_losses(struct json *json, const struct verify *verify)
-{
-  json_key(json, "lost");
-  json_open_array(json);
-  for (size_t i = 0; i < verify->loss_count; i++) {
-    const struct loss *loss = &verify->losses[i];
-    struct span client_id;
-    json_open_object(json);
-    member(json, "session", loss->session);
-    if (journal_names_find(&verify->reading->names, loss->session, &client_id)) {
-      json_key(json, "client_id");
-      json_text(json, client_id);
-    }
-    member(json, "messages", lost_messages(loss));
-    member(json, "messages_earlier", lost_earlier(loss));
-    json_key(json, "will");
-    json_bool(json, loss->will);
-    json_close_object(json);
-  }
-  json_close_array(json);
-  member(json, "retained_lost", verify->retained_lost);
-}
-
-static enum status print_json(const struct verify *verify)
-{
-  const struct journal_reading *reading = verify->reading;
-  struct buffer out = {0};
-  struct json json;
-  json_begin(&json, &out);
-  json_open_object(&json);
-  json_key(&json, "directory");
-  json_text(&json, span_text(reading->path));
-  member(&json, "process", reading->holder);
-  json_key(&json, "whole");
-  json_bool(&json, is_whole(verify));
-  member(&json, "segments", journal_log_segments(reading->log));
-  member(&json, "records", reading->records);
-  member(&json, "bytes", reading->bytes);
-  member(&json, "sequence", reading->sequence);
-  member(&json, "sessions", reading->catalog.sessions.count);
-  member(&json, "subscriptions", verify->subscriptions);
-  member(&json, "queues", verify->queues);
-  member(&json, "queued", verify->queued);
-  member(&json, "wills", verify->wills);
-  member(&json, "retained", reading->catalog.retained.count);
-  json_damages(&json, verify);
-  json_losses(&json, verify);
-  json_close_object(&json);
-  if (!json.failed) printf("%.*s\n", (int)buffer_size(&out), (const char *)buffer_peek(&out).at);
-  buffer_deinit(&out);
-  return json.failed ? ERR_NO_MEMORY : OK;
+         reading->anchor_state != ANCHOR_DAMAGED && verify_lost(verify) == 0;
 }
 
 // ---- The run
@@ -437,7 +263,9 @@ static void verify_deinit(struct verify *verify)
 {
   for (size_t i = 0; i < verify->segment_count; i++) free(verify->segments[i].offsets);
   free(verify->segments);
+  for (size_t i = 0; i < verify->loss_count; i++) free(verify->losses[i]);
   free(verify->losses);
+  map_deinit(&verify->by_session);
   journal_reading_close(verify->reading);
 }
 
@@ -475,14 +303,14 @@ int journal_verify(const struct journal_options *options)
     verify = (struct verify){.reading = &reading};
     status = read_all(&verify, options->path, &error);
     // A running broker has given back what was to be read: what is missing then was not needed any more.
-    if (status != OK || is_whole(&verify) || !journal_reading_moved_on(&reading) || try == JOURNAL_TRIES) break;
+    if (status != OK || verify_whole(&verify) || !journal_reading_moved_on(&reading) || try == JOURNAL_TRIES) break;
     verify_deinit(&verify);
   }
-  if (status == OK) exit_code = is_whole(&verify) ? JOURNAL_WHOLE : JOURNAL_DAMAGED;
+  if (status == OK) exit_code = verify_whole(&verify) ? JOURNAL_WHOLE : JOURNAL_DAMAGED;
   if (status == OK && options->json)
-    status = print_json(&verify);
+    status = verify_print_json(&verify);
   else if (status == OK)
-    print_text(&verify);
+    verify_print_text(&verify);
   if (status != OK) journal_complain("%s", error.text[0] ? error.text : status_name(status));
   verify_deinit(&verify);
   return exit_code;

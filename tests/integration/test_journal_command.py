@@ -406,6 +406,33 @@ def test_verify_of_a_header(world):
     assert "header is damaged" in journal("verify", world.data)[1]
 
 
+def test_a_damaged_checkpoint_costs_nothing(world):
+    """What follows the one before is still there."""
+    world.publish(1200)
+    world.broker.kill()
+    _, position, _, _, _ = anchor(world.files)
+    (segment,) = (s for s in segments(world.files) if s.number == position >> 32)
+    offset = next(r[0] for r in segment.records if r[1] == 36 and r[0] > position & 0xFFFFFFFF)
+    flip(segment.path, offset + 20)
+    found = journal_json("verify", world.data, code=1)
+    assert found["lost"] == [] and found["queued"] == 1200 and found["checkpoint"]
+    assert [(d["file"], d["offset"]) for d in found["damages"]] == [(segment.path.name, offset)]
+    assert journal_json("info", world.data, code=1)["queues"]["messages"] == 1200
+    world.broker.start()
+    press = world.broker.persistent(client_id=world.press)
+    for payload in world.published:
+        press.expect_publish(payload=payload)
+
+
+def test_a_damaged_anchor(world):
+    world.publish(1200)
+    world.broker.kill()
+    (world.files / "anchor").write_bytes(bytes(8192))
+    found = journal_json("verify", world.data, code=1)
+    assert found["anchor"] == "damaged" and found["lost"] == [] and found["damages"] == []
+    assert "anchor: is damaged" in journal("verify", world.data)[1]
+
+
 def test_a_torn_tail_is_no_damage(world):
     world.publish(30)
     world.broker.kill()
