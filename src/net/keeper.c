@@ -66,6 +66,7 @@ struct keeper {
   uint64_t oldest_us;    // when the oldest batch that is not safe was given; 0: there is none
   uint64_t round_ms;     // when the last round was
   bool failed;           // that round left batches behind
+  bool more;             // it left work of the store's own
   unsigned answered;     // loads that the loop has not been told of
   enum status finished;  // what store_finish said
   uint64_t commit_count, commit_us_sum, commit_us[COMMIT_BUCKETS];
@@ -212,15 +213,15 @@ static void report(struct keeper *keeper)
   if (progress || new_state) keeper->news(keeper->context, new_state);
 }
 
-static bool make_round(struct keeper *keeper)
+static void make_round(struct keeper *keeper)
 {
   struct mono now = mono_now();
   bool more = store_round(keeper->store, now, wall_now());
   keeper->round_ms = now.ms;
   report(keeper);
   keeper->failed = is_pending(keeper);
+  keeper->more = more && !keeper->failed;
   if (!keeper->failed) keeper->unsynced_bytes = 0;
-  return more && !keeper->failed;
 }
 
 // With an interval: written now, so that a kill of the process loses nothing; synced by the round that is due later.
@@ -246,6 +247,7 @@ static int64_t next_round_ms(const struct keeper *keeper)
 {
   struct mono now = mono_now();
   int64_t since = (int64_t)(now.ms - keeper->round_ms);
+  if (keeper->more) return 0;
   int64_t next = store_next_ms(keeper->store, now);
   if (keeper->failed) {  // the store knows when to try again; but never at once
     int64_t retry = since < RETRY_MS ? RETRY_MS - since : 0;
@@ -325,15 +327,14 @@ static bool load_is_due(const struct keeper *keeper)
 static void turn(struct keeper *keeper)
 {
   bool taken = take_mails(keeper);
-  bool more = false;
   tell_answers(keeper);  // before the round: it takes its time
   if (taken && keeper->interval_ms > 0) write_only(keeper);
-  if ((taken && keeper->interval_ms == 0) || next_round_ms(keeper) == 0) more = make_round(keeper);
+  if ((taken && keeper->interval_ms == 0) || next_round_ms(keeper) == 0) make_round(keeper);
   answer_loads(keeper);
   tell_answers(keeper);
   if (atomic_load_explicit(&keeper->counters_wanted, memory_order_relaxed)) refresh_counters(keeper);
   if (keeper->log) keeper->log->level = (enum log_level)atomic_load_explicit(&keeper->log_level, memory_order_relaxed);
-  if (more || load_is_due(keeper) || mailbox_waiting(&keeper->inbox)) return;
+  if (load_is_due(keeper) || mailbox_waiting(&keeper->inbox)) return;
   int64_t next = next_round_ms(keeper);
   if (next != 0) fall_asleep(keeper, next);
 }

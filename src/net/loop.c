@@ -363,11 +363,8 @@ static void turn(struct loop *loop)
       handle_transport(loop, events[i].data.ptr, events[i].events);
     } else if (kind == SOURCE_LISTENER) {
       loop_accept(loop, events[i].data.ptr);
-    } else {
-      uint64_t wakes;
-      ssize_t size = read(loop->wake, &wakes, sizeof wakes);
-      (void)size;
     }
+    // SOURCE_WAKE: watched for edges, so that nobody has to read it.
   }
   loop_resume_accepting(loop);
   shard_tick(loop->shard);

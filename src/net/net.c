@@ -39,7 +39,7 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
   log_init(&loop->log, settings->log_sink, settings->log_contexts[number], settings->log_level);
   loop->epoll = epoll_create1(EPOLL_CLOEXEC);
   loop->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  struct epoll_event event = {.events = EPOLLIN, .data.ptr = &loop->wake_source};
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = &loop->wake_source};
   if (loop->epoll < 0 || loop->wake < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) < 0)
     return error_set(error, status_from_errno(errno), "cannot make an event loop: %s", strerror(errno));
   size_t size = (settings->loops + 1u) * sizeof *loop->mailboxes;
