@@ -234,7 +234,12 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
   name_broker(store);
   store->moves_pending = true;
   store->references_waiting = STORE_REFERENCES_WAIT;
-  if (!journal_log_roomy(store->journal, true)) store->state = JOURNAL_FULL;
+  if (!journal_log_roomy(store->journal, true)) {
+    store->state = JOURNAL_FULL;
+    LOG(store->log, store->now, LOG_ERROR, "journal_state", FIELD_TEXT("state", journal_state_name(store->state)),
+        FIELD_TEXT("reason", "reserve"), FIELD_UINT("bytes", journal_log_bytes(store->journal)),
+        FIELD_UINT("limit", store->settings.limit_bytes));
+  }
   store->roomy_segment = position_segment(journal_log_end(store->journal));
   if (store->repair.count > 0) repair(store, wall);
   return OK;
