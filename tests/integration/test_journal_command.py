@@ -15,7 +15,7 @@ import threading
 
 import pytest
 from broker import START_S, skerry_binary
-from wire import SLOW, unique
+from wire import SLOW, T, unique
 
 pytestmark = pytest.mark.skerry_only
 
@@ -309,6 +309,30 @@ def test_verify_while_it_is_written(world):
         feeder.join()
     assert fed
     world.broker.alive()
+
+
+def test_copies(make_broker):
+    """Old messages in nearly dead files are copied forward: dump shows from where, verify follows."""
+    world = World(make_broker(options={"journal": {**SMALL["journal"], "limit": "1MiB"}}))
+    drain = world.broker.persistent(client_id=unique("drain-"))
+    drain.subscribe("busy", qos=1)
+    for _ in range(10):
+        world.publish(1)
+        for _ in range(60):
+            for _ in range(10):
+                world.publisher.publish("busy", bytes(500), qos=1, wait=False)
+            for _ in range(10):
+                world.publisher.expect(T.PUBACK)
+                drain.expect_publish()
+    assert world.broker.metrics().total("skerry_journal_segments_copied_total") > 0
+    copies = dump("--type", "message_copy", "--payload", "text", world.data)
+    assert copies and {m["payload"].encode() for m in copies} <= set(world.published)
+    assert all(m["copy_of"]["segment"] < m["segment"] for m in copies)
+    found = journal_json("verify", world.data)
+    assert found["whole"] and found["queued"] == 10
+    world.broker.kill()
+    found = journal_json("verify", world.data)
+    assert found["whole"] and found["queued"] == 10
 
 
 def test_nothing_is_changed(world):
