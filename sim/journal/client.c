@@ -139,6 +139,7 @@ void client_connect(struct client *client, bool clean_start)
     client->must_clean = true;  // until the broker has said that it is gone
   }
   if (client->session && expiry_s < client->session->least_expiry) client->session->least_expiry = expiry_s;
+  if (client->session && expiry_s > client->session->most_expiry) client->session->most_expiry = expiry_s;
   TRACE(world, "client %s connects by link %u, shard %u%s, expiry %u", client->id, client->link->number, client->link->shard,
         clean_start ? ", clean" : "", expiry_s);
   struct mqtt_packet packet = {

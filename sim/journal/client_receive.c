@@ -63,7 +63,7 @@ static void receive_qos_2(struct client *client, const struct mqtt_publish *publ
     if (known->message != message)
       world_fail(world, "packet %u to client %s is message %d and message %d", publish->packet_id, client->id,
                  known->message ? (int)known->message->id : -1, message ? (int)message->id : -1);
-    if (!publish->dup) world_fail(world, "packet %u came to client %s again without DUP", publish->packet_id, client->id);
+    if (!publish->dup && session->crashes == world->crashes) world_fail(world, "packet %u came to client %s again without DUP", publish->packet_id, client->id);
     return;
   }
   struct flight flight = {.packet_id = publish->packet_id, .message = message};
@@ -112,7 +112,7 @@ static void receive_connack(struct client *client, const struct mqtt_connack *co
   if (fresh) client->session = session_begin(client);
   struct session *session = client->session;
   if (fresh && connack->session_present) session->surprise = true;
-  session->expiry_s = session->least_expiry = granted_s;
+  session->expiry_s = session->least_expiry = session->most_expiry = granted_s;
   if (granted_s > 0) session->ever_durable = session->known = true;
   session->connections++;
   world->statistics.resumed += connack->session_present;

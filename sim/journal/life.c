@@ -98,6 +98,7 @@ static bool start_once(struct world *world)
     return false;
   }
   note_opening(world);
+  if (world->trace) oracle_digest(world, true);
   compare_digests(world);
   broker->keeper.committed = store_committed(broker->keeper.store);
   broker->keeper.state = store_state(broker->keeper.store);
@@ -188,7 +189,7 @@ void life_crash(struct world *world, enum sim_crash how)
   TRACE(world, "---- %s", how == SIM_KILL ? "killed" : "power cut");
   count_past(world);
   world->has_digest = is_clear(world);
-  if (world->has_digest) world->digest = oracle_digest(world, world->trace);
+  world->digest = oracle_digest(world, world->trace);
   if (!world->plan.waits) world->lossy = true;
   break_links(world);
   broker_destroy(world);
@@ -228,6 +229,7 @@ void life_stop(struct world *world)
   for (unsigned i = 0; keeper->inbox.count > 0 || (keeper->committed < keeper->given && i < 5); i++)
     keeper_turn(world, true);
   enum status status = store_finish(keeper->store, broker_mono(world), broker_wall(world));
+  keeper->committed = store_committed(keeper->store);
   if (status && !world->disk_bad && world->plan.roomy)
     world_fail(world, "the store does not finish: %s", status_name(status));
   if (keeper->committed < keeper->given) {

@@ -137,6 +137,6 @@ bool session_may_be_gone(const struct session *session)
 bool session_surely_gone(const struct session *session)
 {
   const struct client *client = session->client;
-  if (session->expiry_s == UINT32_MAX || session->expiry_s != session->least_expiry) return false;
-  return client->away_ms != NEVER && client->connect_ms > client->away_ms + session->expiry_s * 1000ull + 3000;
+  if (session->most_expiry == UINT32_MAX) return false;
+  return client->away_ms != NEVER && client->connect_ms > client->away_ms + session->most_expiry * 1000ull + 3000;
 }

@@ -185,11 +185,14 @@ static void check_count(const struct read *read)
   const struct world *world = read->client->world;
   struct message *message = read->message;
   struct receipt *receipt = session_receipt(read->session, message);
-  if (read->publish->dup || message->is_will) return;
+  // What went out on the strength of acknowledgements that a crash took back is not known to have been sent.
+  bool crashed = receipt->fresh > 0 && receipt->crashes != (uint16_t)world->crashes;
+  receipt->crashes = (uint16_t)world->crashes;
   if (read->as_retained || read->unclear) {
     receipt->retained++;
     return;
   }
+  if (read->publish->dup || message->is_will || crashed) return;
   unsigned times = message->qos == 2 && read->publish->qos == 2 ? message->generations : message->attempts;
   if (read->group) {
     receipt->shared++;

@@ -68,6 +68,7 @@ struct receipt {
   uint16_t taken;     // by the application
   uint16_t taken_2;   // of these, at QoS 2
   uint16_t retained;  // because it was retained
+  uint16_t crashes;   // of the world when it came last
 };
 
 struct subscription {
@@ -94,7 +95,7 @@ struct session {
   bool ever_durable;      // it had an expiry once
   bool surprise;          // it was present although the client knew of none
   uint32_t expiry_s;      // 0: it ends with its connection
-  uint32_t least_expiry;  // of those asked for since
+  uint32_t least_expiry, most_expiry;  // of those asked for since
   uint64_t begun;
   unsigned crashes;  // of the world when it began
   unsigned connections;
