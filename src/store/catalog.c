@@ -91,7 +91,11 @@ void catalog_session_free(struct catalog_session *session)
 
 enum status catalog_session_insert(struct catalog *catalog, struct catalog_session *session)
 {
-  enum status status = map_insert(&catalog->sessions, hash_number(session->number), session);
+  void *ripe = catalog->ripe;
+  enum status status =
+      catalog_grow_array(&ripe, &catalog->ripe_capacity, catalog->sessions.count + 1, sizeof *catalog->ripe);
+  catalog->ripe = ripe;
+  if (status == OK) status = map_insert(&catalog->sessions, hash_number(session->number), session);
   if (status != OK) return status;
   list_insert_before(catalog->session_list.next, &session->link);
   if (session->number >= catalog->next_session) catalog->next_session = session->number + 1;
@@ -449,9 +453,11 @@ static enum status apply_message(struct catalog *catalog, struct span body, uint
   if (!record_get_message(body, &message) || message.copy_of) return ERR_INVALID;
   uint32_t segment = position_segment(position);
   enum status status = catalog_live_ensure(catalog, segment);
+  if (status != OK) return status;
+  catalog_live_add(catalog, segment, 1, 0);  // until all that refers to it is counted
   struct catalog_retained *retained = NULL;
   bool begun = false;
-  if (status == OK && message.store) {
+  if (message.store) {
     retained = catalog_retained_find(catalog, message.topic);
     begun = !retained && message.payload.size > 0;
     if (begun) status = catalog_retained_insert(catalog, message.topic, &retained);
@@ -468,7 +474,7 @@ static enum status apply_message(struct catalog *catalog, struct span body, uint
       catalog_retained_remove(catalog, retained);
     }
   }
-  catalog_live_tidy(catalog, segment);
+  catalog_live_release(catalog, segment, 1, 0);
   return status;
 }
 
@@ -478,8 +484,10 @@ static enum status apply_message_copy(struct catalog *catalog, struct span body,
   if (!record_get_message(body, &message) || message.copy_of == 0) return ERR_INVALID;
   uint32_t segment = position_segment(position);
   enum status status = catalog_live_ensure(catalog, segment);
-  if (status == OK) status = catalog_apply_copy(catalog, &message, position);
-  catalog_live_tidy(catalog, segment);
+  if (status != OK) return status;
+  catalog_live_add(catalog, segment, 1, 0);  // until all that refers to it is counted
+  status = catalog_apply_copy(catalog, &message, position);
+  catalog_live_release(catalog, segment, 1, 0);
   return status;
 }
 

@@ -153,7 +153,7 @@ void catalog_deinit(struct catalog *catalog);
 // the session's own CHECKPOINT record). ERR_INVALID: the body is not what its type says; the state is unchanged. ERR_NO_MEMORY: the same.
 //
 // A message whose place is not the next one of a queue: places that are skipped were in records that are lost; they become waiting
-// holes, which come as damaged when they are loaded. When more than a million are missing, all that the queue holds is given up as
+// holes, which come as damaged when they are loaded. When more than 262144 are missing, all that the queue holds is given up as
 // damaged with them. A place that was there before is not added again.
 CHECK_RESULT enum status catalog_apply(struct catalog *catalog, enum record_type type, struct span body, uint64_t position);
 

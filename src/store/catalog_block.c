@@ -75,7 +75,7 @@ struct reference catalog_read_reference(struct record_reader *reader, struct ref
   coder->time_s = (uint32_t)time_s;
   if (weight == 0) return (struct reference){.time_s = coder->time_s};
   coder->position += unfold_sign(catalog_read_varint(reader));
-  if (coder->position == 0) reader->failed = true;
+  if (position_segment(coder->position) == 0) reader->failed = true;
   return (struct reference){.position = coder->position, .weight = (uint32_t)weight, .time_s = coder->time_s};
 }
 
@@ -235,16 +235,19 @@ static void remove_part(struct block *block, struct block_part *part)
   block->part = left;
 }
 
-// One reference that the parts count is not needed any more.
+// One reference that the parts count is not needed any more. What the record of a block says and what the parts say can differ only when a checkpoint was
+// made up: then the parts stay until the block is done.
 static void part_release(struct catalog *catalog, struct catalog_session *session, struct block *block,
                          const struct reference *reference)
 {
   uint32_t segment = position_segment(reference->position);
   struct block_part *part = block_parts(block), *end = part + block->part_count;
   while (part < end && part->segment != segment) part++;
-  assert(part < end);
+  if (part == end || part->bytes < reference->weight || (part->count == 1 && part->bytes > reference->weight)) {
+    block->behind = true;
+    return;
+  }
   assert(part->count > 0);
-  assert(part->bytes >= reference->weight);
   assert(session->waiting_bytes >= reference->weight);
   part->count--;
   part->bytes -= reference->weight;
@@ -272,7 +275,7 @@ void catalog_block_release_places(struct catalog *catalog, struct catalog_sessio
   if (!references) block->behind = true;
   if (block->behind) return;
   const struct reference *first = &references[from - block_place(session, index)];
-  for (uint64_t place = from; place < to && block->part_count > 0; place++, first++)
+  for (uint64_t place = from; place < to && block->part_count > 0 && !block->behind; place++, first++)
     if (first->position && (session->sent_count == 0 || !catalog_place_sent(session, place)))
       part_release(catalog, session, block, first);
 }

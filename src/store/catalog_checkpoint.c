@@ -10,7 +10,11 @@ enum {
   RETAINED_BYTES = 8192,  // about so much of the retained index in one record
   DROPS_MOST = 256,       // of expired ones beside it
   SCRATCH_KEPT = 1 << 16,
+  PLACE_BITS = 62,  // no queue gets that long
 };
+
+// No message weighs as much: sums of them stay sums.
+#define WEIGHT_BOUND (UINT64_C(1) << 40)
 
 // ---- Walking
 
@@ -89,7 +93,7 @@ static bool next_retained(struct record_reader *reader, struct retained_entry *e
   uint64_t size = catalog_read_varint(reader);
   if (size > UINT16_MAX) return false;
   entry->topic = record_read_bytes(reader, (size_t)size);
-  return !reader->failed && entry->position > 0 && entry->weight <= UINT64_MAX / 2;
+  return !reader->failed && position_segment(entry->position) > 0 && entry->weight > 0 && entry->weight < WEIGHT_BOUND;
 }
 
 static enum status restore_retained(struct catalog *catalog, const struct retained_entry *entry)
@@ -278,14 +282,14 @@ static bool get_head(struct record_reader *reader, struct catalog_session *sessi
   session->blocks_from = catalog_read_varint(reader);
   uint64_t in_block = catalog_read_varint(reader);
   uint64_t length = catalog_read_varint(reader);
-  if (in_block >= CATALOG_BLOCK || session->blocks_from > UINT64_MAX - in_block) return false;
+  if (in_block >= CATALOG_BLOCK || session->blocks_from >> PLACE_BITS || length >> PLACE_BITS) return false;
   session->head = session->blocks_from + in_block;
-  if (length > UINT64_MAX - CATALOG_BLOCK - session->head) return false;
   session->tail = session->head + length;
   session->waiting = length;
   for (size_t i = 0; i < OUTCOMES; i++) session->outcomes[i] = catalog_read_varint(reader);
   return !reader->failed && flags <= SESSION_CONNECTED && expiry_s <= UINT32_MAX && window <= UINT16_MAX &&
-         (session->will_position > 0) == (session->will_bytes > 0) && session->will_bytes <= UINT32_MAX;
+         (session->will_position == 0 || session->will_bytes > 0) &&
+         (position_segment(session->will_position) > 0) == (session->will_bytes > 0) && session->will_bytes <= UINT32_MAX;
 }
 
 // How many things follow; each takes a byte at least.
@@ -379,7 +383,8 @@ static bool get_part(struct record_reader *reader, struct block_coder *coder, st
   coder->segment += unfold_sign(catalog_read_varint(reader));
   uint64_t count = catalog_read_varint(reader);
   uint64_t bytes = catalog_read_varint(reader);
-  if (reader->failed || coder->segment > UINT32_MAX || count == 0 || count > CATALOG_BLOCK) return false;
+  if (reader->failed || coder->segment == 0 || coder->segment > UINT32_MAX || count == 0 || count > CATALOG_BLOCK)
+    return false;
   if (bytes == 0 || bytes > count * UINT32_MAX) return false;
   *part = (struct block_part){.bytes = bytes, .segment = (uint32_t)coder->segment, .count = (uint32_t)count};
   return true;
@@ -391,7 +396,8 @@ static enum status get_block(struct record_reader *reader, struct block_coder *c
   coder->time_s += unfold_sign(catalog_read_varint(reader));
   uint64_t parts = catalog_read_varint(reader);
   if (reader->failed || coder->time_s > UINT32_MAX || parts / 2 > CATALOG_BLOCK) return ERR_INVALID;
-  if ((coder->position > 0) != (parts / 2 > 0)) return ERR_INVALID;
+  if ((position_segment(coder->position) > 0) != (parts / 2 > 0)) return ERR_INVALID;
+  if (parts / 2 == 0 && coder->position != 0) return ERR_INVALID;
   *block = (struct block){.position = coder->position, .time_s = (uint32_t)coder->time_s, .behind = parts & 1};
   struct block_part *at = &block->part;
   if (parts / 2 > 1) {

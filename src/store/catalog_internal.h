@@ -33,8 +33,6 @@ CHECK_RESULT enum status catalog_put_varints(struct buffer *out, const uint64_t 
 CHECK_RESULT enum status catalog_live_ensure(struct catalog *catalog, uint32_t segment);
 void catalog_live_add(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes);
 void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes);
-void catalog_live_tidy(struct catalog *catalog,
-                       uint32_t segment);  // after catalog_live_ensure: forgets the room when nothing came
 
 CHECK_RESULT enum status catalog_moved_ensure(struct catalog *catalog);       // room for one more
 void catalog_moved_put(struct catalog *catalog, uint64_t from, uint64_t to);  // `to`: a segment with room in live

@@ -54,17 +54,6 @@ void catalog_live_add(struct catalog *catalog, uint32_t segment, uint64_t refere
   live->bytes += bytes;
 }
 
-void catalog_live_tidy(struct catalog *catalog, uint32_t segment)
-{
-  struct segment_live *live = live_find(catalog, segment);
-  if (!live || live->references > 0) return;
-  assert(live->bytes == 0);
-  size_t behind = catalog->live_count - (size_t)(live - catalog->live) - 1;
-  memmove(live, live + 1, behind * sizeof *live);
-  catalog->live_count--;
-  catalog->moved_stale = true;
-}
-
 void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t references, uint64_t bytes)
 {
   struct segment_live *live = live_find(catalog, segment);
@@ -73,7 +62,12 @@ void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t re
   assert(live->bytes >= bytes);
   live->references -= references;
   live->bytes -= bytes;
-  if (live->references == 0) catalog_live_tidy(catalog, segment);
+  if (live->references > 0) return;
+  assert(live->bytes == 0);
+  size_t behind = catalog->live_count - (size_t)(live - catalog->live) - 1;
+  memmove(live, live + 1, behind * sizeof *live);
+  catalog->live_count--;
+  catalog->moved_stale = true;
 }
 
 // ---- Copies

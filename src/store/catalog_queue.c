@@ -7,9 +7,8 @@
 
 enum {
   LAST_KEPT = 64,        // an emptied queue keeps room for so many: it will be used again
-  GAP_MOST = 1 << 20,    // places lost in a row that are kept as holes
+  GAP_MOST = 1 << 18,    // places lost in a row that are kept as holes
   CONNECTED_BLOCKS = 3,  // so many blocks of a connected client's queue stay in memory
-  RIPE_LAST = CATALOG_BLOCK,
 };
 
 enum status catalog_grow_array(void **items, size_t *capacity, size_t needed, size_t item_size)
@@ -145,14 +144,21 @@ static void blocks_shrink(struct catalog_session *session)
   session->block_capacity = keep;
 }
 
+// Forgets sessions that have ended.
+static void compact_ripe(struct catalog *catalog)
+{
+  size_t kept = 0;
+  for (size_t i = 0; i < catalog->ripe_count; i++)
+    if (catalog_find(catalog, catalog->ripe[i])) catalog->ripe[kept++] = catalog->ripe[i];
+  catalog->ripe_count = kept;
+}
+
 void catalog_queue_look_ripe(struct catalog *catalog, struct catalog_session *session)
 {
   size_t kept = session->connected ? CONNECTED_BLOCKS * CATALOG_BLOCK : 0;
-  if (session->ripe || session->last_count < kept + RIPE_LAST) return;
-  void *ripe = catalog->ripe;
-  // Without memory for it the next message brings another look.
-  if (catalog_grow_array(&ripe, &catalog->ripe_capacity, catalog->ripe_count + 1, sizeof *catalog->ripe) != OK) return;
-  catalog->ripe = ripe;
+  if (session->ripe || session->last_count < kept + CATALOG_BLOCK) return;
+  if (catalog->ripe_count == catalog->ripe_capacity) compact_ripe(catalog);
+  assert(catalog->ripe_count < catalog->ripe_capacity);  // there is room for every session
   catalog->ripe[catalog->ripe_count++] = session->number;
   session->ripe = true;
 }

@@ -297,7 +297,7 @@ static void histories(void **state)
     return;
   }
   for (uint64_t i = 1; i <= 24; i++) {
-    fprintf(stderr, "SEED=%llu\n", (unsigned long long)i);
+    fprintf(stderr, "SEED=%llu\n", (unsigned long long)i);  // what failed, and how to run it again
     run(i, 600);
   }
 }

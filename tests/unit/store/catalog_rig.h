@@ -64,6 +64,7 @@ struct rig {
   size_t session_count;
   uint32_t retained[MODEL_TOPICS];  // message, 0: none
   uint64_t retained_expiry_ms[MODEL_TOPICS];
+  void (*fail_allocation)(long n);  // makes the n-th from now on fail, -1: none; each record is applied with each failing
 };
 
 void rig_init(struct rig *rig, uint64_t segment_bytes);
