@@ -64,12 +64,12 @@ struct connection {
   uint8_t pauses;  // why it is paused
   uint8_t migrate_to;
   uint16_t pongs;  // PINGRESPs to write, behind the messages that were there before them
-  bool anonymous;
-  bool alone;                // no other shard has its client
-  bool adopted;              // another shard has handed it over: it stays
-  bool pongs_late;           // there was no room for them last time
-  bool bridge;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
-  bool problem_information;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
+  bool anonymous : 1;
+  bool alone : 1;                // no other shard has its client
+  bool adopted : 1;              // another shard has handed it over: it stays
+  bool pongs_late : 1;           // there was no room for them last time
+  bool bridge : 1;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
+  bool problem_information : 1;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
 };
 
 // Puts the connection on the attention list.

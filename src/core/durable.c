@@ -141,12 +141,14 @@ void durable_enqueue(struct session *session, const struct copy *copy)
 
 // ---- Loading
 
-// A look found nothing but what was too old, which is safe by now.
+// A look found nothing but what was too old: when that is safe there is another one.
 static void look_on(struct durable *durable)
 {
+  struct journal *journal = &durable->session->shard->journal;
   if (!durable->look_again || durable->ticket || durable->session->waiting == 0) return;
+  if (durable->settled > journal->committed) return;
   durable->look_again = false;
-  if (link_idle(&durable->wanting)) list_append(&durable->session->shard->journal.wanting, &durable->wanting);
+  if (link_idle(&durable->wanting)) list_append(&journal->wanting, &durable->wanting);
 }
 
 void durable_want(struct session *session)
@@ -457,7 +459,7 @@ static void restore_times(struct session *session, uint64_t since_ms)
   session->expires_ms = UINT64_MAX;
   if (session->expiry_s != SESSION_NEVER_EXPIRES)
     session->expires_ms = mono_of(journal, since_ms + session->expiry_s * UINT64_C(1000)).ms;
-  if (session->will) session->will_due_ms = mono_of(journal, since_ms + session->will->delay_s * UINT64_C(1000)).ms;
+  if (session->will) session->will->due_ms = mono_of(journal, since_ms + session->will->delay_s * UINT64_C(1000)).ms;
 }
 
 static enum status fill(struct session *session, const struct restored_session *restored)

@@ -269,7 +269,6 @@ static void will_send(struct session *session)
   struct shard *shard = session->shard;
   struct will *will = session->will;
   session->will = NULL;
-  session->will_due_ms = 0;
   if (!will) return;
   struct message *message = will->message;
   if (will->has_expiry) message->expiry_ms = shard->now.ms + will->expiry_s * UINT64_C(1000);
@@ -292,7 +291,7 @@ static void will_send(struct session *session)
 void session_arm_timer(struct session *session)
 {
   uint64_t due = session->expires_ms;
-  if (session->will_due_ms && session->will_due_ms < due) due = session->will_due_ms;
+  if (session->will && session->will->due_ms < due) due = session->will->due_ms;
   if (due == UINT64_MAX)
     wheel_cancel(&session->timer);
   else
@@ -308,7 +307,7 @@ static void timer_due(struct timer *timer, struct mono now)
     session_end(session);
     return;
   }
-  if (session->will_due_ms && now.ms >= session->will_due_ms) will_send(session);
+  if (session->will && now.ms >= session->will->due_ms) will_send(session);
   session_arm_timer(session);
 }
 
@@ -337,7 +336,7 @@ void session_detach(struct session *session, bool with_will)
     if (session->will->delay_s == 0)
       will_send(session);
     else
-      session->will_due_ms = shard->now.ms + session->will->delay_s * UINT64_C(1000);
+      session->will->due_ms = shard->now.ms + session->will->delay_s * UINT64_C(1000);
   }
   session_arm_timer(session);
 }
@@ -348,7 +347,6 @@ void session_attach(struct session *session, struct connection *connection)
   wheel_cancel(&session->timer);
   will_free(shard, session->will);
   session->will = NULL;
-  session->will_due_ms = 0;
   session->connection = connection;
   session->progress_ms = (uint32_t)shard->now.ms;
   shard->counters.clients++;

@@ -17,6 +17,7 @@ struct membership;
 
 struct will {
   struct message *message;  // its expiry starts when it is published
+  uint64_t due_ms;          // while the client is away: when it is sent; 0 before
   uint32_t delay_s;
   uint32_t expiry_s;
   bool has_expiry;
@@ -35,7 +36,6 @@ struct session {
   struct window window;
   struct packet_ids received;  // QoS 2, waiting for PUBREL
   struct timer timer;          // while away: the will or the expiry, whichever is first
-  uint64_t will_due_ms;        // 0: no will waits
   uint64_t expires_ms;         // while away: monotonic; UINT64_MAX: never
   uint64_t origin;             // hash of the client identifier, for no local
   uint64_t matched_walk;       // scratch of index_match
