@@ -65,7 +65,6 @@ static void ended(struct wire *link)
 {
   const struct broker *broker = &world_of(link)->broker;
   link->connection = NULL;
-  link->travelling = false;
   link->ended = true;
   pipe_close(&link->down);
   bool others = false;
@@ -92,13 +91,13 @@ static void hand_over(struct wire *link)
   if (buffer_append(&link->handed_over, input, size) != OK) abort();
   free(input);
   link->connection = NULL;
-  link->travelling = true;
+  // Behind the shard's own mails, as in src/net: what it tells the other shard of this client arrives in order.
+  shard_send_host(world->broker.shards[link->shard], target, (struct mail){.kind = MAIL_HOST, .pointer = link});
   link->shard = target;
 }
 
 static void adopt(struct wire *link)
 {
-  link->travelling = false;
   link->paused = true;  // until the shard says so
   link->connection = shard_adopt(world_of(link)->broker.shards[link->shard], link, &ORIGIN, buffer_peek(&link->handed_over));
   if (!link->connection) abort();
@@ -164,6 +163,8 @@ static bool write_link(struct wire *link)
     world->tick++;
     size_t total = connection_output(shard, link->connection, scratch, sizes[pick(world, 3)], &output);
     if (total == 0) break;
+    struct written written = {.end = link->bytes_written + total, .ms = world->now_ms};
+    VECTOR_PUSH(&link->written, written);
     size_t room = pipe_room(&link->down);
     if (link->down.closed) room = total;  // a socket that nobody reads takes it all the same
     if (room > 0 && percent(world, 10)) room = 1 + (size_t)pick(world, room);
@@ -179,8 +180,6 @@ static bool write_link(struct wire *link)
     pipe_write(&link->down, first);
     pipe_write(&link->down, second);
     link->bytes_written += size;
-    struct written written = {.end = link->bytes_written, .ms = world->now_ms};
-    VECTOR_PUSH(&link->written, written);
     moved |= size > 0;
     wants = connection_sent(shard, link->connection, size);
     if (size < total) {
@@ -248,7 +247,10 @@ static bool deliver_mails(struct world *world, uint8_t to, bool everything)
       mailbox->count--;
       mailbox->arrived--;
       world->tick++;
-      shard_mail(broker->shards[to], &mail);
+      if (mail.kind == MAIL_HOST)
+        adopt(mail.pointer);
+      else
+        shard_mail(broker->shards[to], &mail);
       moved = true;
     }
   }
@@ -298,10 +300,6 @@ static bool read_links(struct world *world, uint8_t shard, bool everything)
   for (size_t i = 0; i < broker->links.count && !world->failed; i++) {
     struct wire *link = broker->links.items[(first + i) % broker->links.count];
     if (link->shard != shard) continue;
-    if (link->travelling && (everything || percent(world, 50))) {
-      adopt(link);
-      moved = true;
-    }
     if (everything || percent(world, 70)) moved |= read_link(link, everything);
   }
   return moved;
@@ -351,8 +349,10 @@ void broker_destroy(struct world *world)
   for (uint8_t from = 0; from < broker->shard_count; from++) {
     for (uint8_t to = 0; to < broker->shard_count; to++) {
       struct mailbox *mailbox = &broker->mail[from][to];
-      for (; mailbox->count > 0; mailbox->count--)
-        mail_discard(broker->shards[to], &mailbox->mails[mailbox->first++ % MAILS]);
+      for (; mailbox->count > 0; mailbox->count--) {
+        struct mail *mail = &mailbox->mails[mailbox->first++ % MAILS];
+        if (mail->kind != MAIL_HOST) mail_discard(broker->shards[to], mail);
+      }
       *mailbox = (struct mailbox){0};
     }
   }

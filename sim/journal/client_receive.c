@@ -63,7 +63,8 @@ static void receive_qos_2(struct client *client, const struct mqtt_publish *publ
     if (known->message != message)
       world_fail(world, "packet %u to client %s is message %d and message %d", publish->packet_id, client->id,
                  known->message ? (int)known->message->id : -1, message ? (int)message->id : -1);
-    if (!publish->dup && session->crashes == world->crashes) world_fail(world, "packet %u came to client %s again without DUP", publish->packet_id, client->id);
+    if (!publish->dup && session->crashes == world->crashes)
+      world_fail(world, "packet %u came to client %s again without DUP", publish->packet_id, client->id);
     return;
   }
   struct flight flight = {.packet_id = publish->packet_id, .message = message};

@@ -133,7 +133,7 @@ static void explain(struct read *read)
     as_published |= subscription->retain_as_published;
     if (subscription->group && read->id_count == 1 && read->ids[0] == subscription->id) read->group = subscription;
   }
-  if (session->surprise) {
+  if (session->surprise || read->client->world->lossy) {
     read->unclear = true;
     return;
   }
@@ -230,6 +230,7 @@ static void check_order(const struct read *read)
   struct message *message = read->message;
   struct session *session = read->session;
   if (message->is_will || read->as_retained || read->unclear || groups_of(read) > 0 || message->rotten) return;
+  if (message->expiry_s > 0) return;                         // the first one may have expired, and not the repeated one
   if (session_receipt(session, message)->taken > 0) return;  // not the first time
   uint64_t *last = &session->order[message->topic][message->author->index][read->publish->qos];
   bool early = message->sequence < *last && was_subscribed(read) && !read->client->world->lossy;

@@ -282,10 +282,12 @@ void oracle_owed(struct world *world)
   if (world->lossy) return;
   uint64_t missing = count_missing(world, false), stated = unstated(&c);
   if (world->plan.roomy && !world->rotten && stated > 0)
-    world_fail(world, "copies were dropped in a roomy world: %llu queue full, %llu too old, %llu memory, %llu damaged, %llu refused",
-               (unsigned long long)c.dropped[DROP_QUEUE_FULL], (unsigned long long)c.dropped[DROP_QUEUE_AGE],
-               (unsigned long long)c.dropped[DROP_MEMORY], (unsigned long long)c.dropped[DROP_DAMAGED],
-               (unsigned long long)c.dropped[DROP_REFUSED]);
+    world_fail(
+        world,
+        "copies were dropped in a roomy world: %llu queue full, %llu too old, %llu memory, %llu damaged, %llu refused",
+        (unsigned long long)c.dropped[DROP_QUEUE_FULL], (unsigned long long)c.dropped[DROP_QUEUE_AGE],
+        (unsigned long long)c.dropped[DROP_MEMORY], (unsigned long long)c.dropped[DROP_DAMAGED],
+        (unsigned long long)c.dropped[DROP_REFUSED]);
   if (missing > stated || (world->plan.roomy && missing > 0)) (void)count_missing(world, true);
   if (!world->plan.roomy || world->rotten) return;
   for (uint8_t group = 1; group <= GROUPS; group++)

@@ -91,10 +91,10 @@ struct session {
   struct client *client;
   unsigned number;
   bool over;
-  bool known;             // the client has read an acknowledgement that promises that the session is safe
-  bool ever_durable;      // it had an expiry once
-  bool surprise;          // it was present although the client knew of none
-  uint32_t expiry_s;      // 0: it ends with its connection
+  bool known;                          // the client has read an acknowledgement that promises that the session is safe
+  bool ever_durable;                   // it had an expiry once
+  bool surprise;                       // it was present although the client knew of none
+  uint32_t expiry_s;                   // 0: it ends with its connection
   uint32_t least_expiry, most_expiry;  // of those asked for since
   uint64_t begun;
   unsigned crashes;  // of the world when it began
@@ -157,7 +157,7 @@ struct client {
 };
 
 struct written {
-  uint64_t end, ms;  // bytes up to here were written at this time
+  uint64_t end, ms;  // bytes up to here were there to be written at this time
 };
 
 // A network connection.
@@ -165,7 +165,7 @@ struct wire {
   struct client *client;
   unsigned number;
   struct pipe up, down;
-  bool client_done, ended, paused, blocked, travelling, closing;
+  bool client_done, ended, paused, blocked, closing;
   bool answered;  // CONNACK was written
   uint8_t shard;
   struct connection *connection;
