@@ -208,8 +208,22 @@ static void refuse_copying(struct store *store, const char *reason)
   stop_copying(store);
 }
 
+static bool segment_exists(const struct store *store, uint32_t segment)
+{
+  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
+    struct segment_info info;
+    journal_log_segment(store->journal, i, &info);
+    if (info.number == segment) return true;
+  }
+  return false;
+}
+
 static void copy_slice(struct store *store, size_t budget)
 {
+  if (!segment_exists(store, store->copying.segment)) {
+    store->copying.stage = COPY_MOVE;
+    return;
+  }
   struct copy_slice slice = {.store = store, .budget = buffer_size(&store->own) + budget};
   struct log_reader reader = {.context = &slice, .record = copy_record, .damage = copy_damage};
   enum status status = journal_log_scan(store->journal, store->copying.cursor, &reader);
@@ -231,16 +245,6 @@ static void report_lost(void *context, const struct catalog_session *session, ui
   store->counters.damaged_messages += count;
   LOG(store->log, store->now, LOG_ERROR, "journal_messages_lost", FIELD_SPAN("client_id", session->client_id),
       FIELD_UINT("messages", count), FIELD_UINT("segment", store->copying.segment));
-}
-
-static bool segment_exists(const struct store *store, uint32_t segment)
-{
-  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
-    struct segment_info info;
-    journal_log_segment(store->journal, i, &info);
-    if (info.number == segment) return true;
-  }
-  return false;
 }
 
 // Blocks have moved: nothing should be left in the segment but what cannot be read.

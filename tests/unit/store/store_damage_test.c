@@ -228,6 +228,33 @@ static void a_missing_segment_is_told(void **state)
   rig_deinit(&rig);
 }
 
+// Nothing is left but the file names.
+static void all_segments_may_be_lost(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 9);
+  prepare(&rig, 300);
+  rig_close(&rig);
+  struct names names;
+  list(&rig, &names);
+  for (size_t i = 0; i < names.count; i++)
+    if (strstr(names.at[i], ".segment")) sim_disk_flip(rig.disk, names.at[i], 3, 1);
+  rig_open(&rig);
+  assert_int_equal(store_catalog(rig.store)->sessions.count, 0);
+  rig_rounds(&rig, 1);
+  model_deinit(&rig.model);
+  model_init(&rig.model);
+  rig.count = rig.committed = 0;
+  buffer_consume(&rig.records, buffer_size(&rig.records));
+  rig_submit(&rig, 20);
+  rig_rounds(&rig, 1);
+  assert_int_equal(rig.committed, 20);
+  rig_crash(&rig, SIM_POWER_CUT);
+  rig_check(&rig);
+  rig_deinit(&rig);
+}
+
 // ---- Anchors
 
 static void without_an_anchor_all_is_read(void **state)
@@ -377,6 +404,7 @@ int main(void)
       cmocka_unit_test(any_byte_may_change),
       cmocka_unit_test(a_damaged_segment_is_set_aside),
       cmocka_unit_test(a_missing_segment_is_told),
+      cmocka_unit_test(all_segments_may_be_lost),
       cmocka_unit_test(without_an_anchor_all_is_read),
       cmocka_unit_test(another_brokers_journal_is_refused),
       cmocka_unit_test(a_journal_takes_the_first_name_that_it_gets),
