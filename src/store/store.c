@@ -168,6 +168,7 @@ void store_close(struct store *store)
   }
   free(store->chunks);
   free(store->extents);
+  free(store->rebuilt);
   buffer_deinit(&store->own);
   numbers_deinit(&store->checkpoint.dead);
   numbers_deinit(&store->checkpoint.dead_last);

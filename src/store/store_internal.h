@@ -95,6 +95,8 @@ struct store {
   uint64_t safe_sequence;  // of the first record that is not known to be safe
   bool applying;           // memory was short while they were applied
 
+  struct rebuilt *rebuilt;  // the last block that could not be read, found again; heap
+
   struct checkpoint checkpoint;
   struct copying copying, copying_before;  // before: as it was before `own` was made
   struct numbers repair;                   // damaged segments that are to be copied forward
@@ -151,6 +153,11 @@ void store_checkpoint_ended(struct store *store);
 // ---- store_recover.c
 
 CHECK_RESULT enum status store_recover(struct store *store, struct wall wall, struct error *error);
+
+// ---- store_rebuild.c
+
+// Where the message of a place is whose block of references cannot be read. 0: not found, or the place is a hole.
+uint64_t store_rebuild(struct store *store, uint32_t session, uint64_t place);
 
 // ---- store.c
 

@@ -37,8 +37,10 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
 {
   struct record_header header;
   struct span body;
-  if (entry->position == 0) return put_damaged(loading, entry);
-  enum status status = journal_log_read(loading->store->journal, entry->position, &header, &body);
+  uint64_t position = entry->position;
+  if (position == 0) position = store_rebuild(loading->store, loading->load->session, entry->place);
+  if (position == 0) return put_damaged(loading, entry);
+  enum status status = journal_log_read(loading->store->journal, position, &header, &body);
   if (status == ERR_NO_MEMORY) return status;
   if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);

@@ -207,6 +207,33 @@ static void a_damaged_segment_is_set_aside(void **state)
   rig_deinit(&rig);
 }
 
+// The references of 256 messages are in one record. They are found again.
+static void damaged_references_cost_no_message(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 10);
+  rig.settings.segment_bytes = 8192;
+  rig.settings.replay_bytes = 20000;
+  prepare(&rig, 4000);
+  rig_close(&rig);
+  rig_open(&rig);
+  const struct catalog_session *session = catalog_find(store_catalog(rig.store), 1);
+  assert_true(session->block_count > 4);
+  uint64_t position = session->blocks[session->block_first + 1].position;
+  char name[32];
+  snprintf(name, sizeof name, "%010u.segment", (unsigned)position_segment(position));
+  rig_close(&rig);
+  sim_disk_flip(rig.disk, name, position_offset(position) + 40, 1);
+  rig_open(&rig);
+  assert_false(rig_logged(&rig, "journal_damaged"));
+  struct delivered one = drain(&rig, 1);
+  assert_true(rig_logged(&rig, "journal_references_damaged"));
+  assert_int_equal(one.good, 4000);
+  assert_int_equal(one.damaged, 0);
+  rig_deinit(&rig);
+}
+
 static void a_missing_segment_is_told(void **state)
 {
   (void)state;
@@ -403,6 +430,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(any_byte_may_change),
       cmocka_unit_test(a_damaged_segment_is_set_aside),
+      cmocka_unit_test(damaged_references_cost_no_message),
       cmocka_unit_test(a_missing_segment_is_told),
       cmocka_unit_test(all_segments_may_be_lost),
       cmocka_unit_test(without_an_anchor_all_is_read),
