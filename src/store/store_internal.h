@@ -77,7 +77,6 @@ struct store {
   bool anchor_due;  // a checkpoint is complete and the anchor does not say so yet
   uint64_t anchor_retry_ms;
   uint64_t epoch_ms;
-  uint64_t end_ms;  // journal time of the last record that was found at opening
   struct mono now;
   struct wall wall;  // of the round
 

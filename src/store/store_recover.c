@@ -142,7 +142,6 @@ static void set_time(struct store *store, const struct replay *replay, struct wa
     int64_t then_ms = replay->batch.wall.ms;
     bool set_meanwhile = then_ms < WALL_PLAUSIBLE_MS && wall.ms >= WALL_PLAUSIBLE_MS;
     time_ms = replay->batch.journal_ms;
-    store->end_ms = time_ms;
     if (wall.ms > then_ms && !set_meanwhile) time_ms += (uint64_t)(wall.ms - then_ms);
   }
   store->epoch_ms = time_ms - store->now.ms;

@@ -40,7 +40,8 @@ static void describe(const struct store *store, const struct catalog_session *se
       .number = session->number,
       .expiry_s = session->expiry_s,
       .client_id = session->client_id,
-      .since_ms = session->connected ? store->end_ms : session->since_ms,
+      // When a connection ended with the process nobody knows: its time begins now.
+      .since_ms = session->connected ? store_time_ms(store) : session->since_ms,
       .head = session->head,
       .tail = session->tail,
       .sent = session->connected ? sent_within(session, window + JOURNAL_UNSAFE_DONE) : session->sent,
