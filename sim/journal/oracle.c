@@ -208,7 +208,8 @@ static bool was_subscribed(const struct read *read)
 {
   for (size_t i = 0; i < read->session->subscriptions.count; i++) {
     const struct subscription *subscription = read->session->subscriptions.items[i];
-    if (read->client->world->matches[subscription->filter][read->topic] && subscription->acked < read->message->first_sent)
+    if (read->client->world->matches[subscription->filter][read->topic] && subscription->qos > 0 &&
+        subscription->acked < read->message->first_sent)
       return true;
   }
   return false;
@@ -230,7 +231,8 @@ static void check_order(const struct read *read)
   struct message *message = read->message;
   struct session *session = read->session;
   if (message->is_will || read->as_retained || read->unclear || groups_of(read) > 0 || message->rotten) return;
-  if (message->expiry_s > 0) return;                         // the first one may have expired, and not the repeated one
+  // Of a message that was sent again the first copy may have expired, or been dropped for want of room.
+  if (message->attempts > 1 && (message->expiry_s > 0 || !read->client->world->plan.roomy)) return;
   if (session_receipt(session, message)->taken > 0) return;  // not the first time
   uint64_t *last = &session->order[message->topic][message->author->index][read->publish->qos];
   bool early = message->sequence < *last && was_subscribed(read) && !read->client->world->lossy;
