@@ -13,7 +13,8 @@ enum {
   LOAD_BELOW = 1024,  // copies in memory: time to ask for more
   LOAD_COPIES = 2048,
   LOAD_BYTES = 512 * 1024,
-  LOOK_COPIES = 256,
+  LOAD_FEW = 256,  // for a look, or when memory is short
+  LOAD_FEW_BYTES = 64 * 1024,
 };
 
 // ---- By number
@@ -161,6 +162,7 @@ void durable_want(struct session *session)
   if (durable->ticket || durable->spilled >= durable->next) return;
   struct journal *journal = &session->shard->journal;
   if (session->queue.count >= LOAD_BELOW) return;
+  if (durable->kept_bytes > 0 && shard_memory_tight(session->shard)) return;
   if (durable->settled > journal->committed) {  // what is done would come too
     if (link_idle(&durable->unsafe)) list_append(&journal->unsafe, &durable->unsafe);
     return;
@@ -176,11 +178,12 @@ bool shard_next_load(struct shard *shard, struct journal_load *out)
   struct durable *durable = CONTAINER_OF(link, struct durable, wanting);
   durable->ticket = ++durable->tickets ? durable->tickets : ++durable->tickets;
   durable->looking = !durable->session->connection;
+  bool few = durable->looking || shard_memory_tight(shard);
   *out = (struct journal_load){.session = durable->number,
                                .ticket = durable->ticket,
                                .place = durable->looking ? durable_unsent(durable) : durable->spilled,
-                               .max_entries = durable->looking ? LOOK_COPIES : LOAD_COPIES,
-                               .max_bytes = LOAD_BYTES};
+                               .max_entries = few ? LOAD_FEW : LOAD_COPIES,
+                               .max_bytes = few ? LOAD_FEW_BYTES : LOAD_BYTES};
   return true;
 }
 

@@ -162,7 +162,13 @@ void shard_committed(struct shard *shard, uint64_t batch)
 
 void shard_set_journal_state(struct shard *shard, enum journal_state state)
 {
+  bool recovers = shard->journal.state != JOURNAL_OK && state == JOURNAL_OK;
   shard->journal.state = state;
+  if (!recovers) return;
+  LIST_EACH (link, &shard->connections) {  // retained messages wait for room in durable queues
+    struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    if (connection->session && connection->session->queue.count > 0) connection_want(connection, CONNECTION_OUTPUT);
+  }
 }
 
 // ---- Mails of other shards that wait

@@ -313,8 +313,14 @@ static bool fill_cursor(struct fill *fill, const struct copy *place)
 
 enum { CURSOR_QUEUED = 256 };
 
-// The same for a durable session: what it may have to get again is queued, as live messages are. Only when nothing waits, so that a cursor never
-// fills the queue. True: it is finished.
+static bool has_room(const struct session *session, uint8_t qos, size_t size)
+{
+  if (qos > 0) return !session_is_full(session, size);
+  return session->qos0_bytes == 0 || session->qos0_bytes + size <= session->shard->limits.output_bytes;
+}
+
+// The same for a durable session: what it may have to get again is queued, as live messages are. Only when nothing waits, and as many as there is
+// room for, so that a cursor never drops anything. True: it is finished.
 static bool queue_cursor(struct fill *fill, const struct copy *place)
 {
   struct shard *shard = fill->shard;
@@ -328,6 +334,10 @@ static bool queue_cursor(struct fill *fill, const struct copy *place)
     if (message_expired(message, shard->now)) continue;
     struct copy copy = {.message = message, .tag = place->tag, .retain = true, .from_cursor = true};
     copy.qos = message->qos < place->qos ? message->qos : place->qos;
+    if (!has_room(session, copy.qos, message_size(message))) {
+      retained_cursor_put_back(cursor);
+      return false;
+    }
     journal_route_begin(shard, message);
     session_deliver(session, &copy);
     journal_route_end(shard, NULL, 0);
@@ -340,13 +350,14 @@ static bool turn_cursor(struct fill *fill, struct copy *place)
 {
   struct shard *shard = fill->shard;
   struct session *session = fill->connection->session;
-  if (session->waiting > 0 && session->durable->kept_bytes == 0) return false;  // on disk: it is being loaded
-  bool finished = session->waiting == 0 && queue_cursor(fill, place);
+  bool may_queue = session->waiting == 0 && shard->journal.state == JOURNAL_OK;
+  bool finished = may_queue && queue_cursor(fill, place);
   if (!finished && queue_append(&session->queue, &shard->pool, place) != OK) return false;
   queue_drop(&session->queue, &shard->pool);
   if (finished) copy_release(shard, place);
-  if (finished || session->waiting > 0) return true;
-  connection_want(fill->connection, CONNECTION_OUTPUT);  // others get their turn in between
+  if (finished || session->durable->kept_bytes > 0 || session->qos0_bytes > 0) return true;
+  // What is on disk is being loaded; a journal that takes nothing wakes its connections when it does.
+  if (may_queue) connection_want(fill->connection, CONNECTION_OUTPUT);  // others get their turn in between
   return false;
 }
 
@@ -357,11 +368,11 @@ static void fill_queue(struct fill *fill)
   while (!fill->full && session->queue.count > 0) {
     struct copy copy = *queue_peek(&session->queue);
     if (copy.is_cursor && copy.qos > 0 && session->durable) {
-      if (!turn_cursor(fill, &copy)) return;
+      if (!turn_cursor(fill, &copy)) break;
       continue;
     }
     if (copy.is_cursor) {
-      if (!fill_cursor(fill, &copy)) return;
+      if (!fill_cursor(fill, &copy)) break;
       session_take_front(session);
       copy_release(shard, &copy);
       continue;

@@ -324,13 +324,19 @@ static bool node_matches(const struct retained_cursor *cursor, const struct reta
   return place.last || place.multi;
 }
 
+void retained_cursor_put_back(struct retained_cursor *cursor)
+{
+  cursor->again = true;
+}
+
 enum cursor_result retained_cursor_next(struct retained *retained, struct retained_cursor *cursor, unsigned steps,
                                         struct message **out_message)
 {
   if (!cursor->at) return CURSOR_END;
   unsigned depth = depth_of(cursor->at);
   while (steps-- > 0) {
-    struct retained_node *next = advance(retained, cursor, cursor->at, &depth);
+    struct retained_node *next = cursor->again ? cursor->at : advance(retained, cursor, cursor->at, &depth);
+    cursor->again = false;
     move_to(retained, cursor, next);
     if (!next) return CURSOR_END;
     if (!next->message || !node_matches(cursor, next, depth)) continue;

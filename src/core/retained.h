@@ -66,6 +66,7 @@ struct retained_cursor {
   struct retained_node *at;  // pinned; NULL: at the end
   uint64_t changes;          // of the store when the cursor was made: what changed since is delivered live behind it
   struct message *held;      // found, referenced, but there was no room for it yet; NULL: none
+  bool again;                // what is stored at `at` was found, but there was no room: it is looked at once more
   uint64_t origin_excluded;  // no local: skip what this client published; 0: nothing
   uint8_t qos;               // of the subscription
   uint32_t filter_size;
@@ -75,6 +76,9 @@ struct retained_cursor {
 // NULL when memory is short. The filter is copied.
 struct retained_cursor *retained_cursor_create(struct retained *retained, struct span filter);
 void retained_cursor_destroy(struct retained *retained, struct retained_cursor *cursor);
+
+// There was no room for what was found last: it comes again, or what has become of it by then.
+void retained_cursor_put_back(struct retained_cursor *cursor);
 
 enum cursor_result { CURSOR_MESSAGE, CURSOR_END, CURSOR_MORE };
 
