@@ -178,13 +178,14 @@ static void write_output(struct client *client)
     size_t first = chunk < out.parts[0].size ? chunk : out.parts[0].size;
     assert_ok(buffer_append(&client->incoming, out.parts[0].at, first));
     assert_ok(buffer_append(&client->incoming, out.parts[1].at, chunk - first));
+    bool owes = client->connection->state == CLOSING && client->connection->held;
     unsigned wants = connection_sent(shard, client->connection, chunk);
     if (wants & CONNECTION_CLOSE) {
       assert_int_equal(chunk, size);
       close_transport(client);
       break;
     }
-    assert_int_equal(wants, chunk < size ? 0 : CONNECTION_OUTPUT);
+    assert_true(wants == (chunk < size ? 0 : CONNECTION_OUTPUT) || (owes && wants == 0));
   }
   free(scratch);
 }
@@ -720,12 +721,19 @@ enum mqtt_reason client_unsubscribe(struct client *client, const char *filter)
   return client->version == MQTT_5_0 ? (enum mqtt_reason)unsuback->codes.at[0] : MQTT_SUCCESS;
 }
 
+static uint16_t next_id(struct client *client)
+{
+  uint16_t id = client->next_id++;
+  if (client->next_id == 0) client->next_id = 1;
+  return id;
+}
+
 struct mqtt_packet publish_packet(struct client *client, const char *topic, const char *payload, uint8_t qos)
 {
   return (struct mqtt_packet){
       .type = MQTT_PUBLISH,
       .publish = {
-          .qos = qos, .packet_id = qos ? client->next_id++ : 0, .topic = span_text(topic), .payload = span_text(payload)}};
+          .qos = qos, .packet_id = qos ? next_id(client) : 0, .topic = span_text(topic), .payload = span_text(payload)}};
 }
 
 void client_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id, enum mqtt_reason reason)

@@ -367,6 +367,7 @@ void store_bench_describe(const struct store_bench *store, const struct stored_s
     if (stored->state == STORED_DONE) continue;
     // A crash: the first ones, as many as may be in flight at once.
     if (session->connected && in_window++ < session->window && place >= out->sent) out->sent = place + 1;
+    if (place < out->sent) out->sent_waiting++;
     struct record_message message;
     assert_true(record_get_message(stored->message, &message));
     if (stored->state == STORED_WAITING) out->waiting_bytes += record_message_weight(&message);

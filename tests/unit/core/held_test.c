@@ -156,19 +156,27 @@ static void suback_and_unsuback_wait(void **state)
   }
 }
 
-static void connack_waits_when_a_durable_session_ends(void **state)
+static void connack_of_durable_sessions_waits(void **state)
 {
   (void)state;
   struct scene scene;
   begin(&scene);
-  // Beginning one or coming back to one: a crash takes nothing back that matters.
-  struct client *client = client_lasting(&scene.bench, MQTT_5_0, "c");
-  client_drop(client);
-  client = client_open(&scene.bench, MQTT_5_0, 0);
-  assert_true(client_connect(client, "c", false, 3600)->session_present);
-  // Ending one: CONNACK waits, and nothing overtakes it.
-  client = client_open(&scene.bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
+  // Beginning one, coming back to one.
+  for (int i = 0; i < 2; i++) {
+    struct client *client = client_open(&scene.bench, MQTT_5_0, 0);
+    packet.connect.clean_start = false;
+    property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
+    packet.connect.properties.session_expiry_s = 3600;
+    client_send(client, &packet);
+    client_expect_nothing(client);
+    bench_commit(&scene.bench, SIZE_MAX);
+    assert_int_equal(client_expect(client, MQTT_CONNACK)->connack.session_present, i > 0);
+    client_drop(client);
+  }
+  // Ending one: nothing overtakes it.
+  struct client *client = client_open(&scene.bench, MQTT_5_0, 0);
+  packet = connect_packet(MQTT_5_0, "c");
   client_queue(client, &packet);
   client_send_bytes(client, "\xc0\0", 2);
   client_expect_nothing(client);
@@ -321,7 +329,9 @@ static void clean_sessions_make_no_records(void **state)
     for (uint8_t i = 0; i < 2; i++) client_unsubscribe(subs[i], "t/#");
     for (uint8_t i = 0; i < 2; i++) client_drop(subs[i]);
     // Nor does QoS 0 to a durable one that is there or away.
+    bench.store->hold_commits = false;
     struct client *durable = client_lasting(&bench, MQTT_5_0, "durable");
+    bench.store->hold_commits = true;
     client_queue_subscribe(durable, &(struct sub){.filter = "t/#", .qos = 2}, 1);
     bench_run(&bench);
     bench_commit(&bench, SIZE_MAX);
@@ -446,7 +456,9 @@ static void connections_end_while_they_wait(void **state)
   for (enum way way = LOST; way < LAST; way++) {
     struct scene scene;
     begin(&scene);
+    scene.bench.store->hold_commits = false;
     struct client *durable = client_lasting(&scene.bench, MQTT_5_0, "d");
+    scene.bench.store->hold_commits = true;
     publish(durable, "t/1", 1, false);
     publish(durable, "t/1", 2, false);
     client_queue_subscribe(durable, &(struct sub){.filter = "z", .qos = 1}, 1);
@@ -456,7 +468,11 @@ static void connections_end_while_they_wait(void **state)
     switch (way) {
       case LOST: client_drop(durable); break;
       case DISCONNECT: client_send(durable, &(struct mqtt_packet){.type = MQTT_DISCONNECT}); break;
-      case TAKEN_OVER: again = client_lasting(&scene.bench, MQTT_5_0, "d"); break;
+      case TAKEN_OVER:
+        again = client_open(&scene.bench, MQTT_5_0, 0);
+        client_send(again, &(struct mqtt_packet){.type = MQTT_CONNECT,
+                                                 .connect = {.version = MQTT_5_0, .client_id = span_text("d")}});
+        break;
       case FAULT: client_send_bytes(durable, "\xf8\0", 2); break;
       case BY_BROKER:
         shard_disconnect(scene.bench.shards[0], durable->connection, MQTT_SERVER_SHUTTING_DOWN);
@@ -464,11 +480,35 @@ static void connections_end_while_they_wait(void **state)
         break;
       case LAST: break;
     }
+    client_expect_nothing(durable);
     bench_commit(&scene.bench, SIZE_MAX);
+    // What it owes goes out before it closes.
+    if (way != LOST) {
+      client_expect(durable, MQTT_PUBACK);
+      client_expect(durable, MQTT_PUBREC);
+      client_expect(durable, MQTT_SUBACK);
+      if (way != DISCONNECT) client_expect(durable, MQTT_DISCONNECT);
+      client_expect_closed(durable);
+    }
+    bench_commit(&scene.bench, SIZE_MAX);
+    if (again) client_expect(again, MQTT_CONNACK);
     if (again) client_expect_nothing(again);
-    if (way != LOST && way != DISCONNECT && way != FAULT) assert_null(durable->connection);
     finish(&scene);
   }
+}
+
+static void closing_does_not_wait_for_ever(void **state)
+{
+  (void)state;
+  struct scene scene;
+  begin(&scene);
+  publish(scene.pub, "t/1", 1, false);
+  client_send(scene.pub, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
+  bench_advance(&scene.bench, LINGER_MS - 1);
+  assert_non_null(scene.pub->connection);
+  bench_advance(&scene.bench, 1);
+  client_expect_closed(scene.pub);
+  finish(&scene);
 }
 
 static void clients_that_hold_too_much_are_not_read_from(void **state)
@@ -530,7 +570,7 @@ int main(void)
       cmocka_unit_test(qos_2_waits_both_ways),
       cmocka_unit_test(durable_publishers_get_pubcomp_when_it_is_safe),
       cmocka_unit_test(suback_and_unsuback_wait),
-      cmocka_unit_test(connack_waits_when_a_durable_session_ends),
+      cmocka_unit_test(connack_of_durable_sessions_waits),
       cmocka_unit_test(retained_messages_wait),
       cmocka_unit_test(what_needs_no_disk_is_not_held_up),
       cmocka_unit_test(each_batch_releases_its_own),
@@ -540,6 +580,7 @@ int main(void)
       cmocka_unit_test(publishers_on_other_shards_wait),
       cmocka_unit_test(many_batches_of_other_shards),
       cmocka_unit_test(connections_end_while_they_wait),
+      cmocka_unit_test(closing_does_not_wait_for_ever),
       cmocka_unit_test(clients_that_hold_too_much_are_not_read_from),
       cmocka_unit_test(slow_transports_get_them_in_pieces),
   };
