@@ -29,15 +29,17 @@ class Loop:
         heapq.heappush(self.timers, (time.monotonic() + seconds, self.serial, call))
 
     def add(self, client):
-        self.by_fd[client.socket.fileno()] = client
-        self.poll.register(client.socket, select.EPOLLIN)
+        client.fd = client.socket.fileno()
+        self.by_fd[client.fd] = client
+        self.poll.register(client.fd, select.EPOLLIN)
 
     def remove(self, client):
-        self.poll.unregister(client.socket)
-        del self.by_fd[client.socket.fileno()]
+        del self.by_fd[client.fd]
+        if client.socket.fileno() == client.fd:  # a foreign client closes it itself
+            self.poll.unregister(client.fd)
 
     def want_output(self, client, wanted):
-        self.poll.modify(client.socket, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        self.poll.modify(client.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def run(self, seconds, until=lambda: False):
         """Whether `until` came true in time."""
@@ -380,7 +382,8 @@ class Subscriber(Link):
         self.asked = {}  # SUBSCRIBE and UNSUBSCRIBE on their way: packet identifier → (kind, subscription)
         self.packet_ids = 0
         self.received = {}  # QoS 2 packet identifiers between PUBLISH and PUBREL → message
-        self.owed = {}  # QoS 1 messages that came but were not acknowledged → packet identifier
+        self.owed = {}  # QoS 1 packet identifiers that came and were not acknowledged → message
+        self.certain = {}  # of these, on the last connection, those that the broker must remember
         self.waiting = collections.deque()  # acknowledgements for later
         self.patience = 0
         self.pings = 0
@@ -397,9 +400,11 @@ class Subscriber(Link):
         self.waiting.clear()
         self.asked.clear()
         self.pings = 0
+        # QoS 1 may come before it is stored (QoS 2 may not): what nobody had acknowledged can have been forgotten.
+        self.owed = dict(self.certain) if present else {}
         if not present:
             self.received.clear()
-            self.owed.clear()
+            self.certain.clear()
         for one in self.subscriptions:
             if one.until is not None and one.gone is None:
                 self._unsubscribe(one)
@@ -441,7 +446,7 @@ class Subscriber(Link):
             self._on_publish(packet)
         elif packet.kind == T.PUBREL:
             self.received.pop(packet.packet_id, None)
-            self._acknowledge(T.PUBCOMP, packet.packet_id, None)
+            self._acknowledge(T.PUBCOMP, packet.packet_id)
         elif packet.kind in (T.SUBACK, T.UNSUBACK):
             kind, one = self.asked.pop(packet.packet_id, (None, None))
             if kind != packet.kind or any(reason >= 0x80 for reason in packet.reasons):
@@ -467,25 +472,25 @@ class Subscriber(Link):
                 self.fail(f"packet identifier {packet.packet_id} is that of {known} still, but {message} came with it")
             elif not packet.dup:
                 self.fail(f"{message} came again without DUP")
-            self._acknowledge(T.PUBREC, packet.packet_id, message)
+            self._acknowledge(T.PUBREC, packet.packet_id)
             return
-        owed = self.owed.get(message)
-        if packet.dup and owed is not None and owed != packet.packet_id:
-            self.fail(f"{message} had packet identifier {owed}, came again with {packet.packet_id}")
-        elif owed == packet.packet_id and not packet.dup:
+        again = self.certain.pop(packet.packet_id, message)
+        if again is not message:
+            self.fail(f"packet identifier {packet.packet_id} is that of {again} still, but {message} came with it")
+        elif packet.packet_id in self.owed and not packet.dup:
             self.fail(f"{message} came again without DUP")
-        self.owed[message] = packet.packet_id
+        self.owed[packet.packet_id] = message
         self.oracle.delivered(self, message, packet)
-        self._acknowledge(T.PUBACK, packet.packet_id, message)
+        self._acknowledge(T.PUBACK, packet.packet_id)
 
-    def _acknowledge(self, kind, packet_id, message):
+    def _acknowledge(self, kind, packet_id):
         """In the order of what came."""
         if self.patience is None:
             return
         if not self.patience and not self.waiting:
-            self._answer(kind, packet_id, message)
+            self._answer(kind, packet_id)
             return
-        self.waiting.append((kind, packet_id, message))
+        self.waiting.append((kind, packet_id))
         generation = self.generation
 
         def next_one():
@@ -494,10 +499,13 @@ class Subscriber(Link):
 
         self.loop.later(self.patience, next_one)
 
-    def _answer(self, kind, packet_id, message):
+    def _answer(self, kind, packet_id):
         if kind == T.PUBACK:
-            self.owed.pop(message, None)
+            self.owed.pop(packet_id, None)
         self.send(wire.ack_packet(kind, packet_id, version=self.version))
+
+    def on_lost(self):
+        self.certain |= {packet_id: message for packet_id, message in self.owed.items() if message.told}
 
     def ping(self):
         self.pings += 1
@@ -541,7 +549,7 @@ class WillOwner(Link):
 
     def on_lost(self):
         if self.armed:
-            self.oracle.acknowledged(self.will)
+            self.oracle.acknowledged(self.will, told=False)
         self.armed = False
 
     def leave(self):
@@ -558,34 +566,37 @@ class RetainedReader(Link):
 
     def __init__(self, world, number):
         super().__init__(world, f"reader{number}", world.random.choice([4, 5]), False)
-        self.expected, self.seen, self.finished = None, {}, False
+        self.expected, self.seen, self.finished, self.log = None, {}, False, []
 
     def on_connected(self, present):
         self.expected = self.oracle.retained_floor()
-        self.seen = {}
+        self.seen, self.log = {}, []
         self.send(wire.subscribe_packet(1, [("r/#", 1)], version=self.version))
 
     def on_packet(self, packet):
         if packet.kind == T.SUBACK:
+            self.log.append("SUBACK")
             self.subscribed = True
         elif packet.kind == T.PUBLISH:
             if packet.qos:
                 self.send(wire.ack_packet(T.PUBACK, packet.packet_id, version=self.version))
-            if packet.retain:
-                self._on_retained(packet)
+            self.log.append(f"{'retained' if packet.retain else 'live'} {packet.topic} {packet.payload[:12]}")
+            self._on_value(packet)
         else:
             return super().on_packet(packet)
         if self.missing() == []:
             self._finish()
 
-    def _on_retained(self, packet):
-        message = self.oracle.find(self, packet)
-        if message is None:
-            return
-        floor = self.expected.get(packet.topic, 0)
-        self.seen[packet.topic] = message
-        if message.serial < floor:
-            self.fail(f"retained is {message}, but {floor} was acknowledged")
+    def _on_value(self, packet):
+        """A newer value that comes live has taken the place of the one that was retained before."""
+        if packet.retain or packet.payload:
+            message = self.oracle.find(self, packet)
+            if message is None:
+                return
+            self.seen[packet.topic] = message
+            floor = self.expected.get(packet.topic, 0)
+            if message.serial < floor:
+                self.fail(f"the value is {message}, but {floor} was acknowledged")
 
     subscribed = False
 

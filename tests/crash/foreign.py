@@ -9,11 +9,14 @@ from clients import Publisher, Subscription
 
 
 class PahoPublisher:
-    """QoS 1 or 2 with a persistent session of 3.1.1. Paho resends by itself after each reconnect."""
+    """QoS 1 with a persistent session of 3.1.1. Paho resends by itself after each reconnect.
 
-    def __init__(self, world, number, qos):
+    Not QoS 2: when a connection ends before its CONNACK, it sends PUBLISH again where PUBREL is due.
+    """
+
+    def __init__(self, world, number):
         self.world, self.loop, self.oracle, self.random = world, world.loop, world.oracle, world.random
-        self.number, self.qos, self.version, self.retain = number, qos, 4, False
+        self.number, self.qos, self.version, self.retain = number, 1, 4, False
         self.client_id, self.topics, self.serial = f"paho{number}", [f"t/{number}/0", f"t/{number}/1"], 0
         self.in_flight = collections.OrderedDict()  # by Paho's message identifier
         self.producing = self.wanted = True
@@ -60,7 +63,7 @@ class PahoPublisher:
             self.lost()
 
     def receive(self):
-        if self.paho.loop_read(100) != paho.MQTT_ERR_SUCCESS:
+        if self.paho.loop_read(100) != paho.MQTT_ERR_SUCCESS or self.socket.fileno() < 0:
             self.lost()
             return
         self._pump()
@@ -69,7 +72,7 @@ class PahoPublisher:
     def flush(self):
         if self.socket and self.paho.want_write() and self.paho.loop_write() != paho.MQTT_ERR_SUCCESS:
             self.lost()
-        if self.socket:
+        if self.socket and self.socket.fileno() == self.fd:
             self.loop.want_output(self, self.paho.want_write())
 
     def _on_connect(self, _client, _data, _flags, code):
@@ -138,6 +141,8 @@ class MosquittoSubscriber:
             self.loop.remove(self)
             self.fail(f"mosquitto_sub has ended: {self.process.poll()}")
             return
+        with open(self.world.directory / "mosquitto_sub.log", "ab") as log:
+            log.write(data)
         *lines, self.input = (self.input + data).split(b"\n")
         for line in lines:
             if line.startswith(b"Subscribed (mid"):

@@ -14,13 +14,13 @@ FAILURES = 20  # more of them say nothing new
 
 
 class Message:
-    __slots__ = ("owner", "serial", "topic", "size", "clears", "qos", "version", "first_sent", "acked", "refused")
+    __slots__ = ("owner", "serial", "topic", "size", "clears", "qos", "version", "first_sent", "acked", "told", "refused")
 
     def __init__(self, owner, serial, topic, size, clears):
         self.owner, self.serial, self.topic, self.size, self.clears = owner.number, serial, topic, size, clears
         self.qos, self.version = owner.qos, owner.version
         self.first_sent = self.acked = None
-        self.refused = False
+        self.told = self.refused = False
 
     def payload(self):
         if self.clears:
@@ -44,6 +44,7 @@ class Oracle:
         self.groups = collections.defaultdict(collections.Counter)  # shared filter → message → deliveries
         self.past = collections.defaultdict(list)  # subscriber → subscriptions that were given up and replaced
         self.retained = {}  # topic → messages sent there that were not overtaken by a later acknowledged one
+        self.recent = collections.deque(maxlen=100)  # deliveries
         self.cleared = {}  # topic → serial of the last message that clears it
         self.repeated = self.deliveries = 0
 
@@ -72,7 +73,9 @@ class Oracle:
                 if message.clears:
                     self.cleared[message.topic] = message.serial
 
-    def acknowledged(self, message):
+    def acknowledged(self, message, told=True):
+        """The broker has it: by its own words, or (a will) by what follows from them."""
+        message.told |= told
         if message.acked:
             return
         message.acked = self.now()
@@ -109,6 +112,7 @@ class Oracle:
     def delivered(self, subscriber, message, packet):
         """It has reached the application, for the first time or again."""
         self.deliveries += 1
+        self.recent.append((subscriber.client_id, message))
         matching = [one for one in subscriber.subscriptions + self.past[subscriber] if one.matches(message.topic)]
         if not any(one.gone is None or message.first_sent < one.gone for one in matching):
             subscriber.fail(f"{message} came, though nothing asks for it")
