@@ -286,8 +286,10 @@ static void sweep_links(struct world *world)
       link_free(link);
       continue;
     }
-    if (link->connection && link->answered && !link->closing && link->client->link == link)
+    if (link->connection && link->answered && !link->closing && link->client->link == link) {
       link->client->alive_ms = world->now_ms;
+      link->client->away_by_crash = false;
+    }
     i++;
   }
 }

@@ -356,6 +356,11 @@ void life_restart(struct world *world)
   world->now_ms += downtime_ms(world);
   for (unsigned i = 0; i < world->client_count; i++) client_read(world->clients[i], SIZE_MAX);
   life_start(world);
-  for (unsigned i = 0; i < world->client_count && crash; i++) world->clients[i]->away_ms = world->now_ms;
+  // The journal still calls those connected that a crash has cut off: their absence begins anew with each start.
+  for (unsigned i = 0; i < world->client_count; i++) {
+    struct client *client = world->clients[i];
+    client->away_by_crash |= crash;
+    if (client->away_by_crash) client->away_ms = world->now_ms;
+  }
   TRACE(world, "it was down for %llu ms", (unsigned long long)(world->now_ms - died_ms));
 }

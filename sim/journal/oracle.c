@@ -209,7 +209,7 @@ static bool was_subscribed(const struct read *read)
   for (size_t i = 0; i < read->session->subscriptions.count; i++) {
     const struct subscription *subscription = read->session->subscriptions.items[i];
     if (read->client->world->matches[subscription->filter][read->topic] && subscription->qos > 0 &&
-        subscription->acked < read->message->first_sent)
+        subscription->acked < read->message->first_sent && subscription->ended == NEVER)
       return true;
   }
   return false;

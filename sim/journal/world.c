@@ -60,8 +60,11 @@ static void choose_plan(struct world *world)
   plan->limit_bytes = UINT64_C(1) << 30;
   plan->reserve_bytes = plan->segment_bytes * (1 + pick(world, 2));
   plan->replay_bytes = plan->segment_bytes * (1 + pick(world, 8));
-  if (plan->tiny_limit)
-    plan->limit_bytes = plan->reserve_bytes + plan->segment_bytes * (8 + pick(world, 20)) + 4 * plan->payload_most;
+  if (!plan->tiny_limit) return;
+  // The reserve takes what is under way when the limit is reached, whatever it is: all that publishers may have in flight.
+  plan->payload_most = 300;
+  plan->reserve_bytes = 65536 + plan->clients * plan->flights * (plan->payload_most + 200);
+  plan->limit_bytes = 2 * plan->reserve_bytes + plan->segment_bytes * (4 + pick(world, 20));
 }
 
 static void choose_limits(struct world *world)
@@ -354,16 +357,35 @@ static void clear_retained(struct world *world)
   }
 }
 
+// Dead segments go with the second checkpoint from now on: enough is written for that.
+static void write_on(struct world *world)
+{
+  struct client *client = world->clients[0];
+  uint64_t bytes = 0, wanted = 5 * world->plan.replay_bytes;
+  while (bytes < wanted && !world->failed) {
+    for (unsigned i = 0; i < 3; i++) round_of_all(world, true);  // checkpoints come between batches
+    if (!client_may_publish(client)) rest(world, true);
+    struct message *message = model_message(world, client);
+    message->qos = 1;
+    message->retain = true;
+    message->payload_size = world->broker.limits.retained_messages > 0 ? 4 : 2000;
+    bytes += message->payload_size + 100;
+    client_publish(client, message);
+  }
+  rest(world, true);
+}
+
 static void drain(struct world *world)
 {
   TRACE(world, "---- draining");
-  clear_retained(world);
   for (unsigned i = 0; i < world->client_count && !world->failed; i++) {
     struct client *client = world->clients[i];
     client_disconnect(client, false, true);
     client_connect(client, true);
   }
   if (!world->failed) rest(world, true);
+  if (!world->failed && world->plan.replay_bytes <= JUDGED_REPLAY) write_on(world);
+  clear_retained(world);
   world->ending = true;
   for (unsigned i = 0; i < world->client_count && !world->failed; i++) client_disconnect(world->clients[i], false, true);
   if (!world->failed) rest(world, true);

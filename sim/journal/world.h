@@ -21,6 +21,8 @@
 struct client;
 struct world;
 
+enum { JUDGED_REPLAY = 40000 };  // the journal's size at the end is judged where this much is replayed at most
+
 enum { SHARDS = 4, CLIENTS = 12, TOPICS = 8, FILTERS = 9, GROUPS = 2, MAILS = 256, WITNESSES = 2, BATCHES = 2, LOADS = 64 };
 
 #define NEVER UINT64_MAX
@@ -142,6 +144,7 @@ struct client {
   uint64_t alive_ms,
       alive_before_ms;  // last time at which the broker surely had its connection; when the last CONNECT was sent
   uint64_t away_ms;     // it surely has none since then
+  bool away_by_crash;   // which the journal was not told
 
   struct wire *link;  // NULL: not connected
   bool connected;     // CONNACK was read
