@@ -1,6 +1,6 @@
-// The shapes in which batches and loaded entries cross from one thread to the other. An entry: place u64, size of the message u32, state u8, then
-// the message as in its record, but with one target: that of the queue. A message to a hundred thousand queues is not carried with
-// all of them into each.
+// The shapes in which batches and loaded entries cross from one thread to the other. An entry: place u64, size of the
+// message u32, state u8, then the message as in its record, but with one target: that of the queue. A message to a hundred
+// thousand queues is not carried with all of them into each.
 #include "core/journal.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-// Layouts of the records, byte by byte. Every field is little-endian; nothing in a body is aligned. Flags that are not named are 0, and a
-// body with others is refused: they belong to a newer version.
+// Layouts of the records, byte by byte. Every field is little-endian; nothing in a body is aligned. Flags that are not named
+// are 0, and a body with others is refused: they belong to a newer version.
 #include "core/record.h"
 
 #include <assert.h>
@@ -274,8 +274,8 @@ bool record_get_unsubscribe(struct span body, struct record_unsubscribe *out)
   return complete(&reader);
 }
 
-// session u32, delay u32, expiry u32, flags u8 (0-1 QoS, 2 retain, 3 has an expiry), topic size u16, payload size u32, properties size u32,
-// topic, payload, properties
+// session u32, delay u32, expiry u32, flags u8 (0-1 QoS, 2 retain, 3 has an expiry), topic size u16, payload size u32,
+// properties size u32, topic, payload, properties
 enum { WILL_FIXED = 23, WILL_RETAIN = 4, WILL_EXPIRY = 8, WILL_FLAGS = 15 };
 
 enum status record_put_will(struct buffer *out, const struct record_will *record)
@@ -383,8 +383,9 @@ bool record_get_done(struct span body, struct record_done *out)
 
 // ---- Messages
 //
-// flags u16, topic size u16, target count u32, time u64, payload size u32; then what the flags tell of, in the order of their bits: expiry u64,
-// origin u64, copy of u64, publisher u32 and packet identifier u16, properties size u32; then targets, topic, payload, properties.
+// flags u16, topic size u16, target count u32, time u64, payload size u32; then what the flags tell of, in the order of
+// their bits: expiry u64, origin u64, copy of u64, publisher u32 and packet identifier u16, properties size u32; then
+// targets, topic, payload, properties.
 enum {
   MESSAGE_FIXED = 20,
   MESSAGE_RETAIN = 1 << 2,  // the two below are QoS

@@ -382,7 +382,7 @@ static enum status apply_retained_drop(struct catalog *catalog, struct span body
 
 // ---- Messages
 
-static struct reference reference_to(const struct record_message *message, uint64_t position)
+struct reference catalog_reference_to(const struct record_message *message, uint64_t position)
 {
   uint64_t weight = record_message_weight(message), time_s = message->time_ms / 1000;
   return (struct reference){.position = position,
@@ -408,7 +408,7 @@ static enum status plan_targets(const struct catalog *catalog, struct span targe
 
 static void add_to_queues(struct catalog *catalog, const struct record_message *message, uint64_t position)
 {
-  struct reference reference = reference_to(message, position);
+  struct reference reference = catalog_reference_to(message, position);
   struct record_target target;
   for (size_t cursor = 0; record_next_target(message->targets, &cursor, &target);) {
     struct catalog_session *session = catalog_find(catalog, target.session);
@@ -428,7 +428,7 @@ static enum status add_to_one(struct catalog *catalog, const struct record_messa
   enum status status = catalog_queue_plan(session, target.place);
   catalog_queue_unplan(session);
   if (status != OK) return status;
-  struct reference reference = reference_to(message, position);
+  struct reference reference = catalog_reference_to(message, position);
   catalog_queue_add(catalog, session, target.place, &reference);
   return OK;
 }

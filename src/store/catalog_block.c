@@ -235,8 +235,8 @@ static void remove_part(struct block *block, struct block_part *part)
   block->part = left;
 }
 
-// One reference that the parts count is not needed any more. What the record of a block says and what the parts say can differ only when a checkpoint was
-// made up: then the parts stay until the block is done.
+// One reference that the parts count is not needed any more. What the record of a block says and what the parts say can
+// differ only when a checkpoint was made up: then the parts stay until the block is done.
 static void part_release(struct catalog *catalog, struct catalog_session *session, struct block *block,
                          const struct reference *reference)
 {

@@ -1,5 +1,5 @@
-// Checkpoints: the whole state as records, a slice at a time. Retained messages and sessions that are new go to the front of their lists, so
-// whoever walks to the end meets each old one once; the new ones have records of their own behind the BEGIN.
+// Checkpoints: the whole state as records, a slice at a time. Retained messages and sessions that are new go to the front of
+// their lists, so whoever walks to the end meets each old one once; the new ones have records of their own behind the BEGIN.
 #include "store/catalog_internal.h"
 
 #include <assert.h>
@@ -48,8 +48,8 @@ enum status catalog_checkpoint_begin(struct catalog *catalog, struct buffer *out
   return OK;
 }
 
-// ---- The retained index. RECORD_CHECKPOINT_RETAINED: for each of some messages numbers of variable size: position as the difference to the last one, expiry,
-// weight, size of the topic; then the topic.
+// ---- The retained index. RECORD_CHECKPOINT_RETAINED: for each of some messages numbers of variable size: position as the
+// difference to the last one, expiry, weight, size of the topic; then the topic.
 
 static enum status put_retained(struct buffer *body, const struct catalog_retained *retained, uint64_t *position)
 {
@@ -132,7 +132,8 @@ enum status catalog_apply_checkpoint_retained(struct catalog *catalog, struct sp
 //   subscriptions: how many, each: identifier, flags as in RECORD_SUBSCRIBE, size of the filter; the filter
 //   runs that are done: how many, each: places between the last one (head at first) and it, count
 //   places sent: how many, the difference of each to the last one (head at first)
-//   blocks: how many, each: differences of position and time, parts * 2 + 1 if behind; each part: difference of the segment, count, bytes
+//   blocks: how many, each: differences of position and time, parts * 2 + 1 if behind; each part: difference of the
+//     segment, count, bytes
 //   the places behind the blocks as references
 // Differences of positions, times and segments have a sign.
 

@@ -120,29 +120,71 @@ enum status catalog_apply_copy(struct catalog *catalog, const struct record_mess
 // How the references of a block are to change; false: not at all.
 typedef bool change_reference(void *context, struct reference *reference);
 
-// Puts a block anew with its references changed, when that concerns what waits in it, or anyhow when its record is in the segment `lost`. What
-// does not wait becomes a hole on the way. *out_read: false when it could not be read.
-static enum status rewrite_block(struct catalog *catalog, struct catalog_session *session, size_t index, uint32_t lost,
-                                 change_reference *change, void *context, struct buffer *out, bool *out_read)
+// The reference to the message of a place whose block cannot be read; a hole when it is not found.
+static enum status search_reference(const struct catalog *catalog, const struct catalog_session *session, uint64_t place,
+                                    struct reference *out)
 {
-  enum status status = catalog_block_settle(catalog, session, index);
-  if (status != OK) return status;
-  const struct reference *references;
-  status = catalog_block_read(catalog, session, index, &references);
-  *out_read = references != NULL || block_at(session, index)->part_count == 0;
-  if (status != OK || !references) return status;
+  *out = (struct reference){0};
+  uint64_t position = catalog->search(catalog->read_context, session->number, place);
+  if (position == 0) return OK;
+  struct record_header header;
+  struct span body;
+  struct record_message message;
+  enum status status = catalog->read(catalog->read_context, position, &header, &body);
+  if (status == OK && record_get_message(body, &message)) *out = catalog_reference_to(&message, position);
+  return status == ERR_NO_MEMORY ? status : OK;
+}
 
-  struct reference changed[CATALOG_BLOCK];
-  uint64_t from = block_place(session, index);
-  bool any = position_segment(block_at(session, index)->position) == lost;
-  for (size_t i = 0; i < CATALOG_BLOCK; i++) {
-    changed[i] = references[i];
-    if (catalog_place_done(session, from + i) || catalog_place_sent(session, from + i))
-      changed[i] = (struct reference){.time_s = references[i].time_s};
-    else if (changed[i].position)
-      any |= change(context, &changed[i]);
+// A block as it is to be put anew.
+struct rewritten {
+  struct reference references[CATALOG_BLOCK];  // holes where nothing waits
+  bool searched;                               // the block could not be read
+  uint64_t missing;                            // of what waits: not found
+};
+
+// *out_known: false when nothing is known of the block.
+static enum status read_or_search(struct catalog *catalog, const struct catalog_session *session, size_t index,
+                                  struct rewritten *out, bool *out_known)
+{
+  const struct reference *references;
+  enum status status = catalog_block_read(catalog, session, index, &references);
+  out->searched = !references && catalog->search;
+  out->missing = 0;
+  *out_known = references || out->searched;
+  uint64_t place = block_place(session, index);
+  for (size_t i = 0; i < CATALOG_BLOCK && *out_known && status == OK; i++, place++) {
+    struct reference *reference = &out->references[i];
+    bool waits = !catalog_place_done(session, place) && !catalog_place_sent(session, place);
+    *reference = references ? references[i] : (struct reference){0};
+    if (!waits) *reference = (struct reference){.time_s = reference->time_s};
+    if (!waits || references) continue;
+    status = search_reference(catalog, session, place, reference);
+    if (reference->position == 0) out->missing++;
   }
-  return any ? catalog_put_block(out, session->number, from, changed) : OK;
+  return status;
+}
+
+// Puts a block anew with its references changed, when that concerns what waits in it; anyhow when it had to be searched for
+// or its record is in the segment `lost`. *out_known: false when nothing is known of it. *out_missing: how many are not
+// found.
+static enum status rewrite_block(struct catalog *catalog, struct catalog_session *session, size_t index, uint32_t lost,
+                                 change_reference *change, void *context, struct buffer *out, bool *out_known,
+                                 uint64_t *out_missing)
+{
+  *out_known = true;
+  *out_missing = 0;
+  enum status status = catalog_block_settle(catalog, session, index);
+  if (status != OK || block_at(session, index)->part_count == 0) return status;
+  struct rewritten rewritten;
+  status = read_or_search(catalog, session, index, &rewritten, out_known);
+  if (status != OK || !*out_known) return status;
+
+  bool any = rewritten.searched || position_segment(block_at(session, index)->position) == lost;
+  for (size_t i = 0; i < CATALOG_BLOCK; i++)
+    if (rewritten.references[i].position) any |= change(context, &rewritten.references[i]);
+  *out_missing = rewritten.missing;
+  uint64_t place = block_place(session, index);
+  return any ? catalog_put_block(out, session->number, place, rewritten.references) : OK;
 }
 
 static bool to_new_place(void *context, struct reference *reference)
@@ -179,8 +221,9 @@ static enum status put_moved_of(struct catalog *catalog, struct catalog_session 
     const struct block *block = block_at(session, i);
     bool stale = block->behind && catalog_block_touches(block, catalog->copied);
     if (!stale && !touches_moved(catalog, block)) continue;
-    bool read;
-    enum status status = rewrite_block(catalog, session, i, 0, to_new_place, catalog, out, &read);
+    bool known;
+    uint64_t missing;
+    enum status status = rewrite_block(catalog, session, i, 0, to_new_place, catalog, out, &known, &missing);
     if (status != OK) return status;
   }
   return OK;
@@ -225,9 +268,12 @@ static uint64_t count_waiting(const struct catalog_session *session, uint64_t fr
 
 static enum status lose_in_block(struct loss *loss, size_t index)
 {
-  bool read;
-  enum status status = rewrite_block(loss->catalog, loss->session, index, loss->segment, to_hole, loss, loss->out, &read);
-  if (status != OK || read) return status;
+  bool known;
+  uint64_t missing;
+  enum status status =
+      rewrite_block(loss->catalog, loss->session, index, loss->segment, to_hole, loss, loss->out, &known, &missing);
+  loss->count += missing;
+  if (status != OK || known) return status;
   uint64_t place = block_place(loss->session, index);
   loss->count += count_waiting(loss->session, place, place + CATALOG_BLOCK);
   return catalog_put_hole_run(loss->out, loss->session->number, place, CATALOG_BLOCK);

@@ -9,8 +9,8 @@ enum {
   VARINT_MOST = 10,
 };
 
-// ---- Numbers of variable size: seven bits a byte, the lowest first; the top bit says that there is more. Signed ones are folded, so that small ones
-// of both signs are short.
+// ---- Numbers of variable size: seven bits a byte, the lowest first; the top bit says that there is more. Signed ones are
+// folded, so that small ones of both signs are short.
 
 uint8_t *catalog_write_varint(uint8_t *at, uint64_t value);
 uint64_t catalog_read_varint(struct record_reader *reader);  // 0 and `failed` when it is none
@@ -75,8 +75,8 @@ size_t catalog_first_sent(const struct catalog_session *session, uint64_t place)
 // The place of the queue that a record means by its low 32 bits; false when it is not in the queue.
 bool catalog_queue_place(const struct catalog_session *session, uint32_t low, uint64_t *out_place);
 
-// Places that a message will take: catalog_queue_plan for each target, and catalog_queue_add cannot fail; catalog_queue_unplan
-// when they are planned, before they are added.
+// Places that a message will take: catalog_queue_plan for each target, and catalog_queue_add cannot fail;
+// catalog_queue_unplan when they are planned, before they are added.
 CHECK_RESULT enum status catalog_queue_plan(struct catalog_session *session, uint32_t low);
 void catalog_queue_unplan(struct catalog_session *session);
 void catalog_queue_add(struct catalog *catalog, struct catalog_session *session, uint32_t low,
@@ -134,7 +134,8 @@ CHECK_RESULT enum status catalog_put_block(struct buffer *out, uint32_t session,
 CHECK_RESULT enum status catalog_put_hole_run(struct buffer *out, uint32_t session, uint64_t place, uint32_t count);
 CHECK_RESULT enum status catalog_apply_references(struct catalog *catalog, struct span body, uint64_t position);
 
-// References of variable size: weight, 0 for a hole; the difference of the time to the last one; unless it is a hole that of the position.
+// References of variable size: weight, 0 for a hole; the difference of the time to the last one; unless it is a hole that of
+// the position.
 struct reference_coder {
   uint64_t position;
   uint32_t time_s;
@@ -164,6 +165,7 @@ CHECK_RESULT enum status catalog_session_subscribe(const struct catalog *catalog
 // Gives up all that it refers to.
 void catalog_session_release(struct catalog *catalog, struct catalog_session *session);
 
+struct reference catalog_reference_to(const struct record_message *message, uint64_t position);
 struct catalog_retained *catalog_retained_find(const struct catalog *catalog, struct span topic);
 CHECK_RESULT enum status catalog_retained_insert(struct catalog *catalog, struct span topic, struct catalog_retained **out);
 void catalog_retained_set(struct catalog *catalog, struct catalog_retained *retained, uint64_t position, uint64_t weight);

@@ -1,4 +1,5 @@
-// The queue of a session: places from head to tail. The front lies in full blocks (catalog_block.c), what is behind them in `last`.
+// The queue of a session: places from head to tail. The front lies in full blocks (catalog_block.c), what is behind them in
+// `last`.
 #include "store/catalog_internal.h"
 
 #include <assert.h>

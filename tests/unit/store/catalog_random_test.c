@@ -1,4 +1,5 @@
-// Random histories: what the catalog says is compared with the model, what it counts with a recount, and what replaying makes with itself.
+// Random histories: what the catalog says is compared with the model, what it counts with a recount, and what replaying
+// makes with itself.
 #include "catalog_rig.h"
 
 #include "base/prng.h"

@@ -1,5 +1,5 @@
-// A catalog over a log that is an array in memory, and what the tests of the catalog check it with: a model that keeps every message of every
-// queue, a recount of all that lives, and a comparison of two catalogs.
+// A catalog over a log that is an array in memory, and what the tests of the catalog check it with: a model that keeps every
+// message of every queue, a recount of all that lives, and a comparison of two catalogs.
 #pragma once
 
 #include <setjmp.h>

@@ -447,6 +447,73 @@ static void a_lost_block_loses_what_waits_in_it(void **state)
   rig_deinit(&rig);
 }
 
+// Reads through all messages.
+static uint64_t search_all(void *context, uint32_t session, uint64_t place)
+{
+  const struct rig *rig = context;
+  uint64_t position = 0;
+  for (size_t i = 0; i < rig->count; i++) {
+    const struct rig_record *record = &rig->records[i];
+    struct record_message message;
+    if (record->gone || (record->type != RECORD_MESSAGE && record->type != RECORD_MESSAGE_COPY)) continue;
+    assert_true(record_get_message(record->body, &message));
+    struct record_target target;
+    for (size_t cursor = 0; record_next_target(message.targets, &cursor, &target);)
+      if (target.session == session && target.place == (uint32_t)place) position = record->position;
+  }
+  return position;
+}
+
+// ... unless somebody searches for them.
+static void a_lost_block_is_searched_for(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 1 << 20);
+  rig.catalog.search = search_all;
+  struct model_session *session = rig_session(&rig);
+  rig_away(&rig, session);
+  rig_messages(&rig, session, 100);
+  rig_begin_segment(&rig);
+  rig_messages(&rig, session, 200);
+  rig_begin_segment(&rig);
+  rig_references(&rig);
+  uint32_t lost = position_segment(rig.records[rig.count - 1].position);
+  rig_begin_segment(&rig);
+  rig_done(&rig, session, 0, 6, OUTCOME_DELIVERED);
+  rig_sent(&rig, session, 9);
+  rig_damage_segment(&rig, lost);
+  // One of the messages is damaged, too.
+  for (size_t i = 0; i < rig.count; i++) {
+    struct record_message message;
+    if (rig.records[i].type != RECORD_MESSAGE) continue;
+    assert_true(record_get_message(rig.records[i].body, &message));
+    struct record_reader reader = {.rest = message.properties};
+    if (record_read_u32(&reader) == session->entries[50].message) rig.records[i].gone = true;
+  }
+  struct losses losses = {0};
+  assert_ok(catalog_put_holes(&rig.catalog, lost, &rig.batch, count_lost, &losses));
+  rig_write(&rig);
+  assert_int_equal(losses.count, 1);
+  session->entries[50].lost = true;
+  assert_null(catalog_live(&rig.catalog, lost));
+  check_model(&rig);
+  check_replay(&rig);
+
+  // When messages are copied, what cannot be read is searched for as well.
+  rig_damage_segment(&rig, position_segment(rig.records[rig.count - 1].position));
+  catalog_deinit(&rig.catalog);
+  catalog_init(&rig.catalog, rig.catalog.read, &rig);
+  rig.catalog.search = search_all;
+  for (size_t i = 0; i < rig.count; i++)
+    assert_ok(catalog_apply(&rig.catalog, rig.records[i].type, rig.records[i].body, rig.records[i].position));
+  rig_begin_segment(&rig);
+  rig_copy_segment(&rig, 2);
+  assert_null(catalog_live(&rig.catalog, 2));
+  check_model(&rig);
+  rig_deinit(&rig);
+}
+
 static void lost_messages_become_holes(void **state)
 {
   (void)state;
@@ -691,6 +758,7 @@ int main(void)
       cmocka_unit_test(copying_moves_everything),
       cmocka_unit_test(copies_live_before_their_blocks_move),
       cmocka_unit_test(a_lost_block_loses_what_waits_in_it),
+      cmocka_unit_test(a_lost_block_is_searched_for),
       cmocka_unit_test(lost_messages_become_holes),
       cmocka_unit_test(impossible_holes_are_refused),
       cmocka_unit_test(changed_bodies_are_harmless),
