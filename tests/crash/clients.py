@@ -71,7 +71,7 @@ class Link:
         self.sure = False  # something was acknowledged that the session's existence was stored before
         self.generation = 0  # of the connection: what was planned for one does not happen on the next
         self.receive_maximum = 65535
-        self.paused = False
+        self.retired = False  # does not come back any more
 
     # Connections
 
@@ -126,7 +126,7 @@ class Link:
             self.lost(again=False)
 
     def back(self):
-        self.wanted = True
+        self.wanted = not self.retired
         self.open()
 
     def send(self, data):

@@ -235,6 +235,7 @@ class World:
         for one in self.publishers:
             one.stop()
         for one in self.owners:
+            one.retired = True
             one.leave()
         for one in self.subscribers:
             one.away(politely=False)  # with other habits from now on
