@@ -5,6 +5,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SEEDS ?= 10000
 TIME ?= 60
+ROUNDS ?= 200
+SECONDS ?= 600
 PYTHON := /usr/bin/python3
 JOBS := $(shell nproc)
 NEED := packaging/need
@@ -12,7 +14,7 @@ NINJA := ninja -j$(JOBS)
 RUN := $(PYTHON) tests/run.py
 
 .DEFAULT_GOAL := all
-.PHONY: all build-release build-check build-fuzz install check demo bench sim fuzz format help clean
+.PHONY: all build-release build-check build-fuzz install check demo bench sim crash soak fuzz format help clean
 
 all: build-release
 
@@ -23,6 +25,8 @@ help:
 	@echo 'make check                 everything that can be checked in one build; ends with "N passed, N failed"'
 	@echo 'make bench                 side by side with other brokers                ARGS="--quick"'
 	@echo 'make sim                   simulated worlds             SEEDS=$(SEEDS), or one: SEED=7 STEPS=10000'
+	@echo 'make crash                 brokers killed under load, and without power     ROUNDS=$(ROUNDS)'
+	@echo 'make soak                  a steady backlog: nothing may grow                SECONDS=$(SECONDS)'
 	@echo 'make fuzz                  every fuzzer for a while     TIME=$(TIME) seconds each'
 	@echo 'make format                formats the C sources'
 	@echo 'make clean                 removes the build directories of these targets'
@@ -55,7 +59,7 @@ build-check:
 	@$(NINJA) -C build-check
 
 check: build-check
-	@$(RUN) --build build-check --seeds $(SEEDS) unit purity docs normative sim integration
+	@$(RUN) --build build-check --seeds $(SEEDS) unit purity docs normative sim integration crash
 
 sim: build-check
 ifdef SEED
@@ -63,6 +67,12 @@ ifdef SEED
 else
 	@$(RUN) --build build-check --seeds $(SEEDS) sim
 endif
+
+crash: build-check
+	@$(RUN) --build build-check --rounds $(ROUNDS) crash
+
+soak: build-check
+	@$(RUN) --build build-check --seconds $(SECONDS) soak
 
 build-fuzz/build.ninja:
 	CC=clang meson setup build-fuzz --buildtype=debugoptimized -Dwerror=true -Dtests=false -Dfuzz=true \
@@ -83,7 +93,7 @@ demo: build-release
 
 bench: build-release
 	@$(NEED) bench
-	@$(NINJA) -C build bench/forwarder
+	@$(NINJA) -C build bench/forwarder bench/appender
 	@SKERRY=build/skerry $(PYTHON) bench/run.py $(ARGS)
 
 format:
