@@ -39,6 +39,7 @@ struct connection *shard_open(struct shard *shard, void *transport, const struct
 }
 
 static bool keep_input(struct connection *connection, struct span bytes);
+static size_t take_packets(struct connection *connection, struct span bytes, size_t *out_wanted);
 
 struct connection *shard_adopt(struct shard *shard, void *transport, const struct connection_origin *origin,
                                struct span input)
@@ -50,7 +51,11 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
     return NULL;
   }
   connection->adopted = true;
-  connection_want(connection, CONNECTION_RESUME);  // the input is looked at when the driver comes by
+  // The shard that keeps the durable sessions may ask for this client next: its CONNECT must come before that.
+  size_t wanted;
+  if (shard->settings.journal && !shard->journal.on)
+    buffer_consume(connection->input, take_packets(connection, buffer_peek(connection->input), &wanted));
+  connection_want(connection, CONNECTION_RESUME);  // the rest is looked at when the driver comes by
   return connection;
 }
 
@@ -283,7 +288,6 @@ static void pause_where_due(struct connection *connection)
   struct shard *shard = connection->shard;
   size_t control = connection->control ? buffer_size(connection->control) : 0;
   if (control + held_bytes(connection) + connection->pongs * 2u > CONTROL_HIGH) connection_pause(connection, PAUSED_OUTPUT);
-  if (journal_behind(&shard->journal)) connection_pause(connection, PAUSED_JOURNAL);
   for (unsigned i = 0; i < shard->settings.shard_count; i++)
     if (shard->outgoing[i].count > OUTGOING_HIGH) connection_pause(connection, PAUSED_MAIL);
 }
@@ -544,7 +548,7 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
     bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
     if (connection->state == MIGRATING) return used;
     // This packet was not taken: it comes again.
-    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER) && !more) return used;
+    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_FULL) && !more) return used;
     used += *out_wanted;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }

@@ -21,7 +21,8 @@ enum {
   PAUSED_ANSWER = 8,
   PAUSED_QUEUE = 16,
   PAUSED_JOURNAL = 32,
-  PAUSED_TAKE_OVER = 64
+  PAUSED_TAKE_OVER = 64,
+  PAUSED_FULL = 128  // the journal takes nothing, and the client cannot be told
 };
 
 // What a write left over.

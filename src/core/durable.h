@@ -110,7 +110,8 @@ static inline bool journal_safe(const struct journal *journal, uint64_t need)
 // Counts the memory of the open batch. Once a turn is enough.
 void journal_charge(struct shard *shard);
 
-// Whether connections that publish should wait: more is written than the disk takes.
+// Whether much waits for the disk; and whether connections that publish should wait for it: not when what they publish is refused anyway.
+bool journal_heavy(const struct journal *journal);
 bool journal_behind(const struct journal *journal);
 
 // ---- Sessions. Those without `durable` are not recorded.

@@ -235,6 +235,7 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   if (take_will(connection, session, &connect->will) && begin_durable(connection, *out_present)) return true;
   connection->session = NULL;
   connection->state = EXPECT_CONNECT;
+  if (!*out_present) session->expiry_s = 0;  // nothing is left of it: the journal may not know it
   session_detach(session, false);
   return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
 }
@@ -260,8 +261,8 @@ static uint8_t home_of(struct connection *connection, const struct mqtt_connect 
   if (!shard->settings.journal) return home_by_id(connection, client_id);
   if (!shard->journal.on) return connection->adopted ? shard->settings.shard : JOURNAL_SHARD;
   if (session_expiry(shard, connect) > 0) return JOURNAL_SHARD;
-  if (client_id.size > 0 && (session_find(shard, client_id) || ticket_has_connect(shard, take_over_name(shard, client_id))))
-    return JOURNAL_SHARD;
+  if (client_id.size == 0) return (uint8_t)prng_below(&shard->prng, shard->settings.shard_count);
+  if (session_find(shard, client_id) || ticket_has_connect(shard, take_over_name(shard, client_id))) return JOURNAL_SHARD;
   return home_by_id(connection, client_id);
 }
 
@@ -316,6 +317,7 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
     connection->version = 0;
     return false;
   }
+  if (connection->alone) ticket_forget(shard, connection);
   set_flow(connection, connect);
   const struct session *earlier = session_find(shard, client_id);
   bool was_durable = earlier && earlier->durable;

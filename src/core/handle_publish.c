@@ -101,6 +101,8 @@ static enum mqtt_reason route(struct connection *connection, const struct mqtt_p
                             .packet_id = publish->qos == 2 ? publish->packet_id : 0};
   uint64_t wanted_before = shard->journal.wanted;
   bool anybody = route_message(shard, message, match, &routing);
+  if (buffer_size(&shard->journal.records) > before && journal_behind(&shard->journal))
+    connection_pause(connection, PAUSED_JOURNAL);
   *out_need = journal_need(shard, before);
   if (shard->journal.wanted != wanted_before) *out_need = shard->journal.wanted;
   if (anybody || publish->retain)
@@ -172,11 +174,12 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
 }
 
 // Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its message is not acknowledged and it is not
-// read from, until there is room. QoS 0 is taken and its copies are dropped with a count.
-static bool must_wait(struct connection *connection, const struct mqtt_publish *publish)
+// read from, until there is room. QoS 0 is taken and its copies are dropped with a count. Returns why it is paused, 0: it is not.
+static unsigned must_wait(const struct connection *connection, const struct mqtt_publish *publish)
 {
-  if (publish->qos == 0 || connection->version == MQTT_5_0) return false;
-  return shard_memory_full(connection->shard) || needs_failing_journal(connection, publish);
+  if (publish->qos == 0 || connection->version == MQTT_5_0) return 0;
+  if (shard_memory_full(connection->shard)) return PAUSED_MEMORY;
+  return needs_failing_journal(connection, publish) ? PAUSED_FULL : 0;
 }
 
 bool handle_publish(struct connection *connection, uint8_t first, struct span body)
@@ -188,9 +191,10 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
     connection_fail(connection, &fault);
     return false;
   }
-  if (must_wait(connection, &publish)) {
+  unsigned wait = must_wait(connection, &publish);
+  if (wait) {
     shard->counters.packets_received[MQTT_PUBLISH]--;  // it comes again
-    connection_pause(connection, PAUSED_MEMORY);
+    connection_pause(connection, wait);
     return false;
   }
   if (publish.properties.present && MQTT_HAS(&publish.properties, TOPIC_ALIAS) &&

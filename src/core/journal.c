@@ -74,9 +74,14 @@ uint64_t journal_need_all(const struct shard *shard)
   return buffer_size(&journal->records) > 0 ? journal->batch : journal->batch - 1;
 }
 
-bool journal_behind(const struct journal *journal)
+bool journal_heavy(const struct journal *journal)
 {
   return journal->on && journal->pending_bytes + buffer_size(&journal->records) > JOURNAL_HIGH;
+}
+
+bool journal_behind(const struct journal *journal)
+{
+  return journal->state == JOURNAL_OK && journal_heavy(journal);
 }
 
 static void record_runs(struct shard *shard)

@@ -274,7 +274,6 @@ static void will_send(struct session *session)
   if (will->has_expiry) message->expiry_ms = shard->now.ms + will->expiry_s * UINT64_C(1000);
   will->message = NULL;
   will_free(shard, will);
-  durable_will(session);
   shard->counters.wills_sent++;
   bool retain = message->retain;
   if (retain && message->payload_size > 0 &&
@@ -284,6 +283,7 @@ static void will_send(struct session *session)
     retain = false;
   }
   route_topic(shard, message, retain);
+  durable_will(session);  // behind the message: a crash in between sends it twice rather than not at all
 }
 
 // ---- Away and back
@@ -378,8 +378,8 @@ void session_end(struct session *session)
   share_leave_groups(session);
   empty_queues(session);
   share_free_memberships(session);
-  durable_end(session);
   will_send(session);
+  durable_end(session);
   map_remove(&shard->sessions, id_hash(shard, session_id(session)), session);
   pool_charge(&shard->pool, -(int64_t)(sizeof *session + session->client_id_size));
   free(session);

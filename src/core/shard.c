@@ -117,6 +117,7 @@ static void unpause_due(struct shard *shard)
     bool long_enough = shard->now.ms >= connection->paused_ms + PAUSE_MS;
     if (!tight || long_enough) connection_unpause(connection, PAUSED_MEMORY);
     if (!journal_behind(&shard->journal)) connection_unpause(connection, PAUSED_JOURNAL);
+    if (shard->journal.state == JOURNAL_OK) connection_unpause(connection, PAUSED_FULL);
     if (shard->congestion_eased || long_enough) connection_unpause(connection, PAUSED_QUEUE);
   }
   shard->congestion_eased = false;

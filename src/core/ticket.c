@@ -105,6 +105,7 @@ void ticket_done(struct shard *shard, uint64_t number)
   } else if (ticket->connection && ticket->client) {
     ticket->connection->alone = true;
     connection_unpause(ticket->connection, PAUSED_TAKE_OVER);
+    return;  // until its CONNECT has been handled, others of the client must stay here
   }
   ticket_free(ticket);
 }
@@ -113,7 +114,9 @@ void ticket_forget(struct shard *shard, const struct connection *connection)
 {
   LIST_EACH (link, &shard->tickets) {
     struct ticket *ticket = CONTAINER_OF(link, struct ticket, link);
-    if (ticket->connection == connection) ticket->connection = NULL;
+    if (ticket->connection != connection) continue;
+    ticket->connection = NULL;
+    if (ticket->waiting == 0) ticket_free(ticket);
   }
 }
 
