@@ -206,6 +206,17 @@ static void receive_answer(struct client *client, const struct mqtt_suback *suba
   world_fail(client->world, "client %s was answered what it did not ask (packet %u)", client->id, suback->packet_id);
 }
 
+static void receive_disconnect(struct client *client, enum mqtt_reason reason)
+{
+  if (reason == MQTT_RECEIVE_MAXIMUM_EXCEEDED && client->world->lossy) {
+    // PUBREL was taken back, so identifiers are left behind in its session: another one, then.
+    client->must_clean = true;
+  } else if (reason != MQTT_SERVER_SHUTTING_DOWN && reason != MQTT_SESSION_TAKEN_OVER) {
+    world_fail(client->world, "client %s is disconnected: %s", client->id, mqtt_reason_name(reason));
+  }
+  client_lose_link(client);
+}
+
 static void receive_packet(struct client *client, struct mqtt_packet *packet, uint64_t written_ms)
 {
   if (packet->type != MQTT_CONNACK && packet->type != MQTT_DISCONNECT && !client->connected)
@@ -220,13 +231,7 @@ static void receive_packet(struct client *client, struct mqtt_packet *packet, ui
     case MQTT_PUBREL: receive_pubrel(client, packet->ack.packet_id); break;
     case MQTT_SUBACK:
     case MQTT_UNSUBACK: receive_answer(client, &packet->suback); break;
-    case MQTT_DISCONNECT: {
-      enum mqtt_reason reason = packet->disconnect.reason;
-      if (reason != MQTT_SERVER_SHUTTING_DOWN && reason != MQTT_SESSION_TAKEN_OVER)
-        world_fail(client->world, "client %s is disconnected: %s", client->id, mqtt_reason_name(reason));
-      client_lose_link(client);
-      break;
-    }
+    case MQTT_DISCONNECT: receive_disconnect(client, packet->disconnect.reason); break;
     case MQTT_PINGRESP:
     case MQTT_CONNECT:
     case MQTT_SUBSCRIBE:

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/log.h"
 #include "world.h"
 
 enum { STOP_ROUNDS = 200, START_TRIES = 50 };
@@ -285,30 +286,46 @@ static void message_rots(struct world *world, struct span body)
   }
 }
 
+// The record at an offset. False: there is none.
+static bool read_header(struct span file, uint64_t at, struct record_header *out)
+{
+  if (at + sizeof *out > file.size) return false;
+  struct record_reader reader = {.rest = span_of(file.at + at, sizeof *out)};
+  out->checksum = record_read_u32(&reader);
+  out->size = record_read_u32(&reader);
+  out->mark = record_read_u64(&reader);
+  return out->mark != 0 && at + record_length(out->size) <= file.size;
+}
+
+// Whether something was written behind it later. If not, nobody can tell damage from what was never written whole: the end is cut off there.
+static bool has_batch_behind(struct span file, uint64_t at)
+{
+  struct record_header header;
+  for (; read_header(file, at, &header); at += record_length(header.size))
+    if (record_type(&header) == RECORD_BATCH) return true;
+  return false;
+}
+
 // What the byte belongs to, and hence what may be missing afterwards.
 static void judge_rot(struct world *world, struct span file, uint64_t offset)
 {
-  uint64_t at = 64;
-  while (offset >= at && at + sizeof(struct record_header) <= file.size) {
-    struct record_reader reader = {.rest = span_of(file.at + at, sizeof(struct record_header))};
-    struct record_header header;
-    header.checksum = record_read_u32(&reader);
-    header.size = record_read_u32(&reader);
-    header.mark = record_read_u64(&reader);
-    uint64_t length = record_length(header.size);
-    if (header.mark == 0 || at + length > file.size) return;  // behind the end
-    if (offset < at + length) {
-      TRACE(world, "rot in a record of type %d", record_type(&header));
+  struct record_header header;
+  uint64_t at = LOG_SEGMENT_HEADER;
+  if (offset < at) world->lossy = true;  // a whole segment
+  while (offset >= at && read_header(file, at, &header)) {
+    uint64_t end = at + record_length(header.size);
+    if (offset < end) {
       enum record_type type = record_type(&header);
+      TRACE(world, "rot in a record of type %d", type);
       if (type == RECORD_MESSAGE || type == RECORD_MESSAGE_COPY)
         message_rots(world, span_of(file.at + at + sizeof header, header.size));
       else if (type != RECORD_BATCH)
         world->lossy = true;
+      if (!has_batch_behind(file, end)) world->lossy = true;
       return;
     }
-    at += length;
+    at = end;
   }
-  if (offset < 64) world->lossy = true;  // a whole segment
 }
 
 void life_rot(struct world *world)
@@ -348,6 +365,7 @@ void life_restart(struct world *world)
   bool crash = world->broker.dying || percent(world, 80);
   enum sim_crash how = percent(world, 50) ? SIM_KILL : SIM_POWER_CUT;
   uint64_t died_ms = world->now_ms;
+  unsigned crashes = world->crashes;
   if (crash)
     life_crash(world, how);
   else
@@ -359,7 +377,7 @@ void life_restart(struct world *world)
   // The journal still calls those connected that a crash has cut off: their absence begins anew with each start.
   for (unsigned i = 0; i < world->client_count; i++) {
     struct client *client = world->clients[i];
-    client->away_by_crash |= crash;
+    client->away_by_crash |= crashes != world->crashes;
     if (client->away_by_crash) client->away_ms = world->now_ms;
   }
   TRACE(world, "it was down for %llu ms", (unsigned long long)(world->now_ms - died_ms));
