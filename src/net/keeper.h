@@ -25,14 +25,15 @@ struct keeper_settings {
 CHECK_RESULT enum status keeper_create(const struct keeper_settings *settings, struct keeper **out, struct error *error);
 CHECK_RESULT enum status keeper_start(struct keeper *keeper, struct error *error);
 
-// Makes everything safe that was handed over, has the store finish and ends the thread. When the disk refuses: after a few tries, with an error that
-// says so; what is safe by then is what keeper_committed tells. The loop must not run any more.
+// Makes everything safe that was handed over, has the store finish and ends the thread. When the disk refuses: after a few tries,
+// with an error that says so; what is safe by then is what keeper_committed tells. The loop must not run any more.
 CHECK_RESULT enum status keeper_stop(struct keeper *keeper, struct error *error);
 void keeper_destroy(struct keeper *keeper);  // stopped, or never started; NULL is harmless
 
 void keeper_set_log_level(struct keeper *keeper, enum log_level level);
 
-// The store's counters, with the commit latencies. A store that is waiting for its disk is not waited for: the counters are those of a moment ago then.
+// The store's counters, with the commit latencies. A store that is waiting for its disk is not waited for: the counters are
+// those of a moment ago then.
 void keeper_counters(struct keeper *keeper, struct store_counters *out);
 
 // ---- For the loop
