@@ -33,6 +33,9 @@ struct filter_end {
   bool multi;            // "/#"
   uint32_t remote;       // a bit per other shard that is interested
   uint32_t local_count;  // subscriptions and groups here; others are told when it comes and goes
+  uint32_t
+      durable_count;  // of these: of durable sessions, and groups, which may have such members; others are told of this, too
+  bool remote_durable;  // the journal's shard has such
   struct subscription *subscriptions;
   struct group *groups;
 };
@@ -63,7 +66,8 @@ struct match {
   uint64_t generation;
   uint32_t target_count, group_count;
   uint32_t target_capacity, group_capacity;
-  uint32_t remote;  // shards, a bit each
+  uint32_t remote;      // shards, a bit each
+  bool remote_durable;  // the journal's shard may have to store it
   uint16_t topic_size;
   bool referenced;  // looked up since the eviction hand came by
   size_t charged;   // bytes, in the memory budget

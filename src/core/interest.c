@@ -12,7 +12,8 @@ static void tell_others(struct shard *shard, const struct filter_end *end, enum 
     char *text = filter_end_text(end);
     if (!text) abort();  // the others must know, or messages would be lost silently
     ticket_expect(shard, ticket);
-    shard_send_mail(shard, target, (struct mail){.kind = (uint8_t)kind, .text = text, .ticket = ticket});
+    uint8_t flags = end->durable_count > 0 ? MAIL_DURABLE : 0;
+    shard_send_mail(shard, target, (struct mail){.kind = (uint8_t)kind, .flags = flags, .text = text, .ticket = ticket});
   }
 }
 
@@ -27,19 +28,25 @@ void interest_sync(struct shard *shard, uint64_t ticket)
   }
 }
 
-void interest_add(struct shard *shard, struct filter_end *end, uint64_t ticket)
+void interest_add(struct shard *shard, struct filter_end *end, bool durable, uint64_t ticket)
 {
   index_changed(&shard->index);
-  if (end->local_count++ == 0)
+  bool first = end->local_count++ == 0;
+  bool first_durable = durable && end->durable_count++ == 0;
+  if (first || first_durable)
     tell_others(shard, end, MAIL_INTEREST_ADD, ticket);
   else
     interest_sync(shard, ticket);
 }
 
-void interest_remove(struct shard *shard, struct filter_end *end)
+void interest_remove(struct shard *shard, struct filter_end *end, bool durable)
 {
   index_changed(&shard->index);
-  if (--end->local_count > 0) return;
+  bool last_durable = durable && --end->durable_count == 0;
+  if (--end->local_count > 0) {
+    if (last_durable) tell_others(shard, end, MAIL_INTEREST_ADD, 0);
+    return;
+  }
   tell_others(shard, end, MAIL_INTEREST_REMOVE, 0);
   index_release(&shard->index, end);
 }
@@ -53,6 +60,7 @@ void interest_mail(struct shard *shard, struct mail *mail)
       struct filter_end *end = index_end(&shard->index, span_text(mail->text));
       if (!end) abort();
       end->remote |= bit;
+      if (mail->from == JOURNAL_SHARD) end->remote_durable = mail->flags & MAIL_DURABLE;
       index_changed(&shard->index);
     }
     if (mail->ticket) shard_send_mail(shard, mail->from, (struct mail){.kind = MAIL_DONE, .ticket = mail->ticket});
@@ -60,6 +68,7 @@ void interest_mail(struct shard *shard, struct mail *mail)
     struct filter_end *end = index_find(&shard->index, span_text(mail->text));
     if (end) {
       end->remote &= ~bit;
+      if (mail->from == JOURNAL_SHARD) end->remote_durable = false;
       index_changed(&shard->index);
       index_release(&shard->index, end);
     }

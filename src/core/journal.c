@@ -266,7 +266,7 @@ void journal_route_end(struct shard *shard, const struct session *publisher, uin
 
 bool journal_concerns(const struct shard *shard, const struct match *match, bool retain)
 {
-  if (!shard->journal.on) return retain || (match->remote & 1u << JOURNAL_SHARD);
+  if (!shard->journal.on) return retain || match->remote_durable;
   if (retain || match->group_count > 0) return true;
   for (uint32_t i = 0; i < match->target_count; i++)
     if (match->targets[i].session->durable && match->targets[i].qos > 0) return true;

@@ -9,7 +9,7 @@ struct message;
 
 enum mail_kind {
   MAIL_PUBLISH,  // message: deliver to your subscribers. flags: MAIL_RETAIN to store it (or to clear) too; MAIL_COMMIT: its acknowledgement waits for the journal
-  MAIL_INTEREST_ADD,     // text: a filter somebody on the sender's shard subscribes to. ticket: answer with MAIL_DONE
+  MAIL_INTEREST_ADD,  // text: a filter somebody on the sender's shard subscribes to; flags: MAIL_DURABLE, a durable session does. ticket: answer with MAIL_DONE
   MAIL_INTEREST_REMOVE,  // text
   MAIL_DONE,             // ticket
   MAIL_SHARE_JOIN,       // text: "share/filter"; member joins the group that the receiver owns. ticket
@@ -25,7 +25,7 @@ enum mail_kind {
   MAIL_HOST,       // pointer: belongs to the loop, core never sees it
 };
 
-enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2, MAIL_CONGESTED = 4, MAIL_COMMIT = 8 };
+enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2, MAIL_CONGESTED = 4, MAIL_COMMIT = 8, MAIL_DURABLE = 16 };
 
 struct mail {
   uint8_t kind;

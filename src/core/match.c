@@ -52,6 +52,7 @@ static void gather(struct walk *walk, const struct filter_end *end)
   if (!end) return;
   struct match *match = walk->match;
   match->remote |= end->remote;
+  match->remote_durable |= end->remote_durable;
   for (struct subscription *s = end->subscriptions; s; s = s->next_at_end) {
     struct session *session = s->session;
     if (session->matched_walk != walk->number) {
@@ -128,6 +129,7 @@ static void match_empty(struct index *index, struct match *match)
   match->target_count = 0;
   match->group_count = 0;
   match->remote = 0;
+  match->remote_durable = false;
 }
 
 // The cache counts in the memory budget like everything that clients can make grow.

@@ -49,6 +49,7 @@ static bool retain_here(struct shard *shard, struct message *message, uint64_t s
 bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing)
 {
   bool retain = routing->retain;
+  bool waits = routing->waits && shard->settings.journal_waits && (retain || match->remote_durable);
   uint32_t remote = match->remote & remote_shards(shard);
   uint64_t stamp = 0;
   if (retain) {
@@ -71,7 +72,7 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
   for (uint8_t target = 0; remote; target++, remote >>= 1) {
     if ((remote & 1) == 0) continue;
     uint8_t flags = retain ? MAIL_RETAIN : 0;
-    if (routing->waits && target == JOURNAL_SHARD && shard->settings.journal_waits) {
+    if (waits && target == JOURNAL_SHARD) {
       flags |= MAIL_COMMIT;
       shard->journal.wanted++;
     }

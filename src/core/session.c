@@ -359,6 +359,7 @@ void session_attach(struct session *session, struct connection *connection)
 static void remove_subscription(struct shard *shard, struct subscription *subscription)
 {
   struct filter_end *end = subscription->end;
+  bool durable = subscription->session->durable != NULL;
   *subscription->link_at_end = subscription->next_at_end;
   if (subscription->next_at_end) subscription->next_at_end->link_at_end = subscription->link_at_end;
   *subscription->link_in_session = subscription->next_in_session;
@@ -366,7 +367,7 @@ static void remove_subscription(struct shard *shard, struct subscription *subscr
   subscription->session->subscription_count--;
   shard->counters.subscriptions--;
   pool_free(&shard->pool, subscription, sizeof *subscription);
-  interest_remove(shard, end);
+  interest_remove(shard, end, durable);
 }
 
 void session_end(struct session *session)
@@ -461,7 +462,7 @@ enum status session_subscribe(struct session *session, const struct subscription
       index_release(&shard->index, end);
       return room ? ERR_NO_MEMORY : ERR_FULL;
     }
-    interest_add(shard, end, ticket);
+    interest_add(shard, end, session->durable != NULL, ticket);
   } else {
     interest_sync(shard, ticket);
   }

@@ -72,7 +72,7 @@ static void free_group(struct shard *shard, struct group *group)
   map_remove(&shard->groups, group->hash, group);
   *group->link_at_end = group->next_at_end;
   if (group->next_at_end) group->next_at_end->link_at_end = group->link_at_end;
-  interest_remove(shard, group->end);
+  interest_remove(shard, group->end, shard->journal.on);
   free(group->members);
   free(group);
 }
@@ -116,7 +116,7 @@ static void group_join(struct shard *shard, struct span key, uint8_t member_shar
   }
   member->qos = qos;
   if (created)
-    interest_add(shard, group->end, ticket);
+    interest_add(shard, group->end, shard->journal.on, ticket);
   else
     interest_sync(shard, ticket);
 }
