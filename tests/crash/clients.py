@@ -50,7 +50,8 @@ class Loop:
                 return False
             while self.timers and self.timers[0][0] <= now:
                 heapq.heappop(self.timers)[2]()
-            wake = min(deadline, self.timers[0][0] if self.timers else deadline)
+            # Now and then also without an event: `until` may look elsewhere.
+            wake = min(deadline, now + 0.02, self.timers[0][0] if self.timers else deadline)
             for fd, events in self.poll.poll(max(wake - time.monotonic(), 0)):
                 client = self.by_fd.get(fd)
                 if client and events & select.EPOLLOUT:
