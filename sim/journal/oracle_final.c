@@ -4,6 +4,12 @@
 
 #include "world.h"
 
+// Whether not one message may be lost, stated or not.
+static bool nothing_lost(const struct world *world)
+{
+  return world->plan.roomy && !world->rotten && !world->unreadable;
+}
+
 // ---- The ledger
 
 static uint64_t sum(const uint64_t *values, size_t count)
@@ -190,7 +196,7 @@ void oracle_catalog(struct world *world)
     if (session->tail != session->waiting + sum(session->outcomes, OUTCOMES))
       world_fail(world, "session %u has %llu places, which do not balance", session->number,
                  (unsigned long long)session->tail);
-    if (world->plan.roomy && !world->rotten &&
+    if (nothing_lost(world) &&
         session->outcomes[OUTCOME_QUEUE_FULL] + session->outcomes[OUTCOME_QUEUE_AGE] + session->outcomes[OUTCOME_DAMAGED] >
             0)
       world_fail(world, "session %u has lost messages", session->number);
@@ -291,15 +297,15 @@ void oracle_owed(struct world *world)
                (unsigned long long)in_flight);
   if (world->lossy) return;
   uint64_t missing = count_missing(world, false), stated = unstated(&c);
-  if (world->plan.roomy && !world->rotten && stated > 0)
+  if (nothing_lost(world) && stated > 0)
     world_fail(
         world,
         "copies were dropped in a roomy world: %llu queue full, %llu too old, %llu memory, %llu damaged, %llu refused",
         (unsigned long long)c.dropped[DROP_QUEUE_FULL], (unsigned long long)c.dropped[DROP_QUEUE_AGE],
         (unsigned long long)c.dropped[DROP_MEMORY], (unsigned long long)c.dropped[DROP_DAMAGED],
         (unsigned long long)c.dropped[DROP_REFUSED]);
-  if (missing > stated || (world->plan.roomy && missing > 0)) (void)count_missing(world, true);
-  if (!world->plan.roomy || world->rotten) return;
+  if (missing > stated || (nothing_lost(world) && missing > 0)) (void)count_missing(world, true);
+  if (!nothing_lost(world)) return;
   for (uint8_t group = 1; group <= GROUPS; group++)
     for (uint8_t filter = 0; filter < FILTERS; filter++)
       for (size_t m = 0; m < world->messages.count && world->used[group][filter] && !world->disturbed[group][filter]; m++)
@@ -383,6 +389,6 @@ void oracle_empty(struct world *world)
       world_fail(world, "nothing is left, but segment %u has %llu references", catalog->live[i].segment,
                  (unsigned long long)catalog->live[i].references);
   uint64_t most = 4 * plan->replay_bytes + plan->reserve_bytes + 8 * plan->segment_bytes + 4 * plan->payload_most + 65536;
-  if (s.bytes > most && plan->replay_bytes <= JUDGED_REPLAY)
+  if (s.bytes > most && plan->replay_bytes <= JUDGED_REPLAY && world->broker.limits.retained_messages == 0)
     world_fail(world, "nothing is left, but the journal has %llu bytes", (unsigned long long)s.bytes);
 }

@@ -185,7 +185,8 @@ static void disk_suffers(struct world *world)
   struct sim_disk_faults faults = {0};
   if (percent(world, 70)) faults.writes = 1 + (uint32_t)pick(world, 6);
   if (percent(world, 70)) faults.syncs = 1 + (uint32_t)pick(world, 6);
-  if (percent(world, 50)) faults.names = 1 + (uint32_t)pick(world, 6);
+  if (percent(world, 30)) faults.names = 1 + (uint32_t)pick(world, 6);
+  world->unreadable |= faults.names > 0;
   TRACE(world, "---- the disk fails: one in %u writes, %u syncs, %u names", faults.writes, faults.syncs, faults.names);
   sim_disk_set_faults(world->disk, &faults);
 }

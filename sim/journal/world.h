@@ -235,8 +235,9 @@ struct world {
   bool healing, ending;
   bool
       lossy;  // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is judged
-  bool rotten;    // bytes have rotted
-  bool rot_told;  // and the log said so
+  bool unreadable;  // a segment could not be opened for a while: what is in it is given up
+  bool rotten;      // bytes have rotted
+  bool rot_told;    // and the log said so
   bool topic_rotten[TOPICS];
   bool nameless_rotten;  // a message without payload
   bool ever_bad;         // the disk failed since the broker started
