@@ -405,6 +405,7 @@ void bench_crash(struct bench *bench, uint64_t down_ms)
   uint64_t journal_ms = bench->epoch_ms + bench->now.ms + down_ms;
   bench->now = (struct mono){1000};
   bench->epoch_ms = journal_ms - bench->now.ms;
+  bench->store->end_ms = journal_ms;  // whoever was connected is away from now on
   create_shards(bench);
   restore(bench);
   bench_run(bench);
