@@ -165,24 +165,26 @@ def normative(run):
 
 
 def sim(run):
-    """The seeds in two halves, one for each core; each with those that once failed in front."""
+    """The seeds in two halves, one for each core; each with those that once failed in front. Crashes: three worlds for ten of the others."""
     if not list((ROOT / "sim").glob("*.c")):
         run.absent("simulation")
         return
-    half = -(-run.options.seeds // JOBS)
 
-    def simulate(number):
+    def simulate(program, file, count, number):
+        half = -(-count // JOBS)
         seeds = f"{1 + number * half}..{(number + 1) * half}"
-        words = run.command(run.build / "sim/skerry-sim", "--file", ROOT / "sim/seeds.txt", "--seeds", seeds)
+        words = run.command(run.build / "sim" / program, "--file", ROOT / "sim" / file, "--seeds", seeds)
         return subprocess.run(
             words, cwd=ROOT, env=run.environment, stdin=subprocess.DEVNULL, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
 
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        for done in pool.map(simulate, range(JOBS)):
-            print(done.stdout[-6000:], end="")
-            run.count_output("simulation", done.stdout, done.returncode)
+    seeds = run.options.seeds
+    for worlds in (("skerry-sim", "seeds.txt", seeds), ("journal/skerry-sim-journal", "seeds_journal.txt", -(-3 * seeds // 10))):
+        with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+            for done in pool.map(lambda number, worlds=worlds: simulate(*worlds, number), range(JOBS)):
+                print(done.stdout[-6000:], end="")
+                run.count_output("simulation", done.stdout, done.returncode)
 
 
 def node_modules(run):
