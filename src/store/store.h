@@ -64,7 +64,8 @@ enum journal_state store_state(const struct store *store);
 // When store_round should be called next though nothing is submitted: milliseconds, -1: never.
 int64_t store_next_ms(const struct store *store, struct mono now);
 
-// Answers a load from what is applied. Never fails: what cannot be read comes as damaged. NULL only when memory is short.
+// Answers a load from what is applied. What cannot be read any more comes as damaged. NULL: not now, because memory is short or the disk answers
+// nothing; ask again when store_next_ms says.
 struct journal_loaded *store_load(struct store *store, const struct journal_load *load);
 
 // A clean stop: everything safe, a whole checkpoint, so that the next start replays nothing.

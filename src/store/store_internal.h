@@ -111,7 +111,8 @@ struct store {
   bool tight;  // little is left of the limit: free first
 
   enum journal_state state;
-  uint64_t retry_ms;  // monotonic; while the state is not OK
+  uint64_t retry_ms;     // monotonic; while the state is not OK
+  uint32_t load_failed;  // session whose load could not be answered, the last of them; 0: none
   uint64_t backoff_ms;
   uint64_t roomy_ms;       // when the reserve was last looked at
   uint32_t roomy_segment;  // and which segment was written then
@@ -155,8 +156,13 @@ CHECK_RESULT enum status store_recover(struct store *store, struct wall wall, st
 
 // ---- store_rebuild.c
 
-// Where the message of a place is whose block of references cannot be read. 0: not found, or the place is a hole.
-uint64_t store_rebuild(struct store *store, uint32_t session, uint64_t place);
+// Where the message of a place is whose block of references cannot be read. 0: not found, or the place is a hole. An error: not now.
+CHECK_RESULT enum status store_rebuild(struct store *store, uint32_t session, uint64_t place, uint64_t *out_position);
+
+// ---- store_load.c
+
+// Whether a failed read means that the bytes are damaged, and not that nothing can be read at the moment.
+bool store_is_damage(struct store *store, enum status status);
 
 // ---- store.c
 

@@ -6,6 +6,21 @@
 
 enum { LOAD_ENTRIES = 256 };  // looked up at once
 
+// A part of the disk that fails to be read is damage. But when nothing can be read, or files cannot be opened, messages are not given up for it.
+bool store_is_damage(struct store *store, enum status status)
+{
+  if (status == ERR_INVALID || status == ERR_NOT_FOUND) return true;
+  if (status != ERR_IO || store->state == JOURNAL_FAILING) return false;
+  struct disk_file *file;
+  status = store->disk->operations->open(store->disk, ANCHOR_FILE, DISK_READ, &file);
+  if (status) return status == ERR_NOT_FOUND;
+  uint8_t byte;
+  size_t size;
+  status = store->disk->operations->read(store->disk, file, 0, &byte, sizeof byte, &size);
+  store->disk->operations->close(store->disk, file);
+  return status == OK;
+}
+
 struct loading {
   struct store *store;
   const struct journal_load *load;
@@ -38,10 +53,12 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
   struct record_header header;
   struct span body;
   uint64_t position = entry->position;
-  if (position == 0) position = store_rebuild(loading->store, loading->load->session, entry->place);
+  enum status status = OK;
+  if (position == 0) status = store_rebuild(loading->store, loading->load->session, entry->place, &position);
+  if (status) return status;
   if (position == 0) return put_damaged(loading, entry);
-  enum status status = journal_log_read(loading->store->journal, position, &header, &body);
-  if (status == ERR_NO_MEMORY) return status;
+  status = journal_log_read(loading->store->journal, position, &header, &body);
+  if (status && !store_is_damage(loading->store, status)) return status;
   if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
 }
@@ -98,6 +115,10 @@ struct journal_loaded *store_load(struct store *store, const struct journal_load
   loaded->next = load->place;
   struct loading loading = {.store = store, .load = load, .loaded = loaded};
   enum status status = fill(&loading);
+  if (status)
+    store->load_failed = load->session;
+  else if (store->load_failed == load->session)
+    store->load_failed = 0;
   if (status) {
     journal_loaded_free(loaded);
     return NULL;

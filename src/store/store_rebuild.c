@@ -67,21 +67,25 @@ static const struct block *block_of(const struct catalog_session *session, uint6
   return block->position ? block : NULL;
 }
 
-uint64_t store_rebuild(struct store *store, uint32_t number, uint64_t place)
+enum status store_rebuild(struct store *store, uint32_t number, uint64_t place, uint64_t *out_position)
 {
+  *out_position = 0;
   const struct catalog_session *session = catalog_find(&store->catalog, number);
   uint64_t from = 0;
   const struct block *block = session ? block_of(session, place, &from) : NULL;
-  if (!block) return 0;
+  if (!block) return OK;
   if (!store->rebuilt) store->rebuilt = calloc(1, sizeof *store->rebuilt);
   struct rebuilt *rebuilt = store->rebuilt;
-  if (!rebuilt) return 0;
+  if (!rebuilt) return ERR_NO_MEMORY;
   if (rebuilt->session != number || rebuilt->from != from || rebuilt->position != block->position) {
     struct record_header header;
     struct span body;
-    if (journal_log_read(store->journal, block->position, &header, &body) == OK) return 0;  // a hole that was made
+    enum status status = journal_log_read(store->journal, block->position, &header, &body);
+    if (status == OK) return OK;  // a hole that was made
+    if (!store_is_damage(store, status)) return status;
     *rebuilt = (struct rebuilt){.session = number, .from = from, .position = block->position};
     search_segments(store, session, block, rebuilt);
   }
-  return rebuilt->positions[place - from];
+  *out_position = rebuilt->positions[place - from];
+  return OK;
 }

@@ -419,6 +419,6 @@ enum journal_state store_state(const struct store *store)
 
 int64_t store_next_ms(const struct store *store, struct mono now)
 {
-  if (store->state == JOURNAL_OK) return -1;
+  if (store->state == JOURNAL_OK) return store->load_failed ? STORE_RETRY_FIRST_MS : -1;
   return store->retry_ms > now.ms ? (int64_t)(store->retry_ms - now.ms) : 0;
 }

@@ -172,6 +172,8 @@ static void long_life(uint64_t seed)
       rig_crash(&rig, prng_below(prng, 2) ? SIM_KILL : SIM_POWER_CUT);
   }
   if (sim_disk_stopped(rig.disk)) rig_crash(&rig, SIM_POWER_CUT);
+  sim_disk_fail_at(rig.disk, 0);
+  sim_disk_stop_at(rig.disk, 0);
   rig_rounds(&rig, 10000);
   rig_check(&rig);
   rig_crash(&rig, SIM_POWER_CUT);

@@ -284,6 +284,33 @@ static void a_load_passes_over_what_is_done(void **state)
   rig_deinit(&rig);
 }
 
+// The disk answers nothing for a while: no message is given up for that.
+static void a_load_waits_for_a_disk_that_does_not_answer(void **state)
+{
+  (void)state;
+  for (unsigned names = 0; names < 2; names++) {
+    struct rig rig;
+    new_rig(&rig);
+    put_queue(&rig, 700);
+    assert_ok(store_finish(rig.store, rig.now, rig.wall));
+    rig_crash(&rig, SIM_KILL);  // nothing is at hand
+    struct sim_disk_faults faults = {.reads = names == 0, .names = names == 1};
+    sim_disk_set_faults(rig.disk, &faults);
+    struct journal_load wanted = {.session = 1, .ticket = 42, .place = 0, .max_entries = 700, .max_bytes = 1 << 20};
+    assert_null(store_load(rig.store, &wanted));
+    assert_in_range(store_next_ms(rig.store, rig.now), 1, 5000);
+    sim_disk_set_faults(rig.disk, &(struct sim_disk_faults){0});
+    struct journal_loaded *loaded = load(&rig, 1, 0, 700, 1 << 20);
+    assert_int_equal(loaded->count, 700);
+    struct journal_entry entry;
+    for (size_t cursor = 0; journal_next_entry(loaded, &cursor, &entry);) assert_int_equal(entry.state, LOADED_WAITING);
+    journal_loaded_free(loaded);
+    assert_int_equal(store_next_ms(rig.store, rig.now), -1);
+    assert_int_equal(rig_counters(&rig).damaged_messages, 0);
+    rig_deinit(&rig);
+  }
+}
+
 // ---- A clean stop
 
 static void a_clean_stop_leaves_nothing_to_replay(void **state)
@@ -413,6 +440,7 @@ int main(void)
       cmocka_unit_test(loads_are_bounded),
       cmocka_unit_test(a_load_of_nothing_is_empty),
       cmocka_unit_test(a_load_passes_over_what_is_done),
+      cmocka_unit_test(a_load_waits_for_a_disk_that_does_not_answer),
       cmocka_unit_test(a_clean_stop_leaves_nothing_to_replay),
       cmocka_unit_test(a_stop_takes_what_was_submitted),
       cmocka_unit_test(time_goes_on_over_restarts),
