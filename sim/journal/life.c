@@ -50,7 +50,8 @@ static void create_shards(struct world *world)
                                       .log = &broker->logs[i],
                                       .journal = true,
                                       .journal_waits = world->plan.waits,
-                                      .journal_epoch_ms = store_epoch_ms(broker->keeper.store)};
+                                      .journal_epoch_ms = store_epoch_ms(broker->keeper.store),
+                                      .journal_high_bytes = 16 << 20};
     broker->shards[i] = shard_create(&settings, broker_mono(world));
     if (!broker->shards[i]) abort();
   }

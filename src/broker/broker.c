@@ -19,7 +19,7 @@
 #include "broker/service.h"
 #include "store/log.h"
 
-enum { STOP_PATIENCE_MS = 3000 };
+enum { STOP_PATIENCE_MS = 3000, JOURNAL_HIGH_BYTES = 16 << 20 };
 
 struct mono broker_now(void)
 {
@@ -143,6 +143,9 @@ static enum status start_net(struct broker *broker, struct error *error)
                                   .store_log = &broker->storage.log,
                                   .log_sink = log_output_write,
                                   .log_level = config->log.level};
+  // What is on its way when the disk turns out to be full must fit the reserve: a few batches of this.
+  settings.journal_high_bytes = config->journal.reserve_bytes / 4;
+  if (settings.journal_high_bytes > JOURNAL_HIGH_BYTES) settings.journal_high_bytes = JOURNAL_HIGH_BYTES;
   if (config->journal.durability == DURABILITY_INTERVAL) settings.journal_interval_ms = config->journal.interval_ms;
   for (uint8_t i = 0; i < settings.loops; i++) {
     broker->shard_origins[i] = (struct log_origin){.output = &broker->output, .shard = i};

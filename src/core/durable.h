@@ -66,7 +66,7 @@ struct journal_message {
   bool store;
 };
 
-enum { JOURNAL_TAKEN = 64, JOURNAL_HIGH = 16 << 20 };
+enum { JOURNAL_TAKEN = 64 };
 
 struct journal {
   bool on;  // this shard writes
@@ -76,6 +76,8 @@ struct journal {
   uint64_t committed;     // on other shards: how many of the mails that wait for the journal are safe
   uint64_t wanted;        // on other shards: mails sent that wait for the journal
   uint64_t epoch_ms;
+  uint64_t high_bytes;
+  bool told_behind;  // to the other shards
   uint32_t next_session;
   uint64_t taken_bytes[JOURNAL_TAKEN];  // by batch number, of those that are not committed
   uint64_t pending_bytes;               // of these

@@ -41,6 +41,7 @@ void journal_init(struct shard *shard)
   struct journal *journal = &shard->journal;
   journal->on = shard->settings.journal && shard->settings.shard == JOURNAL_SHARD;
   journal->epoch_ms = shard->settings.journal_epoch_ms;
+  journal->high_bytes = shard->settings.journal_high_bytes;
   journal->batch = 1;
   journal->next_session = 1;
   list_init(&journal->unsafe);
@@ -76,7 +77,7 @@ uint64_t journal_need_all(const struct shard *shard)
 
 bool journal_heavy(const struct journal *journal)
 {
-  return journal->on && journal->pending_bytes + buffer_size(&journal->records) > JOURNAL_HIGH;
+  return journal->on && journal->pending_bytes + buffer_size(&journal->records) > journal->high_bytes;
 }
 
 bool journal_behind(const struct journal *journal)

@@ -148,8 +148,8 @@ struct record_message {
   uint32_t publisher;
   uint64_t time_ms;    // when it was received
   uint64_t expiry_ms;  // 0: never
-  uint64_t origin;   // hash of the publisher's client identifier, for no local; 0: the broker itself
-  uint64_t copy_of;  // 0: the original; else what it replaces, by position in the log, and it is a RECORD_MESSAGE_COPY
+  uint64_t origin;     // hash of the publisher's client identifier, for no local; 0: the broker itself
+  uint64_t copy_of;    // 0: the original; else what it replaces, by position in the log, and it is a RECORD_MESSAGE_COPY
   uint32_t target_count;
   struct span targets;  // encoded; read with record_next_target
   struct span topic, payload, properties;

@@ -41,6 +41,8 @@ struct shard_settings {
   bool journal;                  // there is a store: shard JOURNAL_SHARD keeps the durable sessions
   bool journal_waits;            // durability `commit`: acknowledgements wait until what they acknowledge is safe
   uint64_t journal_epoch_ms;     // journal time is the monotonic time plus this
+  uint64_t
+      journal_high_bytes;  // so much may wait for the disk before publishers do; what is under way must fit the store's reserve
 };
 
 // NULL when memory is short.

@@ -99,7 +99,7 @@ void take_over_mail(struct shard *shard, struct mail *mail);
 // Someone here subscribes to a filter, or no more: other shards learn of the first and the last (interest.c). The ticket is answered
 // by each of them; 0: nobody waits.
 void interest_add(struct shard *shard, struct filter_end *end, bool durable, uint64_t ticket);
-void interest_sync(struct shard *shard, uint64_t ticket);           // answered when all know what was told before
+void interest_sync(struct shard *shard, uint64_t ticket);  // answered when all know what was told before
 void interest_remove(struct shard *shard, struct filter_end *end, bool durable);  // may free the end
 void interest_mail(struct shard *shard, struct mail *mail);
 

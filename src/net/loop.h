@@ -36,6 +36,7 @@ struct net_settings {
   struct store *store;           // NULL: no journal. Outlives the net; used by nobody else from net_start to net_stop
   struct log *store_log;         // that of the store
   uint32_t journal_interval_ms;  // 0: what is acknowledged is safe (durability `commit`)
+  uint64_t journal_high_bytes;   // see struct shard_settings
 };
 
 CHECK_RESULT enum status net_create(const struct net_settings *settings, struct net **out, struct error *error);

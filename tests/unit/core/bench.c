@@ -35,7 +35,8 @@ static void create_shards(struct bench *bench)
                                       .log = &bench->logs[i],
                                       .journal = bench->store,
                                       .journal_waits = bench->journal_waits,
-                                      .journal_epoch_ms = bench->epoch_ms};
+                                      .journal_epoch_ms = bench->epoch_ms,
+                                      .journal_high_bytes = 16 << 20};
     bench->shards[i] = shard_create(&settings, bench->now);
     assert_non_null(bench->shards[i]);
   }

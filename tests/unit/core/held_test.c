@@ -407,6 +407,61 @@ static void publishers_on_other_shards_wait(void **state)
   bench_deinit(&bench);
 }
 
+// What shard 0 has subscribers for is mailed there; only what durable sessions and groups have waits for the journal.
+static void other_shards_know_what_is_durable(void **state)
+{
+  (void)state;
+  struct bench bench;
+  bench_init_journal(&bench, 2, NULL, true);
+  unsigned number = 0;
+  char id[16];
+  bench_id_on(&bench, 1, &number, id);
+  struct client *pub = client_new(&bench, MQTT_5_0, id);
+  bench_id_on(&bench, 0, &number, id);
+  struct client *clean = client_new(&bench, MQTT_5_0, id), *durable = client_lasting(&bench, MQTT_5_0, "durable");
+  struct client *other = client_lasting(&bench, MQTT_5_0, "other");
+  client_subscribe(clean, "f", 1);
+  enum change { NOTHING, DURABLE, TWO, ONE, SHARED, NONE, ENDED, RESTORED, CHANGES };
+  for (enum change change = NOTHING; change < CHANGES; change++) {
+    if (change == DURABLE) client_subscribe(durable, "f", 1);
+    if (change == TWO) client_subscribe(other, "f", 1);
+    if (change == ONE) client_unsubscribe(durable, "f");
+    if (change == SHARED) {
+      client_unsubscribe(other, "f");
+      client_subscribe(clean, "$share/g/f", 1);
+    }
+    if (change == NONE) client_unsubscribe(clean, "$share/g/f");
+    if (change == ENDED) {
+      client_subscribe(durable, "f", 1);
+      client_new(&bench, MQTT_5_0, "durable");
+    }
+    if (change == RESTORED) {
+      client_subscribe(other, "f", 1);
+      bench_crash(&bench, 1000);
+      bench_id_on(&bench, 1, &number, id);
+      pub = client_new(&bench, MQTT_5_0, id);
+    }
+    bool waits = change != NOTHING && change != NONE && change != ENDED;
+    bench.hold[0][1] = true;  // shard 0 is not heard of
+    bench.store->hold_commits = true;
+    uint16_t packet_id = publish(pub, "f", 1, false);
+    if (!waits) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);
+    client_expect_nothing(pub);
+    bench.hold[0][1] = false;
+    bench_run(&bench);
+    if (change == SHARED) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);  // no member was durable
+    client_expect_nothing(pub);
+    bench.store->hold_commits = false;
+    bench_run(&bench);
+    if (waits && change != SHARED) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);
+    client_expect_nothing(pub);
+    struct client *subs[] = {clean, durable, other};
+    for (unsigned i = 0; i < 3; i++)
+      while (subs[i]->connection && client_waiting(subs[i])) client_take(subs[i], "f", "x", 1);
+  }
+  bench_deinit(&bench);
+}
+
 // More turns wait than a milestone remembers: all come in the end, in order, none before its time.
 static void many_batches_of_other_shards(void **state)
 {
@@ -578,6 +633,7 @@ int main(void)
       cmocka_unit_test(other_durabilities_wait_for_nothing),
       cmocka_unit_test(clean_sessions_make_no_records),
       cmocka_unit_test(publishers_on_other_shards_wait),
+      cmocka_unit_test(other_shards_know_what_is_durable),
       cmocka_unit_test(many_batches_of_other_shards),
       cmocka_unit_test(connections_end_while_they_wait),
       cmocka_unit_test(closing_does_not_wait_for_ever),
