@@ -198,7 +198,7 @@ static enum status drain(struct store *store, struct mono now, struct wall wall)
 enum status store_finish(struct store *store, struct mono now, struct wall wall)
 {
   if (store->settings.read_only) return OK;
-  store->retry_ms = now.ms;  // one last try, whatever failed before
+  store->retry_ms = store->anchor_retry_ms = now.ms;  // one last try, whatever failed before
   if (store->references_waiting > 0) store->references_waiting = STORE_REFERENCES_WAIT;  // blocks make the checkpoint small
   if (store->copying.segment && store->copying.stage == COPY_READ) store->copying.stage = COPY_MOVE;
   enum status status = drain(store, now, wall);

@@ -419,6 +419,9 @@ enum journal_state store_state(const struct store *store)
 
 int64_t store_next_ms(const struct store *store, struct mono now)
 {
-  if (store->state == JOURNAL_OK) return store->load_failed ? STORE_RETRY_FIRST_MS : -1;
-  return store->retry_ms > now.ms ? (int64_t)(store->retry_ms - now.ms) : 0;
+  if (store->state == JOURNAL_OK && store->load_failed) return STORE_RETRY_FIRST_MS;
+  if (store->state == JOURNAL_OK && !store->anchor_due) return -1;
+  // Without the anchor nothing is removed, and no other checkpoint begins.
+  uint64_t next_ms = store->state == JOURNAL_OK ? store->anchor_retry_ms : store->retry_ms;
+  return next_ms > now.ms ? (int64_t)(next_ms - now.ms) : 0;
 }
