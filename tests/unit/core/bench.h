@@ -57,7 +57,8 @@ struct client {
 void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits);
 void bench_deinit(struct bench *bench);  // checks that all memory came back
 
-// With a journal; `waits`: durability `commit`. Batches are taken and safe and loads answered at once, unless bench->store holds them.
+// With a journal; `waits`: durability `commit`. Batches are taken and safe and loads answered at once, unless bench->store
+// holds them.
 // When nothing is held, every run ends with a comparison: what the store knows must be what the shard knows.
 void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct limits *limits, bool waits);
 void bench_commit(struct bench *bench, size_t count);                     // so many batches more are safe; and runs

@@ -1,5 +1,5 @@
-// A store that is as simple as can be, for shards on the bench: keeps the batches that it is given, makes them safe when the test says so,
-// and knows what the safe ones mean. It finds fault with records that a catalog could not apply.
+// A store that is as simple as can be, for shards on the bench: keeps the batches that it is given, makes them safe when
+// the test says so, and knows what the safe ones mean. It finds fault with records that a catalog could not apply.
 #pragma once
 
 #include "test.h"

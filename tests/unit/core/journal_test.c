@@ -1,4 +1,4 @@
-// The journal and the shards: restarts, a disk that is full, durable sessions and the other shards, and anything in any order.
+// The journal and the shards: restarts, a disk that is full, durable sessions and the other shards, anything in any order.
 #include "bench.h"
 
 #include "core/shard_internal.h"
