@@ -6,16 +6,14 @@ The disk is a small tmpfs. Mounting it needs root, or a user namespace of our ow
 import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from broker import Broker, eventually, skerry_binary
+from broker import Broker, eventually
+from journaled import watched
 from wire import SLOW, R, T, publish_packet, subscribe_packet, unique
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "crash"))
-from powercut import PowerCut  # noqa: E402
 
 pytestmark = [pytest.mark.skerry_only, pytest.mark.timeout(120)]
 
@@ -389,12 +387,3 @@ def test_killed_while_the_disk_fails(make_broker, tmp_path, topic):
     watch.cut("random", random.Random(1))
     broker.start()
     take(broker, away, 20)
-
-
-def watched(tmp_path):
-    """A data directory whose disk can be made to fail."""
-    library = Path(os.environ.get("SKERRY_BUILD", Path(skerry_binary()).parent)) / "tests/crash/powercut.so"
-    assert library.exists(), f"{library} was not built"
-    data = tmp_path / "watched"
-    data.mkdir()
-    return PowerCut(library.resolve(), data, tmp_path / "undo")
