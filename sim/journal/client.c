@@ -23,8 +23,8 @@ struct client *client_create(struct world *world, unsigned index)
   if (world->plan.backlog) {  // the first ones publish, the others are mostly away
     bool publisher = index < 2;
     client->publish_percent = publisher ? 90 : 5;
-    client->connect_percent = publisher ? 70 : 3;
-    if (!publisher && percent(world, 80)) client->kind = KIND_DURABLE;
+    client->connect_percent = publisher ? 80 : 50;
+    if (!publisher) client->kind = KIND_DURABLE;
   }
   return client;
 }
@@ -107,7 +107,7 @@ static uint32_t choose_expiry(struct client *client)
   if (client->kind == KIND_CLEAN || client->is_witness) return 0;
   if (world->healing) return UINT32_MAX;
   if (client->kind == KIND_MIXED && percent(world, 40)) return 0;
-  return expiries_s[pick(world, world->plan.backlog ? 3 : 5)];
+  return expiries_s[pick(world, world->plan.steady ? 3 : 5)];
 }
 
 void client_connect(struct client *client, bool clean_start)
@@ -398,12 +398,21 @@ static unsigned live_subscriptions(const struct client *client)
 
 // ---- Whims
 
+// One that has what it came for, and now stays away while its queue grows.
+static bool is_full_subscriber(const struct client *client)
+{
+  if (!client->world->plan.backlog || client->index < 2 || !client->session) return false;
+  for (size_t i = 0; i < client->session->subscriptions.count; i++)
+    if (client->session->subscriptions.items[i]->acked != NEVER) return true;
+  return false;
+}
+
 static void leave_whim(struct client *client)
 {
   struct world *world = client->world;
   uint64_t whim = pick(world, 100);
   if (whim < 50)
-    client_disconnect(client, percent(world, 30), percent(world, world->plan.backlog ? 2 : 15));
+    client_disconnect(client, percent(world, 30), !world->plan.steady && percent(world, 15));
   else if (whim < 75)
     client_lose_link(client);
   else
@@ -414,17 +423,21 @@ static void connected_whim(struct client *client)
 {
   struct world *world = client->world;
   uint64_t whim = pick(world, 1000);
-  if (whim < client->publish_percent * 6u) {
+  bool wants_any =
+      client->requests.count == 0 && (!world->plan.backlog || client->index >= 2) && live_subscriptions(client) == 0;
+  if (wants_any && percent(world, 30)) {
+    random_subscribe(client);
+  } else if (whim < client->publish_percent * 6u) {
     uint64_t most = 1 + pick(world, world->plan.burst);
     while (most-- > 0 && client_may_publish(client)) client_publish(client, random_message(client, false));
   } else if (whim < 720) {
     if (client->requests.count < 3 && live_subscriptions(client) < SUBSCRIPTIONS && percent(world, 40))
       random_subscribe(client);
-  } else if (whim < 735) {
+  } else if (whim < (world->plan.steady ? 723u : 735u)) {
     size_t count = client->session->subscriptions.count;
     struct subscription *subscription = count ? client->session->subscriptions.items[pick(world, count)] : NULL;
     if (subscription && subscription->ended == NEVER && client->requests.count < 3) unsubscribe(client, subscription);
-  } else if (whim < 755 || (world->plan.backlog && client->index >= 2 && live_subscriptions(client) > 0 && whim < 850)) {
+  } else if (whim < 755 || (is_full_subscriber(client) && whim < 900)) {
     leave_whim(client);
   }
 }
@@ -457,9 +470,10 @@ bool client_act(struct client *client)
   struct world *world = client->world;
   world->tick++;
   if (!client->link) {
-    if (world->ending || (!world->healing && !percent(world, client->connect_percent))) return false;
+    unsigned eager = is_full_subscriber(client) ? 2 : client->connect_percent;
+    if (world->ending || (!world->healing && !percent(world, eager))) return false;
     unsigned clean_percent = client->kind == KIND_CLEAN ? 90 : client->kind == KIND_MIXED ? 25 : 3;
-    if (world->plan.backlog && client->kind != KIND_CLEAN) clean_percent = 1;
+    if (world->plan.steady && client->kind != KIND_CLEAN) clean_percent = client->kind == KIND_MIXED ? 5 : 0;
     client_connect(client, client->must_clean || client->is_witness || (!world->healing && percent(world, clean_percent)));
     return true;
   }

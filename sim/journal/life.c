@@ -120,6 +120,7 @@ static bool start_once(struct world *world)
 static void heal_disk(struct world *world)
 {
   const struct sim_disk_faults none = {0};
+  world->faults = none;
   sim_disk_set_faults(world->disk, &none);
   sim_disk_set_capacity(world->disk, 0);
   world->disk_bad = false;
@@ -129,6 +130,10 @@ void life_start(struct world *world)
 {
   struct broker *broker = &world->broker;
   uint8_t before = broker->shard_count;
+  // What cannot be read at opening is given up for good, as it must be: no errors that are gone a moment later, then.
+  struct sim_disk_faults faults = world->faults;
+  faults.reads = faults.names = 0;
+  sim_disk_set_faults(world->disk, &faults);
   if (before == 0 || percent(world, 40)) broker->shard_count = (uint8_t)(1 + pick(world, SHARDS));
   if (before != broker->shard_count) world->statistics.resharded++;
   for (unsigned i = 0; !start_once(world) && !world->failed; i++) {
@@ -136,6 +141,7 @@ void life_start(struct world *world)
     if (i > START_TRIES / 2) heal_disk(world);
     if (i > START_TRIES) world_fail(world, "the broker does not start");
   }
+  sim_disk_set_faults(world->disk, &world->faults);
   TRACE(world, "the broker starts with %u shards", broker->shard_count);
 }
 

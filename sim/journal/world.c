@@ -43,8 +43,9 @@ static void choose_plan(struct world *world)
   plan->bit_rot = percent(world, 8);
   plan->backlog = percent(world, 25);
   plan->tiny_limit = !plan->roomy && percent(world, 40);
-  plan->clients = 3 + (unsigned)pick(world, 6);
-  plan->crash_weight = (unsigned)pick(world, 8);
+  plan->steady = plan->backlog || percent(world, 60);
+  plan->clients = plan->backlog ? 3 + (unsigned)pick(world, 2) : 3 + (unsigned)pick(world, 6);
+  plan->crash_weight = (unsigned)pick(world, plan->backlog ? 3 : 8);
   plan->cut_weight = (unsigned)pick(world, 6);
   plan->fault_weight = percent(world, 50) ? (unsigned)pick(world, 5) : 0;
   plan->jump_weight = (unsigned)pick(world, 4);
@@ -52,8 +53,8 @@ static void choose_plan(struct world *world)
   plan->ack_percent = 30 + (unsigned)pick(world, 70);
   plan->publish_percent = 30 + (unsigned)pick(world, 70);
   plan->round_percent = 20 + (unsigned)pick(world, 80);
-  plan->burst = plan->backlog ? 40 : bursts[pick(world, 3)];
-  plan->flights = plan->backlog ? 100 : 4 + (uint32_t)pick(world, 16);
+  plan->burst = plan->backlog ? 80 : bursts[pick(world, 3)];
+  plan->flights = plan->backlog ? 200 : 4 + (uint32_t)pick(world, 16);
   plan->payload_most = percent(world, 80) ? 1000 : 20000;
   plan->window = plan->backlog ? 65536 : windows[pick(world, 3)];
   plan->segment_bytes = UINT64_C(4096) << pick(world, 5);
@@ -71,7 +72,7 @@ static void choose_limits(struct world *world)
 {
   struct limits *limits = &world->broker.limits;
   *limits = limits_default();
-  limits->in_flight = (uint16_t)(world->plan.backlog ? 100 : 1 + pick(world, 30));
+  limits->in_flight = (uint16_t)(world->plan.backlog ? 200 : 1 + pick(world, 30));
   limits->queue_messages = 0;
   limits->queue_bytes = 1 << 30;
   limits->queue_age_s = 0;
@@ -165,6 +166,7 @@ static void disk_heals(struct world *world)
 {
   const struct sim_disk_faults none = {0};
   if (world->disk_bad) TRACE(world, "---- the disk is well again");
+  world->faults = none;
   sim_disk_set_faults(world->disk, &none);
   sim_disk_set_capacity(world->disk, 0);
   world->disk_bad = false;
@@ -185,9 +187,11 @@ static void disk_suffers(struct world *world)
   struct sim_disk_faults faults = {0};
   if (percent(world, 70)) faults.writes = 1 + (uint32_t)pick(world, 6);
   if (percent(world, 70)) faults.syncs = 1 + (uint32_t)pick(world, 6);
-  if (percent(world, 30)) faults.names = 1 + (uint32_t)pick(world, 6);
-  world->unreadable |= faults.names > 0;
-  TRACE(world, "---- the disk fails: one in %u writes, %u syncs, %u names", faults.writes, faults.syncs, faults.names);
+  if (percent(world, 40)) faults.names = 1 + (uint32_t)pick(world, 6);
+  if (percent(world, 20)) faults.reads = 1 + (uint32_t)pick(world, 6);
+  TRACE(world, "---- the disk fails: one in %u writes, %u syncs, %u names, %u reads", faults.writes, faults.syncs,
+        faults.names, faults.reads);
+  world->faults = faults;
   sim_disk_set_faults(world->disk, &faults);
 }
 

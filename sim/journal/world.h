@@ -33,6 +33,7 @@ struct plan {
   bool waits;       // durability `commit`
   bool bit_rot;     // bytes on the disk change
   bool backlog;     // subscribers are mostly away, publishers in a hurry
+  bool steady;      // sessions last, once they have begun
   bool tiny_limit;  // of the journal: it is full now and then
   unsigned clients;
   unsigned crash_weight, cut_weight, fault_weight, jump_weight;  // of 1000 steps
@@ -235,9 +236,8 @@ struct world {
   bool healing, ending;
   bool
       lossy;  // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is judged
-  bool unreadable;  // a segment could not be opened for a while: what is in it is given up
-  bool rotten;      // bytes have rotted
-  bool rot_told;    // and the log said so
+  bool rotten;    // bytes have rotted
+  bool rot_told;  // and the log said so
   bool topic_rotten[TOPICS];
   bool nameless_rotten;  // a message without payload
   bool ever_bad;         // the disk failed since the broker started
@@ -247,7 +247,8 @@ struct world {
   uint32_t subscription_ids;
   struct disk *disk;
   bool disk_bad;
-  uint64_t crash_at;  // a stop of the disk is pending since this tick, 0: none
+  struct sim_disk_faults faults;  // while it is bad
+  uint64_t crash_at;              // a stop of the disk is pending since this tick, 0: none
   struct broker broker;
   struct client *clients[CLIENTS];
   unsigned client_count;
