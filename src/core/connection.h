@@ -59,18 +59,20 @@ struct connection {
   uint16_t receive_maximum;  // the client's
   uint16_t alias_maximum;    // towards the client: the smaller of its and our limit
   uint16_t keep_alive_s;
-  uint8_t version;  // enum mqtt_version; 0 before CONNECT
+  uint16_t
+      received_before;  // QoS 2 identifiers of earlier connections that the session still had: no part of this one's quota
+  uint8_t version;      // enum mqtt_version; 0 before CONNECT
   uint8_t state;
   uint8_t wants;
   uint8_t pauses;  // why it is paused
   uint8_t migrate_to;
-  uint16_t pongs;  // PINGRESPs to write, behind the messages that were there before them
   bool anonymous : 1;
   bool alone : 1;                // no other shard has its client
   bool adopted : 1;              // another shard has handed it over: it stays
   bool pongs_late : 1;           // there was no room for them last time
   bool bridge : 1;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information : 1;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
+  uint16_t pongs;                // PINGRESPs to write, behind the messages that were there before them
 };
 
 // Puts the connection on the attention list.

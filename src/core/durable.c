@@ -485,6 +485,7 @@ struct session *shard_restore_session(struct shard *shard, const struct restored
     return NULL;
   }
   struct durable *durable = session->durable;
+  durable->was_connected = restored->connected;
   durable->next = restored->tail;
   durable->spilled = restored->head;
   durable->sent = restored->sent;
@@ -535,6 +536,8 @@ void shard_restore_done(struct shard *shard, uint32_t next_session)
   size_t cursor = 0;
   for (struct durable *durable; (durable = map_next(&journal->sessions, &cursor));) {
     share_set_online(durable->session, false);
+    if (durable->was_connected) durable_put_away(durable->session);
+    durable->was_connected = false;
     session_arm_timer(durable->session);
   }
   shard_want_look(shard);

@@ -54,6 +54,7 @@ struct durable {
   uint8_t done_outcome;  // enum record_outcome
   bool done_front;       // the run is of the first that are not done from `done_from` on
   bool has_will;         // the journal knows of one
+  bool was_connected;    // for the journal it still is: restored, and not yet recorded as away
   bool looking;          // the load is for a look at the front of an absent client's queue (durable_look)
   bool look_again;       // all that was seen was too old: there may be more, when `settled` is safe
 };

@@ -230,6 +230,7 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   if (!session) return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
   connection->state = CONNECTED;
   connection->session = session;
+  connection->received_before = (uint16_t)session->received.count;
   session_attach(session, connection);
   session->expiry_s = session_expiry(shard, connect);
   if (take_will(connection, session, &connect->will) && begin_durable(connection, *out_present)) return true;

@@ -205,7 +205,8 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   struct packet_ids *received = &connection->session->received;
   bool known = publish.qos == 2 && packet_ids_have(received, publish.packet_id);
   // QoS 1 is answered at once, so only QoS 2 is ever outstanding.
-  if (publish.qos > 0 && !known && connection->version == MQTT_5_0 && received->count >= connection->granted_in_flight)
+  if (publish.qos > 0 && !known && connection->version == MQTT_5_0 &&
+      received->count >= (uint32_t)connection->granted_in_flight + connection->received_before)
     return fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-9", "more than the receive maximum is in flight");
   shard->counters.publish_received++;
   shard->counters.publish_received_bytes += publish.payload.size;

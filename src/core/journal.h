@@ -73,6 +73,7 @@ struct restored_session {
   uint64_t head, tail, sent;  // places, see record.h; below `sent`: may have been sent
   uint64_t waiting, waiting_bytes;
   uint64_t sent_waiting;  // of `waiting`: below `sent`
+  bool connected;         // when the journal ended: its absence, which begins now, is to be recorded
   const uint16_t *received;
   size_t received_count;
   const struct record_will *will;  // NULL: none

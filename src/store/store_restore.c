@@ -42,6 +42,7 @@ static void describe(const struct store *store, const struct catalog_session *se
       .client_id = session->client_id,
       // When a connection ended with the process nobody knows: its time begins now.
       .since_ms = session->connected ? store_time_ms(store) : session->since_ms,
+      .connected = session->connected,
       .head = session->head,
       .tail = session->tail,
       .sent = session->connected ? sent_within(session, window + JOURNAL_UNSAFE_DONE) : session->sent,
