@@ -465,11 +465,23 @@ static bool send_acks(struct client *client)
   return sent;
 }
 
+// Whether an earlier CONNECT of its own may still be handled, behind the one that it would send now: then it would not know which counts.
+static bool is_half_open(const struct client *client)
+{
+  const struct broker *broker = &client->world->broker;
+  for (size_t i = 0; i < broker->links.count; i++) {
+    const struct wire *wire = broker->links.items[i];
+    if (wire->client == client && !wire->ended && !wire->answered) return true;
+  }
+  return false;
+}
+
 bool client_act(struct client *client)
 {
   struct world *world = client->world;
   world->tick++;
   if (!client->link) {
+    if (is_half_open(client)) return false;
     unsigned eager = is_full_subscriber(client) ? 2 : client->connect_percent;
     if (world->ending || (!world->healing && !percent(world, eager))) return false;
     unsigned clean_percent = client->kind == KIND_CLEAN ? 90 : client->kind == KIND_MIXED ? 25 : 3;
