@@ -24,6 +24,7 @@ help:
 	@echo 'make demo                  a broker with this host'\''s readings, live       DEMO_SECONDS=10 ends it'
 	@echo 'make check                 everything that can be checked in one build; ends with "N passed, N failed"'
 	@echo 'make bench                 side by side with other brokers                ARGS="--quick"'
+	@echo '                           and the journal beside a bare loop of syncs    JOURNAL_ARGS="--quick"'
 	@echo 'make sim                   simulated worlds             SEEDS=$(SEEDS), or one: SEED=7 STEPS=10000'
 	@echo 'make crash                 brokers killed under load, and without power     ROUNDS=$(ROUNDS)'
 	@echo 'make soak                  a steady backlog: nothing may grow                SECONDS=$(SECONDS)'
@@ -95,6 +96,7 @@ bench: build-release
 	@$(NEED) bench
 	@$(NINJA) -C build bench/forwarder bench/appender
 	@SKERRY=build/skerry $(PYTHON) bench/run.py $(ARGS)
+	@SKERRY=build/skerry $(PYTHON) bench/journal.py $(JOURNAL_ARGS)
 
 format:
 	@$(NEED) format
