@@ -507,6 +507,7 @@ class Subscriber(Link):
 
     def on_lost(self):
         self.certain |= {packet_id: message for packet_id, message in self.owed.items() if message.told}
+        self.owed = {}  # what is told later may be told of another copy
 
     def ping(self):
         self.pings += 1
