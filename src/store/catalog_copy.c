@@ -41,7 +41,6 @@ static enum status put_message_copy(struct catalog *catalog, struct span body, u
   message.targets = buffer_peek(targets);
   message.target_count = count;
   message.has_publisher = false;
-  message.origin = 0;  // it may be of an earlier run of the broker
   message.copy_of = position;
   return record_put_message(out, &message);
 }

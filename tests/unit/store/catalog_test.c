@@ -351,6 +351,20 @@ static void copying_moves_everything(void **state)
   rig_deinit(&rig);
 }
 
+// What was written from the record `first` on are copies of messages that still know their publisher, for no local.
+static void check_copies(const struct rig *rig, size_t first)
+{
+  unsigned copies = 0;
+  for (size_t i = first; i < rig->count; i++) {
+    struct record_message message;
+    if (rig->records[i].type != RECORD_MESSAGE_COPY) continue;
+    assert_true(record_get_message(rig->records[i].body, &message));
+    assert_int_equal(message.origin, 99);
+    copies++;
+  }
+  assert_int_equal(copies, 256);
+}
+
 // Copies of messages that full blocks refer to live until the blocks have moved.
 static void copies_live_before_their_blocks_move(void **state)
 {
@@ -371,6 +385,7 @@ static void copies_live_before_their_blocks_move(void **state)
   }
   rig_write(&rig);
   assert_int_equal(rig.catalog.moved_count, 256);
+  check_copies(&rig, count);
   assert_int_equal(catalog_live(&rig.catalog, 1)->references, 256);
   assert_int_equal(catalog_live(&rig.catalog, 2)->references, 256 + 1);  // and the block's own record
   check_live(&rig.catalog);
