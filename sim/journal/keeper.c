@@ -20,6 +20,8 @@ void keeper_post(struct world *world)
   struct waiting waiting = {0};
   while (keeper->loads_open < LOADS && shard_next_load(shard, &waiting.load)) {
     keeper->loads_open++;
+    // A store may answer with less than it is asked for.
+    if (world->plan.load_entries < waiting.load.max_entries) waiting.load.max_entries = world->plan.load_entries;
     VECTOR_PUSH(&keeper->inbox, waiting);
     world->statistics.loads++;
   }

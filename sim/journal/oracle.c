@@ -125,11 +125,12 @@ static bool may_explain(const struct read *read, const struct subscription *subs
 static void explain(struct read *read)
 {
   const struct session *session = read->session;
-  bool any = false, as_published = false;
+  bool any = false, as_published = false, only_no_local = true;
   for (size_t i = 0; i < session->subscriptions.count; i++) {
     const struct subscription *subscription = session->subscriptions.items[i];
     if (!may_explain(read, subscription)) continue;
     any = true;
+    only_no_local &= subscription->no_local;
     as_published |= subscription->retain_as_published;
     if (subscription->group && read->id_count == 1 && read->ids[0] == subscription->id) read->group = subscription;
   }
@@ -138,6 +139,8 @@ static void explain(struct read *read)
     return;
   }
   if (!any) refuse(read, "it has subscribed to nothing that explains it");
+  bool own = read->message && read->message->author == read->client;
+  if (own && only_no_local && !read->publish->retain) refuse(read, "its own, though it wants nothing of its own");
   read->as_retained = read->publish->retain && !as_published;
   read->unclear = read->publish->retain && as_published;
   for (unsigned i = 0; i < read->id_count; i++) {
@@ -185,8 +188,8 @@ static void check_count(const struct read *read)
   const struct world *world = read->client->world;
   struct message *message = read->message;
   struct receipt *receipt = session_receipt(read->session, message);
-  // What went out on the strength of acknowledgements that a crash took back is not known to have been sent.
-  bool crashed = receipt->fresh > 0 && receipt->crashes != (uint16_t)world->crashes;
+  // While the disk fails, acknowledgements that are not safe make room for what a crash then does not know to have been sent.
+  bool crashed = world->statistics.disk_faults > 0 && receipt->fresh > 0 && receipt->crashes != (uint16_t)world->crashes;
   receipt->crashes = (uint16_t)world->crashes;
   if (read->as_retained || read->unclear) {
     receipt->retained++;

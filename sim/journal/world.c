@@ -56,6 +56,7 @@ static void choose_plan(struct world *world)
   plan->burst = plan->backlog ? 80 : bursts[pick(world, 3)];
   plan->flights = plan->backlog ? 200 : 4 + (uint32_t)pick(world, 16);
   plan->payload_most = percent(world, 80) ? 1000 : 20000;
+  plan->load_entries = percent(world, 50) ? UINT32_MAX : 1 + (uint32_t)pick(world, 60);
   plan->window = plan->backlog ? 65536 : windows[pick(world, 3)];
   plan->segment_bytes = UINT64_C(4096) << pick(world, 5);
   plan->limit_bytes = UINT64_C(1) << 30;

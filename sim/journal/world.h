@@ -40,6 +40,7 @@ struct plan {
   unsigned connect_percent, ack_percent, publish_percent, round_percent, burst;
   uint32_t flights;       // most unacknowledged messages of a publisher
   uint32_t payload_most;  // bytes
+  uint32_t load_entries;  // most entries of a queue that are loaded at once
   size_t window;          // of the network
   uint64_t segment_bytes, limit_bytes, reserve_bytes, replay_bytes;
 };
