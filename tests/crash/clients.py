@@ -234,7 +234,7 @@ class Publisher(Link):
 
     def __init__(self, world, number, version, durable, qos, retain=False):
         super().__init__(world, f"pub{number}", version, durable)
-        self.number, self.qos, self.retain = number, qos, retain
+        self.number, self.qos, self.retain, self.once = number, qos, retain, qos == 2
         self.topics = [f"{'r' if retain else 't'}/{number}/{k}" for k in range(self.random.randint(1, 4))]
         self.window = self.random.choice([1, 4, 20, 60])
         self.sizes = self.random.choice([(0, 60), (100, 400), (100, 400), (1000, 6000), (8000, 40000)])
@@ -529,7 +529,8 @@ class WillOwner(Link):
         super().__init__(world, f"will{number}", version, True)
         self.number, self.qos, self.serial, self.will = number, qos, 0, None
         self.topics = [f"t/{number}/w"]
-        self.retain = False
+        # A kill between sending a will and forgetting it sends it twice.
+        self.retain = self.once = False
 
     def connect_packet(self):
         self.serial += 1

@@ -17,6 +17,7 @@ class PahoPublisher:
     def __init__(self, world, number):
         self.world, self.loop, self.oracle, self.random = world, world.loop, world.oracle, world.random
         self.number, self.qos, self.version, self.retain = number, 1, 4, False
+        self.once = False
         self.client_id, self.topics, self.serial = f"paho{number}", [f"t/{number}/0", f"t/{number}/1"], 0
         self.in_flight = collections.OrderedDict()  # by Paho's message identifier
         self.producing = self.wanted = True

@@ -14,11 +14,11 @@ FAILURES = 20  # more of them say nothing new
 
 
 class Message:
-    __slots__ = ("owner", "serial", "topic", "size", "clears", "qos", "version", "first_sent", "acked", "told", "refused")
+    __slots__ = ("owner", "serial", "topic", "size", "clears", "qos", "version", "first_sent", "acked", "told", "refused", "once")
 
     def __init__(self, owner, serial, topic, size, clears):
         self.owner, self.serial, self.topic, self.size, self.clears = owner.number, serial, topic, size, clears
-        self.qos, self.version = owner.qos, owner.version
+        self.qos, self.version, self.once = owner.qos, owner.version, owner.once
         self.first_sent = self.acked = None
         self.told = self.refused = False
 
@@ -122,7 +122,7 @@ class Oracle:
         counts[message] += 1
         if counts[message] > 1:
             self.repeated += 1
-            if message.qos == 2 and packet.qos == 2:
+            if message.once and packet.qos == 2:
                 subscriber.fail(f"{message} has reached the application {counts[message]} times")
         elif not shared:
             last = self.last.get((subscriber, message.topic), 0)
