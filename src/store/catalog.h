@@ -141,6 +141,7 @@ struct catalog {
   size_t moved_count, moved_capacity;
   uint32_t copied;   // the segment that catalog_put_copy was asked about last
   bool moved_stale;  // a segment has died: some of them may not be needed any more
+  uint64_t deaths;   // segments in which the last reference was released
   uint32_t *ripe;    // sessions that may have a full block to write
   size_t ripe_count, ripe_capacity;
   struct catalog_checkpoint {

@@ -68,6 +68,7 @@ void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t re
   memmove(live, live + 1, behind * sizeof *live);
   catalog->live_count--;
   catalog->moved_stale = true;
+  catalog->deaths++;
 }
 
 // ---- Copies

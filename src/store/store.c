@@ -175,6 +175,7 @@ void store_close(struct store *store)
   numbers_deinit(&store->repair);
   numbers_deinit(&store->aside);
   numbers_deinit(&store->refused);
+  numbers_deinit(&store->kept);
   catalog_deinit(&store->catalog);
   if (store->journal) journal_log_close(store->journal);
   free(store);

@@ -101,12 +101,14 @@ struct store {
   struct numbers repair;                   // damaged segments that are to be copied forward
   struct numbers aside;                    // emptied ones that are set aside instead of removed
   struct numbers refused;                  // that could not be emptied: not tried again
+  struct numbers kept;                     // dead ones that the disk did not remove: no reason for a checkpoint
   bool moves_pending;                      // blocks may wait for catalog_put_moved
   uint64_t references_waiting;             // that have come since no full block was left: about what is held in memory
   bool upkeep_failed;                      // memory was short for own records
   bool recovering;                         // nothing is decided from what is applied
   bool review_due;                         // look again what could be freed
   uint32_t reviewed_segment;               // that was being written when this was last done
+  uint64_t reviewed_deaths;                // segments that had died by then
   uint64_t reviewed_ms;
   bool tight;  // little is left of the limit: free first
 

@@ -14,6 +14,7 @@
 enum {
   COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round
   REVIEW_MS = 1000,           // between looks for what can be freed, while there is no room
+  IDLE_SEGMENTS = 4,          // that may stay dead when nothing else is written
 };
 
 // Own records could not be made: `own` is as it was, and the next batch brings another try.
@@ -112,11 +113,13 @@ static void drop_segment(struct store *store, uint32_t number)
   if (status == ERR_NOT_FOUND) status = OK;
   if (status) {  // it is dead at the next checkpoint, too
     store->counters.errors++;
+    if (numbers_add(&store->kept, number)) store->upkeep_failed = true;
     LOG(store->log, store->now, LOG_WARNING, "journal_segment_not_removed", FIELD_UINT("segment", number),
         FIELD_TEXT("reason", status_name(status)));
     return;
   }
   numbers_remove(&store->aside, number);
+  numbers_remove(&store->kept, number);
   store->counters.segments_removed++;
   store->roomy_segment = 0;
   if (aside) LOG(store->log, store->now, LOG_WARNING, "journal_segment_set_aside", FIELD_UINT("segment", number));
@@ -314,7 +317,7 @@ static void review_segment(const struct store *store, const struct segment_info 
   review->used += info->used;
   if (info->number >= position_segment(journal_log_end(store->journal))) return;
   if (!live || live->references == 0) {
-    review->freeable += info->size;
+    if (!numbers_have(&store->kept, info->number)) review->freeable += info->size;
     return;
   }
   bool below = info->number < position_segment(store->anchor.last.position);
@@ -344,7 +347,21 @@ static bool review_due(const struct store *store)
 {
   if (store->review_due) return true;
   if (position_segment(journal_log_end(store->journal)) != store->reviewed_segment) return true;
+  if (store->catalog.deaths != store->reviewed_deaths) return true;
   return store->state == JOURNAL_FULL && store->now.ms >= store->reviewed_ms + REVIEW_MS;
+}
+
+// Whether what is dead is worth a checkpoint before one is due, and the second one that removal takes: a backlog was drained and little comes
+// behind it. What dies in steady traffic is less: as much as was written since the checkpoint before, and that waits for the next one. Nor are
+// these two checkpoints worth two others, when they are all that died since.
+static bool worth_freeing(const struct store *store, uint64_t freeable)
+{
+  const struct store_settings *settings = &store->settings;
+  const struct checkpoint *checkpoint = &store->checkpoint;
+  if (store->tight) return freeable > checkpoint->last_bytes;
+  uint64_t most = IDLE_SEGMENTS * settings->segment_bytes;
+  if (most < settings->replay_bytes) most = settings->replay_bytes;
+  return freeable > most + 3 * checkpoint->last_bytes + checkpoint->since_last;
 }
 
 static void review(struct store *store)
@@ -352,6 +369,7 @@ static void review(struct store *store)
   const struct store_settings *settings = &store->settings;
   store->review_due = false;
   store->reviewed_segment = position_segment(journal_log_end(store->journal));
+  store->reviewed_deaths = store->catalog.deaths;
   store->reviewed_ms = store->now.ms;
   store->tight = store->state == JOURNAL_FULL || journal_log_bytes(store->journal) > settings->limit_bytes / 4 * 3;
   struct review found = {0};
@@ -364,7 +382,7 @@ static void review(struct store *store)
   uint32_t segment = next_repair(store);
   if (segment) {
     begin_copying(store, segment);
-  } else if (store->tight && found.freeable > store->checkpoint.last_bytes) {
+  } else if (worth_freeing(store, found.freeable)) {
     store->checkpoint.wanted = true;
   } else if (found.best && (store->tight || (found.stuck > found.used / 2 && found.stuck > 4 * settings->segment_bytes))) {
     begin_copying(store, found.best);

@@ -99,6 +99,74 @@ static void large_checkpoints_are_rare(void **state)
   rig_deinit(&rig);
 }
 
+// With one small record, and nothing behind it. Then the store is at rest.
+static void a_drained_backlog_is_given_back(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 9);
+  rig.settings.segment_bytes = 16384;
+  rig.settings.reserve_bytes = 16384;
+  rig.settings.replay_bytes = 65536;
+  rig_open(&rig);
+  put_session(&rig);
+  uint64_t place = 0;
+  for (unsigned turn = 0; turn < 3; turn++) {
+    for (unsigned i = 0; i < 100; i++) put_messages(&rig, 1, 20, 1000);
+    assert_true(rig_counters(&rig).bytes > 2000000);
+    if (turn == 2) rig_crash(&rig, SIM_POWER_CUT);
+    put_done(&rig, 1, place, 2000);
+    place += 2000;
+    // The bound on what may stay dead, the last two distances, the reserve, the segment that is written.
+    assert_in_range(rig_counters(&rig).bytes, 1, 65536 + 2 * 65536 + 2 * 16384);
+    uint64_t operations = sim_disk_operations(rig.disk), checkpoints = rig_counters(&rig).checkpoints;
+    for (unsigned i = 0; i < 10; i++) rig_rounds(&rig, 100000);
+    assert_int_equal(sim_disk_operations(rig.disk), operations);
+    assert_int_equal(store_next_ms(rig.store, rig.now), -1);
+    // Little is not worth it.
+    put_messages(&rig, 1, 20, 1000);
+    put_done(&rig, 1, place, 20);
+    place += 20;
+    assert_in_range(rig_counters(&rig).checkpoints, checkpoints, checkpoints + 1);
+  }
+  rig_check(&rig);
+  rig_crash(&rig, SIM_POWER_CUT);
+  rig_check(&rig);
+  rig_deinit(&rig);
+}
+
+static enum status unlink_nothing(struct disk *disk, const char *name)
+{
+  (void)disk;
+  (void)name;
+  return ERR_IO;
+}
+
+// What cannot be removed is no reason to write checkpoints for ever.
+static void a_disk_that_removes_nothing_is_left_alone(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 10);
+  rig.settings.segment_bytes = 16384;
+  rig.settings.replay_bytes = 65536;
+  rig_open(&rig);
+  put_session(&rig);
+  for (unsigned i = 0; i < 20; i++) put_messages(&rig, 1, 20, 1000);
+  struct disk_operations operations = *rig.disk->operations;
+  const struct disk_operations *whole = rig.disk->operations;
+  operations.unlink = unlink_nothing;
+  rig.disk->operations = &operations;
+  put_done(&rig, 1, 0, 400);  // comes to rest
+  assert_true(rig_counters(&rig).errors > 10);
+  assert_int_equal(rig_counters(&rig).segments_removed, 0);
+  rig.disk->operations = whole;
+  for (unsigned i = 0; i < 20; i++) put_messages(&rig, 1, 20, 1000);
+  assert_true(rig_counters(&rig).segments_removed > 10);
+  rig_check(&rig);
+  rig_deinit(&rig);
+}
+
 static void one_old_message_does_not_hold_a_segment(void **state)
 {
   (void)state;
@@ -296,6 +364,8 @@ int main(void)
       cmocka_unit_test(steady_traffic_takes_steady_space),
       cmocka_unit_test(replaying_is_bounded),
       cmocka_unit_test(large_checkpoints_are_rare),
+      cmocka_unit_test(a_drained_backlog_is_given_back),
+      cmocka_unit_test(a_disk_that_removes_nothing_is_left_alone),
       cmocka_unit_test(one_old_message_does_not_hold_a_segment),
       cmocka_unit_test(old_blocks_are_copied_too),
       cmocka_unit_test(the_limit_holds_and_draining_ends_it),
