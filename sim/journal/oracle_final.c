@@ -7,7 +7,7 @@
 // Whether not one message may be lost, stated or not.
 static bool nothing_lost(const struct world *world)
 {
-  return world->plan.roomy && !world->rotten;
+  return world->plan.roomy && !world->rotten && !world->unreadable;
 }
 
 // ---- The ledger

@@ -188,8 +188,11 @@ static void disk_suffers(struct world *world)
   struct sim_disk_faults faults = {0};
   if (percent(world, 70)) faults.writes = 1 + (uint32_t)pick(world, 6);
   if (percent(world, 70)) faults.syncs = 1 + (uint32_t)pick(world, 6);
-  if (percent(world, 40)) faults.names = 1 + (uint32_t)pick(world, 6);
-  if (percent(world, 20)) faults.reads = 1 + (uint32_t)pick(world, 6);
+  // What cannot be read although something else can is given up as damaged: then that is stated.
+  bool all = percent(world, 60);
+  if (percent(world, 40)) faults.names = all ? 1 : 2 + (uint32_t)pick(world, 6);
+  if (percent(world, 20)) faults.reads = all ? 1 : 2 + (uint32_t)pick(world, 6);
+  world->unreadable |= faults.names > 1 || faults.reads > 1;
   TRACE(world, "---- the disk fails: one in %u writes, %u syncs, %u names, %u reads", faults.writes, faults.syncs,
         faults.names, faults.reads);
   world->faults = faults;

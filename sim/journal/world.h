@@ -241,6 +241,7 @@ struct world {
   bool rot_told;  // and the log said so
   bool topic_rotten[TOPICS];
   bool nameless_rotten;  // a message without payload
+  bool unreadable;       // the disk failed to read or to open some, but not all: what is there may be given up
   bool ever_bad;         // the disk failed since the broker started
   bool has_digest;       // of what was applied when it died
   uint64_t digest;
