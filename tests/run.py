@@ -3,8 +3,8 @@
 
     tests/run.py [--build DIR] [--sanitizer NAME] STAGE...
 
-Stages: unit, purity, docs, normative, sim, integration, crash, soak, threads, fuzz, in the order given. Each prints its duration. The last
-line is `N passed, N failed`; the exit status is 1 when something failed. `make check` and .ci/run are made of it.
+Stages: unit, purity, docs, normative, sim, integration, crash, soak, threads, fuzz, in the order given. Each prints its
+duration. The last line is `N passed, N failed`; the exit status is 1 when something failed. `make check` and .ci/run are made of it.
 
 A part of the tree that has no sources yet is told as such and counts nothing. Once it has, a missing program is a failure.
 """

@@ -227,7 +227,7 @@ class InFlight:
 
 
 class Publisher(Link):
-    """QoS 1 or 2, some topics, a window; a retained value per topic if asked. Sends until told to stop, and again what is owed.
+    """QoS 1 or 2, some topics, a window; retained values if asked. Sends until told to stop, and again what is owed.
 
     Uses packet identifiers again at once: a broker that forgets which are in use shows it.
     """
@@ -523,7 +523,7 @@ class Subscriber(Link):
 
 
 class WillOwner(Link):
-    """A durable client whose connections break: each has a will of its own, which must come once the broker surely knew it."""
+    """A durable client whose connections break: each has its own will, which must come once the broker surely knew it."""
 
     def __init__(self, world, number, version, qos):
         super().__init__(world, f"will{number}", version, True)
@@ -607,7 +607,8 @@ class RetainedReader(Link):
         """Topics that have a value for sure and have not come yet. None before SUBACK."""
         if not self.subscribed:
             return None
-        return [topic for topic in self.expected if topic not in self.seen and self.oracle.surely_retained(topic, self.expected)]
+        sure = [topic for topic in self.expected if self.oracle.surely_retained(topic, self.expected)]
+        return [topic for topic in sure if topic not in self.seen]
 
     def _finish(self):
         self.finished = True

@@ -9,8 +9,8 @@ at which something happens in it: repeat a seed that failed a few times.
 
 --prove: that the harness notices: brokers whose syncs do nothing, and one that keeps everything in memory, must fail.
 
-The binary is $SKERRY (build/skerry), the library that watches the disk is in $SKERRY_BUILD (its directory). What failed keeps
-its directory: the journal, the broker's log, harness.log. SKERRY_CRASH_KEEP=1 keeps all.
+The binary is $SKERRY (build/skerry), the library that watches the disk is in $SKERRY_BUILD (its directory). What failed
+keeps its directory: the journal, the broker's log, harness.log. SKERRY_CRASH_KEEP=1 keeps all.
 """
 
 import argparse

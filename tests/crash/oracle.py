@@ -14,7 +14,9 @@ FAILURES = 20  # more of them say nothing new
 
 
 class Message:
-    __slots__ = ("owner", "serial", "topic", "size", "clears", "qos", "version", "first_sent", "acked", "told", "refused", "once")
+    __slots__ = (
+        "owner", "serial", "topic", "size", "clears", "qos", "version", "once", "first_sent", "acked", "told", "refused"
+    )
 
     def __init__(self, owner, serial, topic, size, clears):
         self.owner, self.serial, self.topic, self.size, self.clears = owner.number, serial, topic, size, clears

@@ -138,7 +138,7 @@ class Chooser:
         self.loss = random.choice([0.05, 0.5, 0.95])
 
     def version(self, versions):
-        """Which of the contents, oldest first, is left. `versions`: (position in the undo log when it was replaced, content)."""
+        """Which content is left. `versions`, oldest first: (position in the undo log when it was replaced, content)."""
         if self.mode == "all":
             return 0
         if self.mode == "none":

@@ -1,4 +1,4 @@
-"""Writes, resizes, renames and removes files at random below the current directory; run under powercut.c by crash.py --prove.
+"""Writes, resizes, renames and removes files here at random; run under powercut.c by crash.py --prove.
 
     scribble.py SEED SNAPSHOT
 

@@ -4,8 +4,8 @@
     tests/crash/soak.py [--seconds N] [--rate N]
 
 Durable subscribers come and go, each for a while; one never comes, its queue drops the oldest; some retained values are
-replaced all the time. After a first part, which fills everything, the highest size of files and process of each later part is
-compared with that of the part before it.
+replaced all the time. After a first part, which fills everything, and a second, the highest sizes of files and process must
+stay near those of the second.
 """
 
 import argparse
@@ -151,8 +151,8 @@ class Soak:
             self.loop.run(min(0.2, self.seconds / PARTS / 10))
             files, memory = max(files, self.journal_bytes()), max(memory, self.broker.memory_bytes())
         print(
-            f"part {number + 1}: {self.feeder.acked} messages acknowledged, journal at most {files >> 10} KiB, process at most "
-            f"{memory >> 10} KiB", flush=True,
+            f"part {number + 1}: {self.feeder.acked} messages acknowledged, journal at most {files >> 10} KiB, "
+            f"process at most {memory >> 10} KiB", flush=True,
         )
         return files, memory
 

@@ -3,7 +3,6 @@
 import collections
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -20,7 +19,9 @@ from oracle import Oracle  # noqa: E402
 from powercut import MODES, PowerCut  # noqa: E402
 from wire import SLOW  # noqa: E402
 
-Result = collections.namedtuple("Result", "seed rounds failures directory sent acked delivered repeated refused segments lost")
+Result = collections.namedtuple(
+    "Result", "seed rounds failures directory sent acked delivered repeated refused segments lost"
+)
 
 
 class IdleBroker(Broker):
@@ -268,22 +269,26 @@ class World:
                 waits = next(iter(one.in_flight.values())).message
                 return f"the acknowledgement for {one.client_id} of {waits}"
         one = next(one for one in self.readers if not one.finished)
-        return f"for {one.client_id} (version {one.version}), the retained values of {one.missing()}; expected {one.expected}, got {one.log}"
+        return (
+            f"for {one.client_id} (version {one.version}), the retained values of {one.missing()}; "
+            f"expected {one.expected}, got {one.log}"
+        )
 
     def _unsettled(self):
         for one in self.subscribers:
             if not one.settled():
                 owed = [str(message) for message in one.owed.values()][:3]
                 return (
-                    f"{one.client_id} settled: connected {one.connected}, QoS 2 open {list(one.received)[:5]}, not acknowledged "
-                    f"{owed}, asked {one.asked}"
+                    f"{one.client_id} settled: connected {one.connected}, QoS 2 open {list(one.received)[:5]}, "
+                    f"not acknowledged {owed}, asked {one.asked}"
                 )
         return "the retained values"
 
     def _nothing_more(self):
         """A clean stop and a start: whatever was acknowledged does not come again, and nothing is left."""
         # What had reached them before a kill, but not the acknowledgement the disk, comes again first.
-        if not self._wait(lambda: "all queues empty", lambda: self.broker.metrics().total("skerry_journal_queued_messages") == 0):
+        waiting = lambda: self.broker.metrics().total("skerry_journal_queued_messages")  # noqa: E731
+        if not self._wait(lambda: "all queues empty", lambda: waiting() == 0):
             return
         for one in self.subscribers:
             one.ping()
@@ -311,7 +316,7 @@ class World:
 
     def segments(self):
         """The highest number of a segment: how many there were."""
-        numbers = [int(found[1]) for path in self.directory.rglob("*") if (found := re.match(r"(\d{10})\.segment$", path.name))]
+        numbers = [int(path.stem) for path in self.directory.rglob("*.segment")]
         return max(numbers, default=0)
 
     def result(self):

@@ -25,7 +25,9 @@ def broker(request, make_broker):
 
 
 # For what takes its time: half of the combinations.
-SOME = pytest.mark.parametrize(("broker", "how"), [(1, "stop"), (2, "kill")], indirect=True, ids=["shards1-stop", "shards2-kill"])
+SOME = pytest.mark.parametrize(
+    ("broker", "how"), [(1, "stop"), (2, "kill")], indirect=True, ids=["shards1-stop", "shards2-kill"]
+)
 
 
 def restart(broker, how, down_s=0):

@@ -1,4 +1,4 @@
-"""A journal on a disk that is full or fails: what needs room is refused, everything else goes on, nothing acknowledged is lost.
+"""A journal on a disk that is full or fails: what needs room is refused, the rest goes on, nothing acknowledged is lost.
 
 The disk is a small tmpfs. Mounting it needs root, or a user namespace of our own.
 """
@@ -42,7 +42,7 @@ class SmallDisk:
                 break
             if time.monotonic() > deadline or self.holder.poll() is not None:
                 self.end()
-                pytest.fail(f"NOT TESTED: no tmpfs can be mounted, neither as root nor in a namespace: {done.stderr.strip()}")
+                pytest.fail(f"NOT TESTED: cannot mount a tmpfs, neither as root nor in a namespace: {done.stderr.strip()}")
             time.sleep(0.02)
         self.prefix = enter
         self.view = Path(f"/proc/{self.holder.pid}/root{path}")
@@ -142,7 +142,7 @@ def state(broker):
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_full_of_messages(small, topic, qos):
-    """0x97; QoS 0, retained look-ups and deliveries go on; draining makes room; all that was acknowledged comes, in order."""
+    """0x97; QoS 0, look-ups and deliveries go on; draining makes room; all that was acknowledged comes, in order."""
     make, _ = small
     broker = make()
     broker.connect().publish(f"{topic}/retained", b"kept", qos=1, retain=True)

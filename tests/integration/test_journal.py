@@ -215,7 +215,7 @@ def will(topic, payload=b"will", qos=1, **kw):
 
 
 def test_will(broker, how, version, topic):
-    """The death of the broker breaks the connection as any other: the will is sent, once, at the latest after the restart."""
+    """The broker's death breaks the connection as any other: the will is sent, once, at the latest after the restart."""
     watcher = absent(broker, 4, topic, qos=2)
     owner = broker.persistent(version, will=will(topic, qos=2, retain=version == 4))
     owner.subscribe(unique(), qos=1)

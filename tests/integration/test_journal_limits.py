@@ -127,7 +127,7 @@ def test_backlog_larger_than_memory(make_broker, topic):
     idle = broker.memory_bytes()
     count, size = 80_000, 1000
     flood(broker, topic, count, size)
-    slack = (24 << 20) * (8 if SLOW > 1 else 1)
+    slack = 24 << 20 if SLOW == 1 else 1 << 30  # a sanitizer keeps what was freed for a while
     assert broker.memory_bytes() - idle < slack
     assert broker.metrics().total("skerry_journal_queued_messages") == count
     broker.kill()
@@ -265,7 +265,7 @@ def test_acknowledgements_keep_their_order(slow_disk, topic):
 
 
 def test_dup_of_what_was_sent_when_acknowledgements_were_on_their_way(slow_disk, topic):
-    """More was sent than the window allows, because what it acknowledged had not yet been forgotten on the disk at the kill."""
+    """More was sent than the window allows: at the kill the disk did not know yet what had been acknowledged."""
     broker, _ = slow_disk
     client = broker.persistent(5, props={"receive_maximum": 2})
     client.subscribe(topic, qos=1)
@@ -332,7 +332,8 @@ def test_other_durability_does_not_wait(make_broker, tmp_path, topic, mode):
 
 def test_interval_loses_at_most_the_interval(make_broker, tmp_path, topic):
     watch = watched(tmp_path)
-    options = {"broker": {"data": str(watch.directory)}, "journal": {"durability": "interval", "interval": "200ms"}, **STEADY}
+    journal = {"durability": "interval", "interval": "200ms"}
+    options = {"broker": {"data": str(watch.directory)}, "journal": journal, **STEADY}
     broker = make_broker(1, options, env=watch.environment)
     away = absent(broker, 5, topic, qos=1)
     publisher = broker.connect(5)
