@@ -14,6 +14,7 @@
 enum {
   STORE_SLICE_BYTES =
       256 << 10,  // of a checkpoint, of references and of copies in one round, and more when batches are larger
+  STORE_ROUND_BYTES = 64 << 10,   // of batches are let into one sync at least, see store_round_bytes
   STORE_REFERENCES_WAIT = 16384,  // so many references go with the next batch: they are not worth a sync of their own
   STORE_RETRY_FIRST_MS = 100,
   STORE_RETRY_MOST_MS = 5000,
@@ -114,6 +115,8 @@ struct store {
 
   enum journal_state state;
   uint64_t retry_ms;     // monotonic; while the state is not OK
+  uint64_t suspect;      // position of the record at which the last load failed by an error of the disk
+  uint32_t suspect_tries;
   uint32_t load_failed;  // session whose load could not be answered, the last of them; 0: none
   uint64_t backoff_ms;
   uint64_t roomy_ms;       // when the reserve was last looked at
@@ -132,6 +135,9 @@ CHECK_RESULT enum status store_apply(struct store *store, const struct record_he
 CHECK_RESULT enum status store_put_batch(struct store *store);
 
 // ---- store_upkeep.c
+
+// Most of batches between two looks whether a checkpoint is due: so that a flood does not outrun the bound on replaying.
+uint64_t store_round_bytes(const struct store *store);
 
 // Appends the own records that are due to store->own. What could not be made is left for later.
 void store_upkeep_put(struct store *store, size_t batch_bytes);

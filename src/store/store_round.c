@@ -192,7 +192,8 @@ static enum status gather_own(struct store *store, struct wall wall)
   if (!status) status = store_put_batch(store);
   if (status) return status;
   size_t heading = buffer_size(&store->own);
-  store_upkeep_put(store, queued_bytes(store));
+  size_t queued = queued_bytes(store), most = (size_t)store_round_bytes(store);
+  store_upkeep_put(store, queued < most ? queued : most);
   size_t size = buffer_size(&store->own);
   if (size == heading && !store->queued && store->state != JOURNAL_FAILING) {
     buffer_consume(&store->own, size);  // nothing to write: write nothing
@@ -204,13 +205,51 @@ static enum status gather_own(struct store *store, struct wall wall)
   return OK;
 }
 
-static enum status gather_batches(struct store *store)
+// Of these records, as many as there is room for, and one at least.
+static size_t whole_records(struct span records, size_t room)
 {
+  if (records.size <= room) return records.size;
+  for (size_t at = 0;;) {
+    struct record_header header;
+    memcpy(&header, records.at + at, sizeof header);
+    size_t end = at + (size_t)record_length(header.size);
+    assert(end <= records.size);
+    if (end > room || end == records.size) return at > 0 ? at : end;
+    at = end;
+  }
+}
+
+static size_t gathered_bytes(const struct store *store)
+{
+  size_t bytes = 0;
+  for (size_t i = 0; i < store->chunk_count; i++)
+    if (store->chunks[i].batch) bytes += store->chunks[i].size;
+  return bytes;
+}
+
+// Batches behind what was gathered, up to `most` bytes in all. The last one may be there in part: nothing comes behind it then.
+static enum status gather_batches(struct store *store, size_t most)
+{
+  size_t bytes = gathered_bytes(store);
+  struct chunk *last = store->chunk_count > 0 ? &store->chunks[store->chunk_count - 1] : NULL;
+  if (last && last->batch) {
+    size_t whole = buffer_size(&last->batch->records);
+    if (last->size < whole && most == SIZE_MAX) last->size = whole;
+    if (last->size < whole) return OK;
+  }
   for (; store->queued; store->queued = store->queued->next) {
+    struct span records = buffer_peek(&store->queued->records);
+    if (bytes > 0 && bytes >= most) return OK;
     enum status status = reserve_chunk(store);
     if (status) return status;
-    struct buffer *records = &store->queued->records;
-    add_chunk(store, records->data ? records->data + records->start : NULL, buffer_size(records), store->queued);
+    uint8_t *at = records.size > 0 ? store->queued->records.data + store->queued->records.start : NULL;
+    size_t size = whole_records(records, most - bytes);
+    add_chunk(store, at, size, store->queued);
+    bytes += size;
+    if (size < records.size) {
+      store->queued = store->queued->next;
+      return OK;
+    }
   }
   return OK;
 }
@@ -312,11 +351,11 @@ static enum status append_chunks(struct store *store)
   return own;
 }
 
-static enum status append_due(struct store *store, struct wall wall)
+static enum status append_due(struct store *store, struct wall wall, size_t most)
 {
   enum status status = OK;
   if (store->chunk_count == 0) status = gather_own(store, wall);
-  if (!status) status = gather_batches(store);
+  if (!status) status = gather_batches(store, most);
   if (status && store->chunk_count == 0) return status;
   enum status appended = append_chunks(store);
   return status ? status : appended;
@@ -378,16 +417,14 @@ static void settle(struct store *store, enum status status)
   if (store->backoff_ms > STORE_RETRY_MOST_MS) store->backoff_ms = STORE_RETRY_MOST_MS;
 }
 
-bool store_round(struct store *store, struct mono now, struct wall wall)
+// A part of a round: as much of the batches as one sync takes.
+static enum status round_part(struct store *store, struct wall wall)
 {
-  assert(!store->settings.read_only);
-  store->now = now;
-  if (store->state == JOURNAL_FAILING && now.ms < store->retry_ms) return false;
   enum status status = OK;
   if (store->applying) {  // memory was short the last time
     status = apply_safe(store);
   } else {
-    enum status appended = append_due(store, wall);
+    enum status appended = append_due(store, wall, (size_t)store_round_bytes(store));
     enum status synced = sync_appended(store);
     status = apply_safe(store);
     if (!status) status = synced ? synced : appended;
@@ -395,7 +432,29 @@ bool store_round(struct store *store, struct mono now, struct wall wall)
   store->applying = store->extent_count > 0;
   if (!store->applying) store_upkeep_applied(store);
   settle(store, status);
-  return !status && (store->queued || store_upkeep_left(store));
+  return status;
+}
+
+static uint64_t waiting_bytes(const struct store *store)
+{
+  uint64_t bytes = 0;
+  for (const struct journal_batch *batch = store->first; batch; batch = batch->next) bytes += buffer_size(&batch->records);
+  return bytes;
+}
+
+bool store_round(struct store *store, struct mono now, struct wall wall)
+{
+  assert(!store->settings.read_only);
+  store->now = now;
+  if (store->state == JOURNAL_FAILING && now.ms < store->retry_ms) return false;
+  enum status status;
+  uint64_t before, left = waiting_bytes(store);
+  do {
+    before = left;
+    status = round_part(store, wall);
+    left = waiting_bytes(store);
+  } while (store->queued && (!status || (status == ERR_FULL && left < before)));  // full for own records, perhaps
+  return !status && store_upkeep_left(store);
 }
 
 void store_append(struct store *store, struct mono now, struct wall wall)
@@ -403,7 +462,7 @@ void store_append(struct store *store, struct mono now, struct wall wall)
   assert(!store->settings.read_only);
   store->now = now;
   if (store->applying || (store->state == JOURNAL_FAILING && now.ms < store->retry_ms)) return;
-  enum status status = append_due(store, wall);
+  enum status status = append_due(store, wall, SIZE_MAX);
   if (status) settle(store, status);
 }
 

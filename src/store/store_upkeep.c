@@ -12,7 +12,7 @@
 #include "store/store_internal.h"
 
 enum {
-  COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round
+  COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round, and more when batches are larger
   REVIEW_MS = 1000,           // between looks for what can be freed, while there is no room
   IDLE_SEGMENTS = 4,          // that may stay dead when nothing else is written
 };
@@ -27,12 +27,20 @@ static void give_up(struct store *store, size_t size)
 
 // ---- Checkpoints
 
+uint64_t store_round_bytes(const struct store *store)
+{
+  uint64_t bytes = store->settings.replay_bytes / 8;
+  return bytes > STORE_ROUND_BYTES ? bytes : STORE_ROUND_BYTES;
+}
+
 // Other records between two checkpoints: half of what may be replayed, but more when checkpoints are large, so that they do not make up most
-// of what is written: four times their size while the bound on replaying allows, and at least once.
+// of what is written: four times their size while the bound on replaying allows, and at least once. Replayed are, at most, the last checkpoint,
+// this distance and a round that ends behind it, and the next checkpoint with as much that comes while it is written, and another round.
 static uint64_t checkpoint_distance(const struct store *store)
 {
   uint64_t replay = store->settings.replay_bytes, size = store->checkpoint.last_bytes;
-  uint64_t bound = replay > size ? replay - size : 0;
+  uint64_t others = 2 * size + 2 * store_round_bytes(store);
+  uint64_t bound = replay > others ? replay - others : 0;
   uint64_t distance = 4 * size < bound ? 4 * size : bound;
   if (distance < replay / 2) distance = replay / 2;
   return distance < size ? size : distance;
@@ -160,6 +168,7 @@ struct copy_slice {
   struct store *store;
   uint64_t scanned;
   size_t budget;  // size of `own` at which to stop
+  size_t scan;    // bytes read, the same
   enum status status;
   bool stopped;  // there is more
 };
@@ -169,7 +178,7 @@ static bool copy_record(void *context, const struct record_header *header, struc
   struct copy_slice *slice = context;
   struct store *store = slice->store;
   if (position_segment(position) != store->copying.segment) return false;
-  if (buffer_size(&store->own) >= slice->budget || slice->scanned >= COPY_SCAN_BYTES) {
+  if (buffer_size(&store->own) >= slice->budget || slice->scanned >= slice->scan) {
     store->copying.cursor = position;
     slice->stopped = true;
     return false;
@@ -227,7 +236,7 @@ static void copy_slice(struct store *store, size_t budget)
     store->copying.stage = COPY_MOVE;
     return;
   }
-  struct copy_slice slice = {.store = store, .budget = buffer_size(&store->own) + budget};
+  struct copy_slice slice = {.store = store, .budget = buffer_size(&store->own) + budget, .scan = COPY_SCAN_BYTES + budget};
   struct log_reader reader = {.context = &slice, .record = copy_record, .damage = copy_damage};
   enum status status = journal_log_scan(store->journal, store->copying.cursor, &reader);
   if (slice.status == ERR_NO_MEMORY || status == ERR_NO_MEMORY) {  // goes on where it was
@@ -401,7 +410,7 @@ void store_upkeep_put(struct store *store, size_t batch_bytes)
   if (catalog_put_references(&store->catalog, &store->own, STORE_SLICE_BYTES, &more)) give_up(store, references);
   if (!more) store->references_waiting = 0;
   size_t size = buffer_size(&store->own) - before;
-  put_copies(store, size < STORE_SLICE_BYTES ? STORE_SLICE_BYTES - size : 1);
+  put_copies(store, batch_bytes + (size < STORE_SLICE_BYTES ? STORE_SLICE_BYTES - size : 1));
 }
 
 void store_upkeep_undo(struct store *store)

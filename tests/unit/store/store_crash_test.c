@@ -115,9 +115,14 @@ static void live(uint64_t seed)
   rig.mix.fan_out = 1 + (unsigned)prng_below(prng, 6);
   rig.mix.message_share = 20 + (unsigned)prng_below(prng, 50);
   rig.mix.sessions = 1 + (unsigned)prng_below(prng, 8);
+  unsigned records_most = 12;
+  if (seed % 8 == 0) {  // batches that take several syncs
+    rig.mix.payload_most = 2000;
+    records_most = 400;
+  }
   rig_open(&rig);
   for (unsigned i = 0; i < 40; i++) {
-    rig_submit(&rig, 1 + (unsigned)prng_below(prng, 12));
+    rig_submit(&rig, 1 + (unsigned)prng_below(prng, records_most));
     if (prng_below(prng, 4) == 0) store_append(rig.store, rig.now, rig.wall);
     if (prng_below(prng, 3)) rig_rounds(&rig, prng_below(prng, 300));
     if (sim_disk_stopped(rig.disk)) rig_crash(&rig, prng_below(prng, 2) ? SIM_KILL : SIM_POWER_CUT);

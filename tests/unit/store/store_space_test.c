@@ -75,6 +75,34 @@ static void replaying_is_bounded(void **state)
   rig_deinit(&rig);
 }
 
+// Batches that are larger than what may be replayed, as they come when the disk is slower than the publishers.
+static void a_flood_does_not_outrun_it(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 11);
+  rig.settings.segment_bytes = 65536;
+  rig.settings.replay_bytes = 400000;
+  rig_open(&rig);
+  put_session(&rig);
+  for (unsigned i = 0; i < 12; i++) {
+    struct buffer records = {0};
+    for (unsigned j = 0; j < 400; j++) model_put_message(&rig.model, 1, 4000, &records);
+    rig_submit_records(&rig, &records);
+    buffer_deinit(&records);
+    size_t end = rig.count;
+    if (i % 3 == 2) store_append(rig.store, rig.now, rig.wall);  // all at once
+    if (i % 3 == 1) sim_disk_stop_at(rig.disk, 10 + 2 * i);      // between two parts
+    (void)store_round(rig.store, rig.now, rig.wall);
+    rig_crash(&rig, SIM_KILL);
+    if (i % 3 != 1) assert_int_equal(rig.count, end);
+    uint64_t appended = i % 3 == 2 ? 400 * 4400 : 0;
+    assert_in_range(rig_counters(&rig).replayed_bytes, 1, 400000 + appended + 40000);
+  }
+  rig_check(&rig);
+  rig_deinit(&rig);
+}
+
 // A checkpoint that is as large as what may be replayed is not written all the time.
 static void large_checkpoints_are_rare(void **state)
 {
@@ -363,6 +391,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(steady_traffic_takes_steady_space),
       cmocka_unit_test(replaying_is_bounded),
+      cmocka_unit_test(a_flood_does_not_outrun_it),
       cmocka_unit_test(large_checkpoints_are_rare),
       cmocka_unit_test(a_drained_backlog_is_given_back),
       cmocka_unit_test(a_disk_that_removes_nothing_is_left_alone),
