@@ -195,7 +195,7 @@ static void check_count(const struct read *read)
     receipt->retained++;
     return;
   }
-  if (read->publish->dup || message->is_will || crashed) return;
+  if (read->publish->dup || read->publish->qos == 0 || message->is_will || crashed) return;
   unsigned times = message->qos == 2 && read->publish->qos == 2 ? message->generations : message->attempts;
   if (read->group) {
     receipt->shared++;

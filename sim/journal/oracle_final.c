@@ -54,16 +54,23 @@ static int by_number(const void *a, const void *b)
   return (*x)->number < (*y)->number ? -1 : (*x)->number > (*y)->number;
 }
 
+// They do not end with a zero.
+static int compare_texts(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+  int result = memcmp(a, b, a_size < b_size ? a_size : b_size);
+  return result ? result : a_size < b_size ? -1 : a_size > b_size;
+}
+
 static int by_filter(const void *a, const void *b)
 {
   const struct catalog_subscription *const *x = a, *const *y = b;
-  return strcmp((*x)->filter, (*y)->filter);
+  return compare_texts((*x)->filter, (*x)->filter_size, (*y)->filter, (*y)->filter_size);
 }
 
 static int by_topic(const void *a, const void *b)
 {
   const struct catalog_retained *const *x = a, *const *y = b;
-  return strcmp((*x)->topic, (*y)->topic);
+  return compare_texts((*x)->topic, (*x)->topic_size, (*y)->topic, (*y)->topic_size);
 }
 
 static void mix(uint64_t *digest, uint64_t value)
@@ -155,6 +162,9 @@ uint64_t oracle_digest(struct world *world, bool trace)
   for (size_t i = 0; i < count; i++) {
     mix_bytes(&digest, retained[i]->topic, retained[i]->topic_size);
     mix(&digest, retained[i]->position);
+    if (trace)
+      TRACE(world, "  catalog: %.*s retained at %u:%u", (int)retained[i]->topic_size, retained[i]->topic,
+            (unsigned)(retained[i]->position >> 32), (unsigned)retained[i]->position);
     mix(&digest, retained[i]->expiry_ms);
     mix(&digest, retained[i]->weight);
   }
