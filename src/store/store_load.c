@@ -4,7 +4,10 @@
 
 #include "store/store_internal.h"
 
-enum { LOAD_ENTRIES = 256 };  // looked up at once
+enum {
+  LOAD_ENTRIES = 256,  // looked up at once
+  SUSPECT_TRIES = 5    // loads that must fail at the same record before it is given up: a disk may recover
+};
 
 // A part of the disk that fails to be read is damage. But when nothing can be read, or files cannot be opened, messages are not given up for it.
 bool store_is_damage(struct store *store, enum status status)
@@ -48,6 +51,16 @@ static enum status put_damaged(struct loading *loading, const struct queue_entry
   return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
 }
 
+// Whether the record is to be given up for what reading it said. An error of the disk counts only when it stays.
+static bool is_lost(struct store *store, enum status status, uint64_t position)
+{
+  if (!store_is_damage(store, status)) return false;
+  if (status != ERR_IO) return true;
+  if (store->suspect != position) store->suspect_tries = 0;
+  store->suspect = position;
+  return ++store->suspect_tries > SUSPECT_TRIES;
+}
+
 static enum status put_waiting(struct loading *loading, const struct queue_entry *entry)
 {
   struct record_header header;
@@ -58,7 +71,7 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
   if (status) return status;
   if (position == 0) return put_damaged(loading, entry);
   status = journal_log_read(loading->store->journal, position, &header, &body);
-  if (status && !store_is_damage(loading->store, status)) return status;
+  if (status && !is_lost(loading->store, status, position)) return status;
   if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
 }
