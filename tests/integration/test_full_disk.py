@@ -15,7 +15,7 @@ from journaled import watched
 from wire import SLOW, R, T, publish_packet, subscribe_packet, unique
 
 
-pytestmark = [pytest.mark.skerry_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skerry_only, pytest.mark.threads, pytest.mark.timeout(120)]
 
 JOURNAL = {"segment": "256KiB", "reserve": "1MiB", "replay": "1MiB"}
 LIMITS = {"queue_messages": 0, "queue_bytes": "1GiB"}

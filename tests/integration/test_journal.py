@@ -7,7 +7,7 @@ from broker import eventually, settle
 from journaled import SMALL, SOME, STEADY, absent, broker, how, restart, resume  # noqa: F401
 from wire import SLOW, T, publish_packet, unique
 
-pytestmark = [pytest.mark.skerry_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skerry_only, pytest.mark.threads, pytest.mark.timeout(120)]
 
 
 # ------------------------------------------------------------------------------------------------------- what survives

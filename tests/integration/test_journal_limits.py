@@ -11,7 +11,7 @@ from journaled import SMALL, STEADY, absent, how, restart, resume, watched  # no
 from powercut import SYNC
 from wire import SLOW, R, T, publish_packet, unique
 
-pytestmark = [pytest.mark.skerry_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skerry_only, pytest.mark.threads, pytest.mark.timeout(120)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- limits

@@ -11,7 +11,7 @@ import pytest
 from broker import START_S, elapse, eventually, free_port, skerry_binary
 from wire import SLOW, unique
 
-pytestmark = [pytest.mark.skerry_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.skerry_only, pytest.mark.threads, pytest.mark.timeout(120)]
 
 SMALL = {"segment": "256KiB", "reserve": "512KiB", "replay": "256KiB"}
 OPTIONS = {"journal": SMALL, "sys": {"interval": "off"}}
