@@ -79,6 +79,7 @@ struct journal {
   uint64_t epoch_ms;
   uint64_t high_bytes;
   bool told_behind;  // to the other shards
+  uint64_t ended;    // batch of the last end of a session: until it is safe, a client that was told of it must be told again
   uint32_t next_session;
   uint64_t taken_bytes[JOURNAL_TAKEN];  // by batch number, of those that are not committed
   uint64_t pending_bytes;               // of these

@@ -262,6 +262,7 @@ static uint8_t home_of(struct connection *connection, const struct mqtt_connect 
   if (!shard->settings.journal) return home_by_id(connection, client_id);
   if (!shard->journal.on) return connection->adopted ? shard->settings.shard : JOURNAL_SHARD;
   if (session_expiry(shard, connect) > 0) return JOURNAL_SHARD;
+  if (client_id.size > 0 && !journal_safe(&shard->journal, shard->journal.ended)) return JOURNAL_SHARD;
   if (client_id.size == 0) return (uint8_t)prng_below(&shard->prng, shard->settings.shard_count);
   if (session_find(shard, client_id) || ticket_has_connect(shard, take_over_name(shard, client_id))) return JOURNAL_SHARD;
   return home_by_id(connection, client_id);
@@ -334,7 +335,9 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
       FIELD_TEXT("address", connection->address), FIELD_UINT("version", connection->version),
       FIELD_BOOL("session_present", present), FIELD_UINT("keep_alive", connection->keep_alive_s));
   // What the client may count on: that its session is kept, or that the one before is gone.
-  uint64_t need = was_durable || connection->session->durable ? journal_need_all(shard) : 0;
+  // An end that is not safe yet may be that of its own, by an earlier CONNECT that was not answered.
+  bool ending = !journal_safe(&shard->journal, shard->journal.ended);
+  uint64_t need = was_durable || connection->session->durable || ending ? journal_need_all(shard) : 0;
   send_connack(connection, connect, present, assign ? client_id : (struct span){0}, need);
   return connection->state == CONNECTED;
 }

@@ -295,6 +295,7 @@ void durable_end(struct session *session)
   if (!session->durable) return;
   struct record_session_end record = {.session = session->durable->number};
   must(record_put_session_end(&session->shard->journal.records, &record));
+  session->shard->journal.ended = session->shard->journal.batch;
   durable_free(session);
 }
 

@@ -236,9 +236,17 @@ static void copy_slice(struct store *store, size_t budget)
     store->copying.stage = COPY_MOVE;
     return;
   }
-  struct copy_slice slice = {.store = store, .budget = buffer_size(&store->own) + budget, .scan = COPY_SCAN_BYTES + budget};
+  struct copying begun = store->copying;
+  size_t own = buffer_size(&store->own);
+  struct copy_slice slice = {.store = store, .budget = own + budget, .scan = COPY_SCAN_BYTES + budget};
   struct log_reader reader = {.context = &slice, .record = copy_record, .damage = copy_damage};
   enum status status = journal_log_scan(store->journal, store->copying.cursor, &reader);
+  if (store->copying.damaged && !begun.damaged && !store_is_damage(store, ERR_IO)) {
+    // Nothing can be read now: what was taken for damage may be whole.
+    give_up(store, own);
+    store->copying = begun;
+    return;
+  }
   if (slice.status == ERR_NO_MEMORY || status == ERR_NO_MEMORY) {  // goes on where it was
     store->upkeep_failed = true;
     return;
