@@ -236,8 +236,8 @@ struct mqtt_ack {
 
 struct mqtt_subscribe {
   uint16_t packet_id;
-  uint32_t count;        // of topic filters, at least 1
-  struct span payload;   // read with mqtt_next_subscription
+  uint32_t count;       // of topic filters, at least 1
+  struct span payload;  // read with mqtt_next_subscription
   struct mqtt_properties properties;
 };
 

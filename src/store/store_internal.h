@@ -114,8 +114,8 @@ struct store {
   bool tight;  // little is left of the limit: free first
 
   enum journal_state state;
-  uint64_t retry_ms;     // monotonic; while the state is not OK
-  uint64_t suspect;      // position of the record at which the last load failed by an error of the disk
+  uint64_t retry_ms;  // monotonic; while the state is not OK
+  uint64_t suspect;   // position of the record at which the last load failed by an error of the disk
   uint32_t suspect_tries;
   uint32_t load_failed;  // session whose load could not be answered, the last of them; 0: none
   uint64_t backoff_ms;

@@ -183,7 +183,8 @@ static void numbers(void **state)
 {
   struct fixture *fixture = *state;
   struct counters *total = &fixture->view->total;
-  *total = (struct counters){.connections = 3, .clients = 3,
+  *total = (struct counters){.connections = 3,
+                             .clients = 3,
                              .sessions = 5,
                              .subscriptions = 11,
                              .shared_subscriptions = 12,
