@@ -107,6 +107,7 @@ static enum status block_signals(struct broker *broker, struct error *error)
   sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, NULL);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // RLIMIT_FSIZE: a write that fails, which the journal takes for a full disk
   broker->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   return broker->signal_fd >= 0 ? OK : error_set(error, status_from_errno(errno), "signalfd: %s", strerror(errno));
 }

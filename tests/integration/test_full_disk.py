@@ -5,6 +5,7 @@ The disk is a small tmpfs. Mounting it needs root, or a user namespace of our ow
 
 import os
 import random
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -387,3 +388,47 @@ def test_killed_while_the_disk_fails(make_broker, tmp_path, topic):
     watch.cut("random", random.Random(1))
     broker.start()
     take(broker, away, 20)
+
+
+def limit_files(broker, size):
+    """Like `prlimit --fsize`, of a running broker: no file may grow beyond `size`, and writing behind it raises SIGXFSZ."""
+    resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("size", [0, 128 << 10], ids=["nothing", "half-a-segment"])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_limit_of_file_sizes(make_broker, topic, shards, size):
+    """RLIMIT_FSIZE is one more full disk, not the end of the process; once raised, everything goes on."""
+    broker = make_broker(shards, {"journal": JOURNAL, "limits": LIMITS})
+    away = absent(broker, 5, topic)
+    publisher = broker.connect(5)
+    for number in range(20):
+        assert publisher.publish(topic, payload(number), qos=1).reason == 0
+    limit_files(broker, size)
+    # What is under way when the disk turns out to be full waits with its acknowledgement.
+    waiting = broker.connect(5)
+    count = 20
+    while state(broker) == "ok":
+        waiting.publish(topic, payload(count), qos=1, wait=False, packet_id=count)
+        count += 1
+        assert count < 5000, "never full"
+        time.sleep(0.002)
+    eventually(lambda: publisher.publish(topic, b"refused", qos=1).reason == R.QUOTA, "refused")
+    live = broker.connect(4)
+    live.subscribe(f"{topic}/live", qos=1)
+    for qos in (0, 1):
+        publisher.publish(f"{topic}/live", b"still here", qos=qos)
+        live.expect_publish(f"{topic}/live", b"still here", qos=qos)
+    assert broker.alive()
+
+    limit_files(broker, resource.RLIM_INFINITY)
+    eventually(lambda: state(broker) == "ok", "ok again", RECOVERY_S)
+    acks = {number: waiting.expect_ack(T.PUBACK, number).reason for number in range(20, count)}
+    assert set(acks.values()) <= {R.SUCCESS, R.QUOTA}
+    broker.kill()
+    broker.start()
+    client = take(broker, away, 20)
+    for number, reason in acks.items():
+        if reason == R.SUCCESS:
+            client.expect_publish(payload=payload(number))
+    client.ping()
