@@ -222,35 +222,65 @@ static void check_clashes(struct checker *checker, const struct config *config, 
   }
 }
 
-// The key to blame for a journal without room: the first of these that was written.
-static const struct config_key *to_blame(const struct config *config)
+// The key to blame for what several do together: the first of these that was written, else the first.
+static const struct config_key *to_blame(const struct config *config, const struct config_key *const *keys, size_t count)
 {
-  static const char *const names[] = {"limit", "reserve", "segment"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    const struct config_key *key = config_find_key("journal", names[i]);
-    if (config->given & config_key_bit(key)) return key;
-  }
-  return config_find_key("journal", "limit");
+  for (size_t i = 0; i < count; i++)
+    if (config->given & config_key_bit(keys[i])) return keys[i];
+  return keys[0];
 }
 
-// One segment is written, others wait to be emptied: with fewer than this there is no room to work in.
+// One segment is written, others wait to be emptied: with fewer than this there is no room to work in. And what a checkpoint does not
+// cover yet cannot be given back, however dead it is.
 enum { SEGMENTS_LEAST = 4 };
 
-static void check_journal(struct checker *checker, const struct config *config)
+static void check_journal_limit(struct checker *checker, const struct config *config)
 {
   uint64_t segment = config->journal.segment_bytes;
   uint64_t reserve = (config->journal.reserve_bytes + segment - 1) / segment * segment;
-  uint64_t least = reserve + SEGMENTS_LEAST * segment;
+  uint64_t least = reserve + config->journal.replay_bytes + SEGMENTS_LEAST * segment;
   if (config->journal.limit_bytes >= least) return;
+  char texts[5][CONFIG_NUMBER_SIZE];
+  const uint64_t values[5] = {config->journal.limit_bytes, segment, config->journal.reserve_bytes,
+                              config->journal.replay_bytes, least};
+  for (size_t i = 0; i < 5; i++) config_format_size(values[i], texts[i], sizeof texts[i]);
+  const struct config_key *keys[] = {config_find_key("journal", "limit"), config_find_key("journal", "reserve"),
+                                     config_find_key("journal", "segment"), config_find_key("journal", "replay")};
+  const struct config_key *key = to_blame(config, keys, sizeof keys / sizeof keys[0]);
+  checker->failed = true;
+  (void)diagnostics_add(
+      checker->diagnostics, checker->file, config->marks[key - config_keys],
+      "journal.%s: the limit of %s does not hold %d segments of %s, the reserve of %s and the replay of %s; "
+      "write a journal.limit of at least %s, or less for the others",
+      key->name, texts[0], SEGMENTS_LEAST, texts[1], texts[2], texts[3], texts[4]);
+}
+
+// A message that no file of the reserve holds could not be written on a full disk, and what is to clear up stands behind it.
+enum { PACKETS_PER_SEGMENT = 2, PACKETS_PER_RESERVE = 4 };
+
+static void check_packet_fits(struct checker *checker, const struct config *config, const char *name, uint64_t bytes,
+                              uint64_t packets)
+{
+  uint64_t packet = config->limits.packet_size;
+  if (bytes >= packets * packet) return;
   char texts[4][CONFIG_NUMBER_SIZE];
-  const uint64_t values[4] = {config->journal.limit_bytes, segment, config->journal.reserve_bytes, least};
+  const uint64_t values[4] = {bytes, packet, packets * packet, bytes / packets};
   for (size_t i = 0; i < 4; i++) config_format_size(values[i], texts[i], sizeof texts[i]);
-  const struct config_key *key = to_blame(config);
+  const struct config_key *keys[] = {config_find_key("journal", name), config_find_key("limits", "packet_size")};
+  const struct config_key *key = to_blame(config, keys, sizeof keys / sizeof keys[0]);
   checker->failed = true;
   (void)diagnostics_add(checker->diagnostics, checker->file, config->marks[key - config_keys],
-                        "journal.%s: the limit of %s does not hold %d segments of %s and the reserve of %s; "
-                        "write a journal.limit of at least %s",
-                        key->name, texts[0], SEGMENTS_LEAST, texts[1], texts[2], texts[3]);
+                        "%s.%s: the journal's %s of %s does not hold %u packets of %s; "
+                        "write a journal.%s of at least %s, or a limits.packet_size of at most %s",
+                        key->section, key->name, name, texts[0], (unsigned)packets, texts[1], name, texts[2], texts[3]);
+}
+
+static void check_journal(struct checker *checker, const struct config *config)
+{
+  check_journal_limit(checker, config);
+  if (!config_has_journal(config)) return;  // without one, packets may be as large as they like
+  check_packet_fits(checker, config, "segment", config->journal.segment_bytes, PACKETS_PER_SEGMENT);
+  check_packet_fits(checker, config, "reserve", config->journal.reserve_bytes, PACKETS_PER_RESERVE);
 }
 
 bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics)

@@ -102,7 +102,8 @@ const struct config_key config_keys[] = {
      .help = "How long a new connection has until its CONNECT packet is complete."},
     {.section = "limits", .name = "packet_size", .type = CONFIG_SIZE, .reloadable = true,
      CONFIG_FIELD(limits.packet_size), .minimum = 256, .maximum = 256 * MIB, .default_text = "1MiB",
-     .help = "The largest MQTT packet that is accepted. Told to 5.0 clients as Maximum Packet Size."},
+     .help = "The largest MQTT packet that is accepted. Told to 5.0 clients as Maximum Packet Size. With a journal, at "
+             "most half of journal.segment and a quarter of journal.reserve."},
     {.section = "limits", .name = "in_flight", .type = CONFIG_INTEGER, .reloadable = true,
      CONFIG_FIELD(limits.in_flight), .minimum = 1, .maximum = 65535, .default_text = "32",
      .help = "QoS 1 and 2 messages that a client may have unacknowledged, each way. Told to 5.0 clients as Receive "
@@ -164,16 +165,17 @@ const struct config_key config_keys[] = {
      .help = "Longest time from one sync to the next with durability interval."},
     {.section = "journal", .name = "segment", .type = CONFIG_SIZE, CONFIG_FIELD(journal.segment_bytes),
      .minimum = 64 * KIB, .maximum = GIB, .default_text = "16MiB",
-     .help = "Size of the journal's files. Space is given back by whole files, and copying what is left in one takes "
-             "as long as the file is large."},
+     .help = "Size of the journal's files, at least twice limits.packet_size. Space is given back by whole files, and "
+             "copying what is left in one takes as long as the file is large."},
     {.section = "journal", .name = "limit", .type = CONFIG_SIZE, CONFIG_FIELD(journal.limit_bytes),
      .minimum = 512 * KIB, .maximum = 1024 * TIB, .default_text = "8GiB",
-     .help = "The most that all files of the journal take, the reserve included. At the limit what needs room is "
-             "refused, as on a full disk, until subscribers or expiry have made room."},
+     .help = "The most that all files of the journal take, the reserve included: at least journal.reserve, "
+             "journal.replay and four segments together. At the limit what needs room is refused, as on a full disk, "
+             "until subscribers or expiry have made room."},
     {.section = "journal", .name = "reserve", .type = CONFIG_SIZE, CONFIG_FIELD(journal.reserve_bytes),
      .minimum = 64 * KIB, .maximum = TIB, .default_text = "64MiB",
      .help = "Of the limit, kept free in files that exist already, so that acknowledgements, deletes and clearing up "
-             "work on a full disk too. Rounded up to whole segments."},
+             "work on a full disk too. Rounded up to whole segments; at least four times limits.packet_size."},
     {.section = "journal", .name = "replay", .type = CONFIG_SIZE, CONFIG_FIELD(journal.replay_bytes),
      .minimum = 64 * KIB, .maximum = TIB, .default_text = "64MiB",
      .help = "The most that is read at a start after a kill, besides one checkpoint. Less makes starts quicker and "

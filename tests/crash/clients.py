@@ -237,7 +237,7 @@ class Publisher(Link):
         self.number, self.qos, self.retain, self.once = number, qos, retain, qos == 2
         self.topics = [f"{'r' if retain else 't'}/{number}/{k}" for k in range(self.random.randint(1, 4))]
         self.window = self.random.choice([1, 4, 20, 60])
-        self.sizes = self.random.choice([(0, 60), (100, 400), (100, 400), (1000, 6000), (8000, 40000)])
+        self.sizes = self.random.choice([(0, 60), (100, 400), (100, 400), (1000, 6000), (8000, 30000)])
         self.serial = 0
         self.in_flight = collections.OrderedDict()  # by packet identifier, in the order of sending
         self.ids = list(range(1, self.window + 1))

@@ -108,6 +108,20 @@ class Metrics:
         return sum(v for key, v in self.series.get(name, {}).items() if wanted <= set(key))
 
 
+def size_bytes(text):
+    """A size as the configuration has it."""
+    number, unit = re.fullmatch(r"(\d+)(KiB|MiB|GiB)?", str(text)).groups()
+    return int(number) << {None: 0, "KiB": 10, "MiB": 20, "GiB": 30}[unit]
+
+
+def fit_packets(config):
+    """A small journal takes small packets only: as large ones as it allows, unless the test says."""
+    journal = {"segment": "16MiB", "reserve": "64MiB"} | config.get("journal", {})
+    largest = min(size_bytes(journal["segment"]) // 2, size_bytes(journal["reserve"]) // 4)
+    if largest < 1 << 20:
+        config["limits"] = {"packet_size": f"{largest >> 10}KiB"} | config.get("limits", {})
+
+
 class Broker:
     """A running broker. `options` overrides parts of the configuration (a dict that is merged)."""
 
@@ -152,6 +166,7 @@ class Broker:
                 config.setdefault(section, {}).update(values)
             else:
                 config[section] = values
+        fit_packets(config)
         return config
 
     def write_config(self):

@@ -84,7 +84,7 @@ def test_queued_messages_with_properties(broker, how, topic):
     publisher.publish(f"{topic}/1", "first", qos=1, props=[*PROPERTIES, ("message_expiry", 1000)])
     publisher.publish(f"{topic}/2", b"", qos=2, props=PROPERTIES)
     publisher.publish(f"{topic}/soon", "gone", qos=1, props={"message_expiry": 1})
-    publisher.publish(f"{topic}/3", bytes(300_000), qos=1)  # larger than a segment
+    publisher.publish(f"{topic}/3", bytes(130_000), qos=1)  # nearly the largest, half a segment
     publisher.publish(f"{topic}/4", "last", qos=2, retain=True)
     restart(broker, how, down_s=1.2)
     restart(broker, how)
@@ -94,12 +94,12 @@ def test_queued_messages_with_properties(broker, how, topic):
     assert 980 <= first.prop("message_expiry") <= 999
     second = client.expect_publish(f"{topic}/2", b"", qos=2, dup=False)
     assert [one for one in second.props if one[0] != "subscription_id"] == PROPERTIES
-    client.expect_publish(f"{topic}/3", bytes(300_000), qos=1)
+    client.expect_publish(f"{topic}/3", bytes(130_000), qos=1)
     last = client.expect_publish(f"{topic}/4", "last", qos=2, retain=False)
     assert all(one.all("subscription_id") == [11] for one in (first, second, last))
     older.expect_publish(f"{topic}/1", "first", qos=1)
     older.expect_publish(f"{topic}/2", b"", qos=1)
-    older.expect_publish(f"{topic}/3", bytes(300_000), qos=1)
+    older.expect_publish(f"{topic}/3", bytes(130_000), qos=1)
     older.expect_publish(f"{topic}/4", "last", qos=1)
     settle(broker.connect(), client, older)
 
@@ -315,7 +315,7 @@ def test_retained_messages(broker, how, topic):
     publisher.publish(f"{topic}/gone", b"", qos=1, retain=True)
     publisher.publish(f"{topic}/long", "x", qos=1, retain=True, props={"message_expiry": 1000})
     publisher.publish(f"{topic}/short", "x", qos=1, retain=True, props={"message_expiry": 1})
-    publisher.publish(f"{topic}/large", bytes(300_000), qos=1, retain=True)
+    publisher.publish(f"{topic}/large", bytes(130_000), qos=1, retain=True)
     publisher.publish(f"{topic}/zero", "qos 0", qos=0, retain=True)
     publisher.publish(f"{topic}/after", "1", qos=1, retain=True)  # behind it in order
     restart(broker, how, down_s=1.2)
@@ -325,7 +325,7 @@ def test_retained_messages(broker, how, topic):
     assert got[f"{topic}/a"].payload == b"new" and got[f"{topic}/a"].props == PROPERTIES
     assert got[f"{topic}/b/c"].payload == b"two" and got[f"{topic}/b/c"].qos == 2
     assert 980 <= got[f"{topic}/long"].prop("message_expiry") <= 999
-    assert got[f"{topic}/large"].payload == bytes(300_000)
+    assert got[f"{topic}/large"].payload == bytes(130_000)
     client.subscribe(f"{topic}/gone", f"{topic}/short", qos=2)
     client.ping()
 

@@ -282,7 +282,8 @@ def test_mixed_directories(make_broker):
     leave_messages(one)
     one.stop()
     away, topic = leave_messages(two)
-    two.connect().publish(topic, b"x" * 300_000, qos=1)  # in a second segment
+    for _ in range(3):  # into a second segment
+        two.connect().publish(topic, b"x" * 100_000, qos=1)
     two.stop()
     segment = sorted(journal_of(two).glob("*.segment"))[-1]
     assert not (journal_of(one) / segment.name).exists()
@@ -346,7 +347,7 @@ def test_a_journal_without_room(make_broker):
 def test_reload_of_what_needs_a_restart(make_broker):
     broker = make_broker(1, OPTIONS)
     broker.config["journal"]["interval"] = "1s"
-    broker.config["limits"] = {"queue_messages": 5}
+    broker.config["limits"]["queue_messages"] = 5
     broker.write_config()
     broker.signal(signal.SIGHUP)
     failed = broker.wait_event("reload_failed")

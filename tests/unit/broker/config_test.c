@@ -134,7 +134,7 @@ static void a_whole_file(void **state)
                 "keep_alive_max: 30m,\n"
                 "         session_expiry_max: 1d, connect_timeout: 500ms, topic_levels: 10, connection_rate: 100,\n"
                 "         queue_age: 1h30m, queue_drop: reject}\n"
-                "journal: {durability: interval, interval: 1s, segment: 1MiB, limit: 1GiB, reserve: 4MiB, replay: 8MiB}\n"
+                "journal: {durability: interval, interval: 1s, segment: 4MiB, limit: 1GiB, reserve: 8MiB, replay: 8MiB}\n"
                 "shared_subscriptions: {strategy: sticky}\n"
                 "metrics: {listen: \"127.0.0.1:9100\"}\n"
                 "sys: {interval: 1m}\n"
@@ -171,9 +171,9 @@ static void a_whole_file(void **state)
   assert_int_equal(config.limits.queue_drop, QUEUE_REJECT);
   assert_int_equal(config.journal.durability, DURABILITY_INTERVAL);
   assert_int_equal(config.journal.interval_ms, 1000);
-  assert_int_equal(config.journal.segment_bytes, 1 << 20);
+  assert_int_equal(config.journal.segment_bytes, 4 << 20);
   assert_int_equal(config.journal.limit_bytes, 1 << 30);
-  assert_int_equal(config.journal.reserve_bytes, 4 << 20);
+  assert_int_equal(config.journal.reserve_bytes, 8 << 20);
   assert_int_equal(config.journal.replay_bytes, 8 << 20);
   assert_true(config_has_journal(&config));
   assert_int_equal(config.metrics.listen.port, 9100);
@@ -331,26 +331,57 @@ static void the_journal_is_checked(void **state)
 {
   (void)state;
   assert_messages("journal:\n  limit: 64MiB\n",
-                  "broker.yaml:2:10: journal.limit: the limit of 64MiB does not hold 4 segments of 16MiB and the reserve of "
-                  "64MiB; write a journal.limit of at least 128MiB");
-  assert_messages(
-      "journal: {reserve: 8193MiB}\n",
-      "broker.yaml:1:20: journal.reserve: the limit of 8GiB does not hold 4 segments of 16MiB and the reserve of "
-      "8193MiB; write a journal.limit of at least 8272MiB");
-  assert_messages(
-      "journal: {segment: 1GiB, limit: 4608MiB, reserve: 64MiB}\n",
-      "broker.yaml:1:33: journal.limit: the limit of 4608MiB does not hold 4 segments of 1GiB and the reserve of "
-      "64MiB; write a journal.limit of at least 5GiB");
+                  "broker.yaml:2:10: journal.limit: the limit of 64MiB does not hold 4 segments of 16MiB, the reserve of "
+                  "64MiB and the replay of 64MiB; write a journal.limit of at least 192MiB, or less for the others");
+  assert_messages("journal: {reserve: 8193MiB}\n",
+                  "broker.yaml:1:20: journal.reserve: the limit of 8GiB does not hold 4 segments of 16MiB, the reserve of "
+                  "8193MiB and the replay of 64MiB; write a journal.limit of at least 8336MiB, or less for the others");
+  assert_messages("journal: {segment: 1GiB, limit: 4608MiB, reserve: 64MiB}\n",
+                  "broker.yaml:1:33: journal.limit: the limit of 4608MiB does not hold 4 segments of 1GiB, the reserve of "
+                  "64MiB and the replay of 64MiB; write a journal.limit of at least 5184MiB, or less for the others");
+  assert_messages("journal: {replay: 8GiB}\n",
+                  "broker.yaml:1:19: journal.replay: the limit of 8GiB does not hold 4 segments of 16MiB, the reserve of "
+                  "64MiB and the replay of 8GiB; write a journal.limit of at least 8320MiB, or less for the others");
   assert_messages("journal: {segment: 1KiB}\n", "broker.yaml:1:20: journal.segment: \"1KiB\" is too small; write a size "
                                                 "from 64KiB to 1GiB, such as 16MiB");
   assert_messages("journal: {durability: always}\n", "broker.yaml:1:23: journal.durability: \"always\" is not one of the "
                                                      "choices; write commit, interval or memory");
-  struct config config = load_good("journal: {segment: 64KiB, limit: 512KiB, reserve: 200KiB}\nbroker: {data: x}\n");
+  struct config config =
+      load_good("journal: {segment: 64KiB, limit: 1MiB, reserve: 200KiB, replay: 512KiB}\nbroker: {data: x}\n"
+                "limits: {packet_size: 32KiB}\n");
   assert_true(config_has_journal(&config));
   config_deinit(&config);
   config = load_good("journal: {durability: memory}\nbroker: {data: x}\n");
   assert_false(config_has_journal(&config));
   config_deinit(&config);
+}
+
+// A packet of the largest size must fit what a full disk leaves.
+static void packets_must_fit_the_journal(void **state)
+{
+  (void)state;
+  assert_messages("broker: {data: x}\njournal:\n  segment: 1MiB\n",
+                  "broker.yaml:3:12: journal.segment: the journal's segment of 1MiB does not hold 2 packets of 1MiB; "
+                  "write a journal.segment of at least 2MiB, or a limits.packet_size of at most 512KiB");
+  assert_messages("broker: {data: x}\njournal: {reserve: 3MiB}\n",
+                  "broker.yaml:2:20: journal.reserve: the journal's reserve of 3MiB does not hold 4 packets of 1MiB; "
+                  "write a journal.reserve of at least 4MiB, or a limits.packet_size of at most 768KiB");
+  assert_messages(
+      "broker: {data: x}\nlimits: {packet_size: 16385KiB}\n",
+      "broker.yaml:2:23: limits.packet_size: the journal's segment of 16MiB does not hold 2 packets of 16385KiB; "
+      "write a journal.segment of at least 32770KiB, or a limits.packet_size of at most 8MiB\n"
+      "broker.yaml:2:23: limits.packet_size: the journal's reserve of 64MiB does not hold 4 packets of 16385KiB; "
+      "write a journal.reserve of at least 65540KiB, or a limits.packet_size of at most 16MiB");
+  static const char *const good[] = {
+      "broker: {data: x}\nlimits: {packet_size: 8MiB}\n",
+      "broker: {data: x}\nlimits: {packet_size: 256MiB}\njournal: {segment: 512MiB, reserve: 1GiB}\n",
+      "limits: {packet_size: 256MiB}\n",
+      "broker: {data: x}\nlimits: {packet_size: 256MiB}\njournal: {durability: memory}\n",
+  };
+  for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    struct config config = load_good(good[i]);
+    config_deinit(&config);
+  }
 }
 
 static void too_many_listeners(void **state)
@@ -567,6 +598,7 @@ int main(void)
       cmocka_unit_test(listeners_are_checked),
       cmocka_unit_test(metrics_are_checked),
       cmocka_unit_test(the_journal_is_checked),
+      cmocka_unit_test(packets_must_fit_the_journal),
       cmocka_unit_test(too_many_listeners),
       cmocka_unit_test(broken_yaml),
       cmocka_unit_test(the_number_of_messages_is_bounded),
