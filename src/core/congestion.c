@@ -22,8 +22,7 @@ bool congestion_excuses(const struct session *session)
 
 static void tell_others(struct shard *shard)
 {
-  shard->journal.told_behind = journal_behind(&shard->journal);
-  bool congested = shard->congested_count > 0 || shard->journal.told_behind;
+  bool congested = shard->congested_count > 0;
   for (uint8_t target = 0; target < shard->settings.shard_count; target++)
     if (target != shard->settings.shard)
       shard_send_mail(shard, target, (struct mail){.kind = MAIL_CONGESTION, .flags = congested ? MAIL_CONGESTED : 0});
@@ -89,10 +88,9 @@ void congestion_mail(struct shard *shard, const struct mail *mail)
   shard->congestion_eased = true;
 }
 
-// Sessions that got stuck hold nobody up any longer. A journal that is behind holds up the other shards' publishers like a session that is.
+// Sessions that got stuck hold nobody up any longer.
 void congestion_tick(struct shard *shard)
 {
-  if (journal_behind(&shard->journal) != shard->journal.told_behind) tell_others(shard);
   for (uint32_t i = shard->congested_count; i > 0; i--) {
     struct session *session = shard->congested[i - 1];
     if (!live(session)) congestion_leave(session);

@@ -548,7 +548,7 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
     bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
     if (connection->state == MIGRATING) return used;
     // This packet was not taken: it comes again.
-    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_FULL) && !more) return used;
+    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL) && !more) return used;
     used += *out_wanted;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }

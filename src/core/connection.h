@@ -20,7 +20,7 @@ enum {
   PAUSED_OUTPUT = 4,
   PAUSED_ANSWER = 8,
   PAUSED_QUEUE = 16,
-  PAUSED_JOURNAL = 32,
+  PAUSED_JOURNAL = 32,  // much is under way to the disk
   PAUSED_TAKE_OVER = 64,
   PAUSED_FULL = 128  // the journal takes nothing, and the client cannot be told
 };

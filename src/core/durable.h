@@ -74,12 +74,12 @@ struct journal {
   enum journal_state state;
   struct buffer records;  // of the open batch
   uint64_t batch;         // its number
-  uint64_t committed;     // on other shards: how many of the mails that wait for the journal are safe
-  uint64_t wanted;        // on other shards: mails sent that wait for the journal
+  uint64_t
+      committed;  // on other shards: up to where their MAIL_PUBLISH with MAIL_COMMIT are safe, counted in bytes like `wanted`
+  uint64_t wanted;  // on other shards: bytes of messages sent so, all in all; what a message's acknowledgement waits for
   uint64_t epoch_ms;
   uint64_t high_bytes;
-  bool told_behind;  // to the other shards
-  uint64_t ended;    // batch of the last end of a session: until it is safe, a client that was told of it must be told again
+  uint64_t ended;  // batch of the last end of a session: until it is safe, a client that was told of it must be told again
   uint32_t next_session;
   uint64_t taken_bytes[JOURNAL_TAKEN];  // by batch number, of those that are not committed
   uint64_t pending_bytes;               // of these
@@ -87,8 +87,8 @@ struct journal {
   struct link unsafe, done, wanting, holding;
   struct map sessions;         // by number
   uint32_t told;               // shards, a bit each: some of their mails need no disk, they are to be told
-  struct milestone mails[16];  // by shard: how many of its mails that wait are safe
-  uint64_t mails_taken[16];
+  struct milestone mails[16];  // by shard: how many bytes of its mails that wait are safe
+  uint64_t mails_taken[16];    // ... have come
   struct journal_message message;
 };
 
@@ -186,7 +186,7 @@ void journal_packet_id(const struct session *publisher, enum record_type type, u
 bool journal_concerns(const struct shard *shard, const struct match *match, bool retain);
 
 // A mail of another shard that waits for the journal has been handled; the answer to one of ours.
-void journal_mail_taken(struct shard *shard, uint8_t from, size_t records_before);
+void journal_mail_taken(struct shard *shard, uint8_t from, const struct message *message, size_t records_before);
 void journal_tell_unneeded(struct shard *shard);
 void journal_mail_committed(struct shard *shard, const struct mail *mail);
 

@@ -95,16 +95,12 @@ static enum mqtt_reason route(struct connection *connection, const struct mqtt_p
   }
   struct message *message = match ? message_create(&shard->pool, &parts) : NULL;
   if (!message) return MQTT_QUOTA_EXCEEDED;
-  struct routing routing = {.retain = publish->retain,
-                            .waits = publish->qos > 0 && shard->settings.journal,
-                            .publisher = connection->session,
-                            .packet_id = publish->qos == 2 ? publish->packet_id : 0};
+  struct routing routing = {
+      .retain = publish->retain, .publisher = connection->session, .packet_id = publish->qos == 2 ? publish->packet_id : 0};
   uint64_t wanted_before = shard->journal.wanted;
   bool anybody = route_message(shard, message, match, &routing);
-  if (buffer_size(&shard->journal.records) > before && journal_behind(&shard->journal))
-    connection_pause(connection, PAUSED_JOURNAL);
   *out_need = journal_need(shard, before);
-  if (shard->journal.wanted != wanted_before) *out_need = shard->journal.wanted;
+  if (shard->journal.wanted != wanted_before && shard->settings.journal_waits) *out_need = shard->journal.wanted;
   if (anybody || publish->retain)
     shard->counters.publish_routed++;
   else
@@ -121,14 +117,19 @@ static bool out_of_memory(struct connection *connection, const struct mqtt_publi
   return fail(connection, MQTT_QUOTA_EXCEEDED, NULL, "the broker is out of memory");
 }
 
-// Whether a QoS 1 or 2 PUBLISH would need the journal while that takes nothing.
-static bool needs_failing_journal(const struct connection *connection, const struct mqtt_publish *publish)
+static bool needs_journal(const struct connection *connection, const struct mqtt_publish *publish)
 {
   struct shard *shard = connection->shard;
-  if (shard->journal.state == JOURNAL_OK || publish->qos == 0) return false;
+  if (publish->qos == 0) return publish->retain;
   if (publish->qos == 2 && connection->session->durable) return true;
   const struct match *match = index_match(&shard->index, publish->topic, index_hash(&shard->index, publish->topic));
   return match && journal_concerns(shard, match, publish->retain);
+}
+
+// Whether a QoS 1 or 2 PUBLISH would need the journal while that takes nothing.
+static bool needs_failing_journal(const struct connection *connection, const struct mqtt_publish *publish)
+{
+  return connection->shard->journal.state != JOURNAL_OK && publish->qos > 0 && needs_journal(connection, publish);
 }
 
 // Whether a queue that this PUBLISH would go to is full, and limits.queue_drop wants the publisher to know.
@@ -173,10 +174,12 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
   return true;
 }
 
-// Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its message is not acknowledged and it is not
-// read from, until there is room. QoS 0 is taken and its copies are dropped with a count. Returns why it is paused, 0: it is not.
+// What the journal is to keep waits while the disk is behind: so what is under way to it is bounded, and fits the reserve when the disk is
+// found full. Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its message is not acknowledged and it
+// is not read from, until there is room. QoS 0 is taken and its copies are dropped with a count. Returns why it is paused, 0: it is not.
 static unsigned must_wait(const struct connection *connection, const struct mqtt_publish *publish)
 {
+  if (journal_behind(&connection->shard->journal) && needs_journal(connection, publish)) return PAUSED_JOURNAL;
   if (publish->qos == 0 || connection->version == MQTT_5_0) return 0;
   if (shard_memory_full(connection->shard)) return PAUSED_MEMORY;
   return needs_failing_journal(connection, publish) ? PAUSED_FULL : 0;
@@ -191,15 +194,15 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
     connection_fail(connection, &fault);
     return false;
   }
+  if (publish.properties.present && MQTT_HAS(&publish.properties, TOPIC_ALIAS) &&
+      !aliases_receive(connection, &publish, &fault)) {
+    connection_fail(connection, &fault);
+    return false;
+  }
   unsigned wait = must_wait(connection, &publish);
   if (wait) {
     shard->counters.packets_received[MQTT_PUBLISH]--;  // it comes again
     connection_pause(connection, wait);
-    return false;
-  }
-  if (publish.properties.present && MQTT_HAS(&publish.properties, TOPIC_ALIAS) &&
-      !aliases_receive(connection, &publish, &fault)) {
-    connection_fail(connection, &fault);
     return false;
   }
   struct packet_ids *received = &connection->session->received;

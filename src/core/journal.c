@@ -41,7 +41,9 @@ void journal_init(struct shard *shard)
   struct journal *journal = &shard->journal;
   journal->on = shard->settings.journal && shard->settings.shard == JOURNAL_SHARD;
   journal->epoch_ms = shard->settings.journal_epoch_ms;
-  journal->high_bytes = shard->settings.journal_high_bytes;
+  // What all the other shards may have under way is as much as this shard takes of its own.
+  unsigned others = shard->settings.shard_count > 1 ? shard->settings.shard_count - 1u : 1;
+  journal->high_bytes = shard->settings.journal_high_bytes / (shard->settings.shard == JOURNAL_SHARD ? 1 : others);
   journal->batch = 1;
   journal->next_session = 1;
   list_init(&journal->unsafe);
@@ -77,7 +79,9 @@ uint64_t journal_need_all(const struct shard *shard)
 
 bool journal_heavy(const struct journal *journal)
 {
-  return journal->on && journal->pending_bytes + buffer_size(&journal->records) > journal->high_bytes;
+  uint64_t under_way = journal->wanted - journal->committed;
+  if (journal->on) under_way = journal->pending_bytes + buffer_size(&journal->records);
+  return under_way > journal->high_bytes;
 }
 
 bool journal_behind(const struct journal *journal)
@@ -179,12 +183,12 @@ void shard_set_journal_state(struct shard *shard, enum journal_state state)
 
 // ---- Mails of other shards that wait
 
-void journal_mail_taken(struct shard *shard, uint8_t from, size_t records_before)
+void journal_mail_taken(struct shard *shard, uint8_t from, const struct message *message, size_t records_before)
 {
   struct journal *journal = &shard->journal;
   struct milestone *mails = &journal->mails[from];
-  uint64_t taken = ++journal->mails_taken[from];
-  uint64_t need = journal_need(shard, records_before);
+  uint64_t taken = journal->mails_taken[from] += message_size(message);
+  uint64_t need = buffer_size(&journal->records) > records_before ? journal->batch : 0;
   // Without a record of its own it is as safe as those before it.
   if (need == 0 && mails->batch[0]) need = mails->batch[1] ? mails->batch[1] : mails->batch[0];
   if (need > 0) {

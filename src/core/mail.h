@@ -8,7 +8,7 @@
 struct message;
 
 enum mail_kind {
-  MAIL_PUBLISH,  // message: deliver to your subscribers. flags: MAIL_RETAIN to store it (or to clear) too; MAIL_COMMIT: its acknowledgement waits for the journal
+  MAIL_PUBLISH,  // message: deliver to your subscribers. flags: MAIL_RETAIN to store it (or to clear) too; MAIL_COMMIT: tell when it is safe
   MAIL_INTEREST_ADD,  // text: a filter somebody on the sender's shard subscribes to; flags: MAIL_DURABLE, a durable session does. ticket: answer with MAIL_DONE
   MAIL_INTEREST_REMOVE,  // text
   MAIL_DONE,             // ticket
@@ -21,7 +21,7 @@ enum mail_kind {
   MAIL_CONGESTION,  // flags: MAIL_CONGESTED or 0: whether the sender has congested sessions (congestion.c); one has just recovered
   MAIL_FREE,        // message: the first of a chain of the receiver's messages that nobody needs any more
   MAIL_TAKE_OVER,  // text: a client identifier that moves to the sender, which will keep its session. ticket
-  MAIL_COMMITTED,  // ticket: how many of the receiver's MAIL_PUBLISH with MAIL_COMMIT are safe
+  MAIL_COMMITTED,  // ticket: how many bytes of the receiver's MAIL_PUBLISH with MAIL_COMMIT are safe
   MAIL_HOST,       // pointer: belongs to the loop, core never sees it
 };
 

@@ -49,7 +49,7 @@ static bool retain_here(struct shard *shard, struct message *message, uint64_t s
 bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing)
 {
   bool retain = routing->retain;
-  bool waits = routing->waits && shard->settings.journal_waits && (retain || match->remote_durable);
+  bool stored = shard->settings.journal && (retain || (message->qos > 0 && match->remote_durable));
   uint32_t remote = match->remote & remote_shards(shard);
   uint64_t stamp = 0;
   if (retain) {
@@ -72,9 +72,9 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
   for (uint8_t target = 0; remote; target++, remote >>= 1) {
     if ((remote & 1) == 0) continue;
     uint8_t flags = retain ? MAIL_RETAIN : 0;
-    if (waits && target == JOURNAL_SHARD) {
+    if (stored && target == JOURNAL_SHARD) {
       flags |= MAIL_COMMIT;
-      shard->journal.wanted++;
+      shard->journal.wanted += message_size(message);
     }
     shard_send_mail(shard, target, (struct mail){.kind = MAIL_PUBLISH, .flags = flags, .message = message, .stamp = stamp});
   }
@@ -98,7 +98,7 @@ void route_mail(struct shard *shard, const struct mail *mail)
   if (match) route_locally(shard, message, match);
   if (mail->flags & MAIL_RETAIN) (void)retain_here(shard, message, mail->stamp);
   journal_route_end(shard, NULL, 0);
-  if (mail->flags & MAIL_COMMIT) journal_mail_taken(shard, mail->from, before);
+  if (mail->flags & MAIL_COMMIT) journal_mail_taken(shard, mail->from, message, before);
   message_unref(&shard->pool, message);
 }
 

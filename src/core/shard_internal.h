@@ -118,7 +118,6 @@ bool shard_memory_tight(const struct shard *shard);
 
 struct routing {
   bool retain;                      // store it, or clear
-  bool waits;                       // its acknowledgement waits for the journal
   const struct session *publisher;  // NULL, or whose QoS 2 packet identifier is recorded with it
   uint16_t packet_id;               // 0: none
 };

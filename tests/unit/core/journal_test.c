@@ -378,6 +378,54 @@ static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
   bench_deinit(&bench);
 }
 
+// The publishers of each shard, of every version, wait when there is much under way: all of it together fits the store's reserve.
+static void what_is_under_way_is_bounded_on_all_shards(void **state)
+{
+  (void)state;
+  enum { SIZE = 100 * 1000, SHARDS = 3 };
+  char *large = calloc(1, SIZE + 1);
+  assert_non_null(large);
+  memset(large, 'x', SIZE);
+  for (unsigned waits = 0; waits <= 1; waits++) {
+    struct bench bench;
+    bench_init_journal(&bench, SHARDS, NULL, waits);
+    struct client *sub = subscriber(&bench, "sub", "t/#", 1), *pubs[SHARDS];
+    client_drop(sub);
+    unsigned sent = 0, of_one[SHARDS] = {0};
+    for (uint8_t i = 0; i < SHARDS; i++) pubs[i] = client_new(&bench, i == 1 ? MQTT_3_1_1 : MQTT_5_0, id_on(&bench, i));
+    bench.store->hold_commits = true;
+    for (uint8_t i = 0; i < SHARDS; i++) {
+      while (!pubs[i]->paused) {
+        struct mqtt_packet packet = publish_packet(pubs[i], "t/1", large, 1);
+        client_send(pubs[i], &packet);
+        assert_true(++of_one[i] < 2 * HIGH / SIZE);
+      }
+      sent += of_one[i];
+    }
+    assert_true(of_one[2] > 1 && of_one[1] > 1 && of_one[0] > 1);
+    // The last of each was not taken yet.
+    size_t taken = bench_counters(&bench).publish_received;
+    assert_int_equal(taken, sent - SHARDS);
+    assert_true(taken * SIZE > 2 * HIGH - 2 * SHARDS * SIZE && taken * SIZE <= 2 * HIGH + SHARDS * SIZE);
+    // Whom it does not concern goes on, also beside them; with the disk full, 5.0 is told.
+    struct client *other = client_new(&bench, MQTT_5_0, "other");
+    client_publish(other, "free", "m", 1, false);
+    bench_journal_state(&bench, JOURNAL_FULL);
+    bench.store->hold_commits = false;
+    bench_journal_state(&bench, JOURNAL_OK);
+    for (uint8_t i = 0; i < SHARDS; i++) {
+      assert_false(pubs[i]->paused);
+      for (unsigned k = 1; k < of_one[i]; k++)
+        assert_int_equal(client_expect(pubs[i], MQTT_PUBACK)->ack.reason, MQTT_SUCCESS);
+      enum mqtt_reason last = client_expect(pubs[i], MQTT_PUBACK)->ack.reason;
+      assert_int_equal(last, pubs[i]->version == MQTT_5_0 ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
+      client_publish(pubs[i], "t/2", "m", 1, false);
+    }
+    bench_deinit(&bench);
+  }
+  free(large);
+}
+
 static void retained_reads_wait_for_the_journal(void **state)
 {
   (void)state;
@@ -848,6 +896,7 @@ int main(void)
       cmocka_unit_test(wills_and_expiry_go_on_while_the_broker_is_down),
       cmocka_unit_test(full_disks_refuse_and_recover),
       cmocka_unit_test(memory_is_bounded_while_the_disk_takes_nothing),
+      cmocka_unit_test(what_is_under_way_is_bounded_on_all_shards),
       cmocka_unit_test(retained_reads_wait_for_the_journal),
       cmocka_unit_test(clean_clients_become_durable_and_back),
       cmocka_unit_test(take_overs_that_nobody_waits_for),
