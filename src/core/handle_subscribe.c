@@ -7,6 +7,18 @@
 #include "core/shard_internal.h"
 #include "mqtt/topic.h"
 
+enum { RETAINED_WITH_SUBACK = 1024 };
+
+// Those that the SUBACK promises with the subscription: after a restart the client does not ask again. Of very many, the rest is queued when the
+// client has taken these.
+static bool queue_durably(struct session *session, const struct copy *copy)
+{
+  const struct shard *shard = session->shard;
+  if (!session->durable || copy->qos == 0 || shard->journal.state != JOURNAL_OK) return false;
+  if (journal_heavy(&shard->journal) || shard_memory_tight(shard) || shard->turn_copies >= YIELD_COPIES) return false;
+  return session_queue_retained(session, copy, RETAINED_WITH_SUBACK);
+}
+
 static void queue_retained(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id)
 {
   struct shard *shard = connection->shard;
@@ -17,9 +29,10 @@ static void queue_retained(struct connection *connection, const struct mqtt_subs
   struct tag *tag = id ? tag_create(&id, 1) : NULL;
   if (wanted->no_local || connection->bridge) cursor->origin_excluded = session->origin;
   struct copy copy = {.cursor = cursor, .tag = tag, .qos = wanted->qos, .retain = true, .is_cursor = true};
-  if (queue_append(&session->queue, &shard->pool, &copy) != OK) {
+  bool queued = queue_durably(session, &copy);
+  if (queued || queue_append(&session->queue, &shard->pool, &copy) != OK) {
     copy_release(shard, &copy);
-    return;
+    if (!queued) return;
   }
   connection_want(connection, CONNECTION_OUTPUT);
 }

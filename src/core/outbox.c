@@ -313,45 +313,14 @@ static bool fill_cursor(struct fill *fill, const struct copy *place)
 
 enum { CURSOR_QUEUED = 256 };
 
-static bool has_room(const struct session *session, uint8_t qos, size_t size)
-{
-  if (qos > 0) return !session_is_full(session, size);
-  return session->qos0_bytes == 0 || session->qos0_bytes + size <= session->shard->limits.output_bytes;
-}
-
-// The same for a durable session: what it may have to get again is queued, as live messages are. Only when nothing waits, and as many as there is
-// room for, so that a cursor never drops anything. True: it is finished.
-static bool queue_cursor(struct fill *fill, const struct copy *place)
-{
-  struct shard *shard = fill->shard;
-  struct session *session = fill->connection->session;
-  struct retained_cursor *cursor = place->cursor;
-  for (unsigned i = 0; i < CURSOR_QUEUED; i++) {
-    struct message *message;
-    enum cursor_result result = retained_cursor_next(&shard->retained, cursor, CURSOR_STEPS, &message);
-    if (result == CURSOR_END) return true;
-    if (result == CURSOR_MORE) return false;
-    if (message_expired(message, shard->now)) continue;
-    struct copy copy = {.message = message, .tag = place->tag, .retain = true, .from_cursor = true};
-    copy.qos = message->qos < place->qos ? message->qos : place->qos;
-    if (!has_room(session, copy.qos, message_size(message))) {
-      retained_cursor_put_back(cursor);
-      return false;
-    }
-    journal_route_begin(shard, message);
-    session_deliver(session, &copy);
-    journal_route_end(shard, NULL, 0);
-  }
-  return false;
-}
-
-// The cursor at the front gives its place to the messages behind it, and goes on when none waits. False: there is nothing to send now.
+// For a durable session what the cursor finds is queued. The cursor at the front gives its place to the messages behind it, and goes on when
+// none waits. False: there is nothing to send now.
 static bool turn_cursor(struct fill *fill, struct copy *place)
 {
   struct shard *shard = fill->shard;
   struct session *session = fill->connection->session;
   bool may_queue = session->waiting == 0 && shard->journal.state == JOURNAL_OK;
-  bool finished = may_queue && queue_cursor(fill, place);
+  bool finished = may_queue && session_queue_retained(session, place, CURSOR_QUEUED);
   if (!finished && queue_append(&session->queue, &shard->pool, place) != OK) return false;
   queue_drop(&session->queue, &shard->pool);
   if (finished) copy_release(shard, place);

@@ -191,6 +191,35 @@ bool session_deliver(struct session *session, const struct copy *wanted)
   return true;
 }
 
+static bool has_room(const struct session *session, uint8_t qos, size_t size)
+{
+  if (qos > 0) return !session_is_full(session, size);
+  return session->qos0_bytes == 0 || session->qos0_bytes + size <= session->shard->limits.output_bytes;
+}
+
+bool session_queue_retained(struct session *session, const struct copy *place, unsigned most)
+{
+  struct shard *shard = session->shard;
+  struct retained_cursor *cursor = place->cursor;
+  for (unsigned i = 0; i < most; i++) {
+    struct message *message;
+    enum cursor_result result = retained_cursor_next(&shard->retained, cursor, CURSOR_STEPS, &message);
+    if (result == CURSOR_END) return true;
+    if (result == CURSOR_MORE) return false;
+    if (message_expired(message, shard->now)) continue;
+    struct copy copy = {.message = message, .tag = place->tag, .retain = true, .from_cursor = true};
+    copy.qos = message->qos < place->qos ? message->qos : place->qos;
+    if (!has_room(session, copy.qos, message_size(message))) {
+      retained_cursor_put_back(cursor);
+      return false;
+    }
+    journal_route_begin(shard, message);
+    session_deliver(session, &copy);
+    journal_route_end(shard, NULL, 0);
+  }
+  return false;
+}
+
 // What no connection will read: QoS 0 is not kept for a client that is away. What the journal has need not be kept in memory.
 static void empty_for_absence(struct session *session)
 {

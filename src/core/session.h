@@ -80,6 +80,10 @@ void will_free(struct shard *shard, struct will *will);  // NULL is harmless
 // Returns false when the copy was dropped.
 bool session_deliver(struct session *session, const struct copy *wanted);
 
+// Queues what a cursor finds, `most` messages at a time, as live messages are queued: a durable session may have to get them again. Only as many as
+// there is room for, so that a cursor never drops anything. True: it is finished. False: there is more, to be looked for later.
+bool session_queue_retained(struct session *session, const struct copy *place, unsigned most);
+
 // Whether one more QoS 1 or 2 message of this size is too many for its queue.
 bool session_is_full(const struct session *session, size_t size);
 

@@ -104,6 +104,28 @@ def test_queued_messages_with_properties(broker, how, topic):
     settle(broker.connect(), client, older)
 
 
+def test_retained_messages_promised_by_suback(broker, how, version, topic):
+    """Whoever has its SUBACK gets the retained messages, though the broker dies before it could send them."""
+    publisher = broker.connect(5)
+    for number in range(50):
+        publisher.publish(f"{topic}/r/{number}", str(number), qos=number % 2 + 1, retain=True)
+    client = broker.persistent(version)
+    client.subscribe(f"{topic}/live", qos=1)
+    for number in range(40):  # more than may be in flight: the retained ones have to wait
+        publisher.publish(f"{topic}/live", str(number), qos=1)
+    for number in range(32):
+        client.expect_publish(f"{topic}/live", ack=False)
+    client.subscribe(f"{topic}/r/+", qos=2)
+    restart(broker, how)
+    client = resume(broker, client)
+    for number in range(40):
+        client.expect_publish(f"{topic}/live", str(number))
+    got = [client.expect_publish(retain=True) for _ in range(50)]
+    assert sorted(int(one.payload) for one in got) == list(range(50))
+    assert all(one.qos == int(one.payload) % 2 + 1 for one in got)
+    settle(broker.connect(), client)
+
+
 def test_in_flight_to_a_subscriber(broker, how, version, topic):
     """Packet identifiers go on; DUP where something was sent; PUBREL where PUBREC had come [MQTT-4.4.0-1]."""
     client = broker.persistent(version)

@@ -803,6 +803,37 @@ static void retained_messages_come_behind_a_backlog(void **state)
   bench_deinit(&bench);
 }
 
+// What the SUBACK promises is in the journal with the subscription, whatever waits in front of it.
+static void retained_messages_are_safe_before_suback(void **state)
+{
+  (void)state;
+  enum { MANY = 1500, FIRST = 1024, WAITING = 20 };
+  struct bench bench;
+  bench_init_journal(&bench, 1, NULL, true);
+  struct client *pub = client_new(&bench, MQTT_5_0, "pub");
+  for (unsigned i = 0; i < MANY; i++) {
+    char topic[16];
+    snprintf(topic, sizeof topic, "r/%u", i);
+    client_publish(pub, topic, "x", 1, true);
+  }
+  struct client *sub = subscriber(&bench, "sub", "t", 1);
+  sub->stalled = true;
+  publish_numbers(pub, "t", 0, WAITING, 1);
+  client_queue_subscribe(sub, &(struct sub){.filter = "r/#", .qos = 1}, 1);
+  bench_run(&bench);
+  client_unstall(sub);
+  client_expect(sub, MQTT_SUBACK);
+  assert_true(store_bench_find(bench.store, "sub")->tail >= WAITING + FIRST);
+  take_numbers(sub, "t", 0, WAITING, 1);
+  for (unsigned i = 0; i < MANY; i++) {
+    const struct mqtt_publish *publish = &client_expect(sub, MQTT_PUBLISH)->publish;
+    assert_true(publish->retain);
+    client_ack(sub, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
+  }
+  client_expect_nothing(sub);
+  bench_deinit(&bench);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -826,6 +857,7 @@ int main(void)
       cmocka_unit_test(looks_that_come_late),
       cmocka_unit_test(retained_messages_are_queued),
       cmocka_unit_test(retained_messages_come_behind_a_backlog),
+      cmocka_unit_test(retained_messages_are_safe_before_suback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
