@@ -137,9 +137,13 @@ static bool hits_full_queue(const struct connection *connection, const struct mq
 {
   struct shard *shard = connection->shard;
   if (shard->limits.queue_drop != QUEUE_REJECT || publish->qos == 0 || connection->version != MQTT_5_0) return false;
-  const struct match *match = index_match(&shard->index, publish->topic, index_hash(&shard->index, publish->topic));
+  uint64_t hash = index_hash(&shard->index, publish->topic);
+  const struct match *match = index_match(&shard->index, publish->topic, hash);
+  size_t size = publish_size(publish);
   for (uint32_t i = 0; match && i < match->target_count; i++)
-    if (match->targets[i].qos > 0 && session_is_full(match->targets[i].session, publish_size(publish))) return true;
+    if (match->targets[i].qos > 0 && session_is_full(match->targets[i].session, size)) return true;
+  for (uint32_t i = 0; match && i < match->group_count; i++)
+    if (share_is_full(shard, match->groups[i], hash, size)) return true;
   return false;
 }
 

@@ -95,6 +95,8 @@ static struct member *find_member(const struct group *group, uint64_t membership
   return NULL;
 }
 
+static struct membership *numbered(const struct shard *shard, uint64_t number);
+
 static void group_join(struct shard *shard, struct span key, uint8_t member_shard, uint64_t membership, uint8_t qos,
                        uint64_t ticket)
 {
@@ -113,6 +115,7 @@ static void group_join(struct shard *shard, struct span key, uint8_t member_shar
     }
     member = &group->members[group->count++];
     *member = (struct member){.membership = membership, .shard = member_shard, .online = true};
+    if (member_shard == shard->settings.shard) member->local = numbered(shard, membership);
   }
   member->qos = qos;
   if (created)
@@ -134,25 +137,34 @@ static void group_leave(struct shard *shard, struct span key, uint64_t membershi
 
 // ---- Choosing
 
+// What its client has not acknowledged: of our own all that waits for it, on disk too and after a restart; of others what we gave them.
+static uint64_t in_flight(const struct member *member)
+{
+  if (!member->local) return member->outstanding;
+  const struct session *session = member->local->session;
+  uint32_t waiting = session->waiting > session->queue.count ? session->waiting : session->queue.count;
+  return (uint64_t)waiting + session->window.count;
+}
+
 static uint32_t least_in_flight(const struct group *group, bool online)
 {
   uint32_t best = UINT32_MAX;
   for (uint32_t k = 0; k < group->count; k++) {
     uint32_t i = (group->turn + k) % group->count;  // ties go round
     if (group->members[i].online == online &&
-        (best == UINT32_MAX || group->members[i].outstanding < group->members[best].outstanding))
+        (best == UINT32_MAX || in_flight(&group->members[i]) < in_flight(&group->members[best])))
       best = i;
   }
   return best;
 }
 
 // Rendezvous hashing: a topic stays with its member while that is there, and only the topics of a member that left move.
-static uint32_t sticky(const struct shard *shard, const struct group *group, const struct message *message, bool online)
+static uint32_t sticky(const struct shard *shard, const struct group *group, uint64_t topic_hash, bool online)
 {
   uint32_t best = UINT32_MAX;
   uint64_t best_weight = 0;
   for (uint32_t i = 0; i < group->count; i++) {
-    uint64_t pair[2] = {message->topic_hash, group->members[i].membership};
+    uint64_t pair[2] = {topic_hash, group->members[i].membership};
     uint64_t weight = hash_bytes(shard->settings.seed, pair, sizeof pair);
     if (group->members[i].online == online && (best == UINT32_MAX || weight > best_weight)) {
       best = i;
@@ -176,10 +188,37 @@ static uint32_t choose_among(struct shard *shard, struct group *group, const str
   switch (shard->limits.share_strategy) {
     case SHARE_RANDOM: return from_place(group, (uint32_t)prng_below(&shard->prng, group->count), online);
     case SHARE_LEAST_IN_FLIGHT: return least_in_flight(group, online);
-    case SHARE_STICKY: return sticky(shard, group, message, online);
+    case SHARE_STICKY: return sticky(shard, group, message->topic_hash, online);
     case SHARE_ROUND_ROBIN: break;
   }
   return from_place(group, group->turn, online);
+}
+
+// Whether a QoS 1 or 2 message of this size is too many for the member, as far as this shard can tell.
+static bool is_full(const struct member *member, size_t size)
+{
+  return member->local && member->qos > 0 && session_is_full(member->local->session, size);
+}
+
+// Of those that are there, or away, as the chosen one: the next whose queue is not full; the chosen one when all are.
+static uint32_t pass_over_full(const struct group *group, uint32_t chosen, size_t size)
+{
+  for (uint32_t k = 0; k < group->count; k++) {
+    uint32_t i = (chosen + k) % group->count;
+    if (group->members[i].online == group->members[chosen].online && !is_full(&group->members[i], size)) return i;
+  }
+  return chosen;
+}
+
+bool share_is_full(const struct shard *shard, const struct group *group, uint64_t topic_hash, size_t size)
+{
+  uint32_t first = from_place(group, 0, true);
+  if (first == UINT32_MAX) first = from_place(group, 0, false);
+  if (first == UINT32_MAX) return false;
+  bool online = group->members[first].online;
+  uint32_t chosen = shard->limits.share_strategy == SHARE_STICKY ? sticky(shard, group, topic_hash, online)
+                                                                 : pass_over_full(group, first, size);
+  return is_full(&group->members[chosen], size);
 }
 
 static bool deliver_to_membership(struct shard *shard, uint64_t number, struct message *message, uint8_t qos);
@@ -187,11 +226,11 @@ static bool deliver_to_membership(struct shard *shard, uint64_t number, struct m
 static void give_to(struct shard *shard, struct group *group, struct member *member, struct message *message)
 {
   uint8_t qos = message->qos < member->qos ? message->qos : member->qos;
-  if (shard->limits.share_strategy == SHARE_LEAST_IN_FLIGHT) member->outstanding++;
   if (member->shard == shard->settings.shard) {
     deliver_to_membership(shard, member->membership, message, qos);
     return;
   }
+  if (shard->limits.share_strategy == SHARE_LEAST_IN_FLIGHT) member->outstanding++;
   message_share(message);
   message_ref(message, 1);
   shard_send_mail(shard, member->shard,
@@ -203,12 +242,15 @@ static void give_to(struct shard *shard, struct group *group, struct member *mem
                                 .ticket2 = group->hash});
 }
 
-// Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are.
+// Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are. Nothing is lost to a full queue
+// while another one has room, but sticky topics stay where they are.
 void share_dispatch(struct shard *shard, struct group *group, struct message *message)
 {
   uint32_t chosen = choose_among(shard, group, message, true);
   if (chosen == UINT32_MAX) chosen = choose_among(shard, group, message, false);
   if (chosen == UINT32_MAX) return;
+  if (message->qos > 0 && shard->limits.share_strategy != SHARE_STICKY)
+    chosen = pass_over_full(group, chosen, message_size(message));
   group->turn = chosen + 1;
   give_to(shard, group, &group->members[chosen], message);
 }
@@ -226,6 +268,11 @@ static bool membership_matches(const void *item, const void *key)
   return membership->number == *(const uint64_t *)key;
 }
 
+static struct membership *numbered(const struct shard *shard, uint64_t number)
+{
+  return map_find(&shard->memberships, number_hash(shard, number), membership_matches, &number);
+}
+
 static struct membership *find_membership(const struct session *session, struct span key)
 {
   struct membership *membership = session->memberships;
@@ -236,7 +283,7 @@ static struct membership *find_membership(const struct session *session, struct 
 // False when there is no such membership (any more).
 static bool deliver_to_membership(struct shard *shard, uint64_t number, struct message *message, uint8_t qos)
 {
-  struct membership *membership = map_find(&shard->memberships, number_hash(shard, number), membership_matches, &number);
+  struct membership *membership = numbered(shard, number);
   if (!membership) return false;
   if (qos > membership->qos) qos = membership->qos;  // granted anew while the message was on its way
   struct copy copy = {
@@ -446,10 +493,7 @@ void share_credit(struct shard *shard, const struct tag *tag)
 {
   const struct membership *membership = tag ? tag->membership : NULL;
   if (!membership || shard->limits.share_strategy != SHARE_LEAST_IN_FLIGHT) return;
-  if (membership->owner == shard->settings.shard) {
-    group_credit(shard, span_text(membership->key), membership->number, 1);
-    return;
-  }
+  if (membership->owner == shard->settings.shard) return;
   shard_send_mail(
       shard, membership->owner,
       (struct mail){.kind = MAIL_SHARE_CREDIT, .count = 1, .text = copy_key(membership), .member = membership->number});

@@ -16,8 +16,9 @@ struct message;
 
 // On the owner's shard.
 struct member {
-  uint64_t membership;   // number, unique in the broker
-  uint32_t outstanding;  // least in flight: given and not yet credited
+  uint64_t membership;       // number, unique in the broker
+  struct membership *local;  // of a client of this shard, whose queue can be looked at; else NULL
+  uint32_t outstanding;      // least in flight, of another shard's: given and not yet credited
   uint8_t shard;
   uint8_t qos;
   bool online;
@@ -61,10 +62,13 @@ void share_free_memberships(struct session *session);
 // A message matched the group: one member gets it.
 void share_dispatch(struct shard *shard, struct group *group, struct message *message);
 
+// Whether one more QoS 1 or 2 message of this size is too many for whoever could be chosen.
+bool share_is_full(const struct shard *shard, const struct group *group, uint64_t topic_hash, size_t size);
+
 // A QoS 1 or queued copy whose chosen member is gone: goes to another one. `key` of the membership.
 void share_return(struct shard *shard, const char *key, struct message *message);
 
-// A copy with this tag is complete: the owner may choose the member again (least in flight).
+// A copy with this tag is complete: an owner on another shard may choose the member again (least in flight).
 void share_credit(struct shard *shard, const struct tag *tag);
 
 // Mails of the MAIL_SHARE_ kinds; takes what they refer to.

@@ -156,6 +156,124 @@ static void credit_comes_back_whatever_happens(void **state)
   bench_deinit(&bench);
 }
 
+// ---- Queues of members, in memory and on disk
+
+static uint32_t waiting(const struct bench *bench, const char *id)
+{
+  const struct session *session = session_find(bench->shards[JOURNAL_SHARD], span_text(id));
+  assert_non_null(session);
+  return session->waiting;
+}
+
+static void absent_member(struct bench *bench, const char *id)
+{
+  struct client *client = client_lasting(bench, MQTT_5_0, id);
+  client_subscribe(client, id, 1);
+  client_subscribe(client, "$share/team/t/#", 1);
+  client_drop(client);
+}
+
+static void publish_many(struct client *publisher, const char *topic, unsigned count)
+{
+  for (unsigned i = 0; i < count; i++) client_publish(publisher, topic, "x", 1, false);
+}
+
+static void full_members_are_passed_over(void **state)
+{
+  (void)state;
+  for (enum share_strategy strategy = SHARE_ROUND_ROBIN; strategy <= SHARE_STICKY; strategy++) {
+    for (int reject = 0; reject < 2; reject++) {
+      struct limits limits = limits_default();
+      limits.share_strategy = strategy;
+      limits.queue_messages = 6;
+      limits.queue_drop = reject ? QUEUE_REJECT : QUEUE_DROP_NEWEST;
+      struct bench bench;
+      bench_init_journal(&bench, 1, &limits, true);
+      absent_member(&bench, "a");
+      absent_member(&bench, "b");
+      struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+      publish_many(publisher, "a", 6);
+      unsigned refused = 0;
+      for (unsigned i = 0; i < 10; i++) {
+        struct mqtt_packet packet = publish_packet(publisher, "t/x", "x", 1);
+        client_send(publisher, &packet);
+        enum mqtt_reason reason = client_expect(publisher, MQTT_PUBACK)->ack.reason;
+        assert_true(reason == MQTT_SUCCESS || (reject && reason == MQTT_QUOTA_EXCEEDED));
+        refused += reason != MQTT_SUCCESS;
+      }
+      struct counters counters = bench_counters(&bench);
+      assert_int_equal(waiting(&bench, "a"), 6);
+      // One topic: with "sticky" all of it may belong to the full one.
+      if (strategy != SHARE_STICKY) assert_int_equal(waiting(&bench, "b"), 6);
+      unsigned lost = 10 - waiting(&bench, "b");
+      assert_int_equal(refused, reject ? lost : 0);
+      assert_int_equal(counters.dropped[DROP_QUEUE_FULL], reject ? 0 : lost);
+      assert_int_equal(counters.publish_refused[REFUSE_QUEUE_FULL], refused);
+      bench_deinit(&bench);
+    }
+  }
+}
+
+// A member that is there and full does not make one that is away get messages.
+static void the_absent_get_nothing_while_the_others_are_full(void **state)
+{
+  (void)state;
+  struct limits limits = limits_default();
+  limits.queue_messages = 3;
+  limits.in_flight = 1;
+  limits.queue_drop = QUEUE_REJECT;
+  struct bench bench;
+  bench_init_journal(&bench, 1, &limits, true);
+  absent_member(&bench, "a");
+  struct client *there = client_lasting(&bench, MQTT_5_0, "there");
+  client_subscribe(there, "$share/team/t/#", 1);
+  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  bool refused = false;
+  for (unsigned i = 0; i < 20 && !refused; i++) {
+    struct mqtt_packet packet = publish_packet(publisher, "t/x", "x", 1);
+    client_queue(publisher, &packet);
+    bench_advance(&bench, LIVE_MS + 1);
+    refused = client_expect(publisher, MQTT_PUBACK)->ack.reason == MQTT_QUOTA_EXCEEDED;
+  }
+  assert_true(refused);
+  assert_int_equal(waiting(&bench, "a"), 0);
+  bench_deinit(&bench);
+}
+
+// What waits on disk counts, also what was there before a restart, and what was dropped does not.
+static void least_in_flight_looks_at_the_disk(void **state)
+{
+  (void)state;
+  for (int crash = 0; crash < 2; crash++) {
+    struct limits limits = limits_default();
+    limits.share_strategy = SHARE_LEAST_IN_FLIGHT;
+    limits.queue_messages = 10;
+    struct bench bench;
+    bench_init_journal(&bench, 1, &limits, true);
+    absent_member(&bench, "a");
+    absent_member(&bench, "b");
+    struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+    publish_many(publisher, "a", 30);
+    assert_int_equal(waiting(&bench, "a"), 10);
+    if (crash) {
+      bench_crash(&bench, 1000);
+      publisher = client_new(&bench, MQTT_5_0, "p");
+    }
+    publish_many(publisher, "t/x", 6);
+    assert_int_equal(waiting(&bench, "a"), 10);
+    assert_int_equal(waiting(&bench, "b"), 6);
+    publish_many(publisher, "b", 2);
+    struct client *back = client_open(&bench, MQTT_5_0, 0);
+    client_connect(back, "a", false, 3600);
+    for (unsigned i = 0; i < 10; i++) client_take(back, "a", "x", 1);
+    client_drop(back);
+    publish_many(publisher, "t/x", 8);
+    assert_int_equal(waiting(&bench, "a"), 8);
+    assert_int_equal(waiting(&bench, "b"), 8);
+    bench_deinit(&bench);
+  }
+}
+
 // ---- Members that come and go
 
 static void members_that_are_there_come_first(void **state)
@@ -392,6 +510,9 @@ int main(void)
       cmocka_unit_test(sticky_topics_stay),
       cmocka_unit_test(least_in_flight_goes_to_the_free),
       cmocka_unit_test(credit_comes_back_whatever_happens),
+      cmocka_unit_test(full_members_are_passed_over),
+      cmocka_unit_test(the_absent_get_nothing_while_the_others_are_full),
+      cmocka_unit_test(least_in_flight_looks_at_the_disk),
       cmocka_unit_test(members_that_are_there_come_first),
       cmocka_unit_test(ended_sessions_give_back),
       cmocka_unit_test(unsubscribing_ends_the_group),
