@@ -98,7 +98,8 @@ static void one_key(void **state)
   char *text = topic("limits.packet_size", OK, NULL);
   assert_string_equal(text, "  limits.packet_size\n"
                             "      The largest MQTT packet that is accepted. Told to 5.0 clients as Maximum Packet\n"
-                            "      Size.\n"
+                            "      Size. With a journal, at most half of journal.segment and a quarter of\n"
+                            "      journal.reserve.\n"
                             "      Takes a size from 256 to 256MiB. Default: 1MiB.\n");
   free(text);
   text = topic("listeners[].url", OK, NULL);
