@@ -411,9 +411,10 @@ static void leave_whim(struct client *client)
 {
   struct world *world = client->world;
   uint64_t whim = pick(world, 100);
-  if (whim < 50)
-    client_disconnect(client, percent(world, 30), !world->plan.steady && percent(world, 15));
-  else if (whim < 75)
+  if (whim < 50) {
+    bool end_session = !world->plan.steady && percent(world, 15);
+    client_disconnect(client, percent(world, 30), end_session);
+  } else if (whim < 75)
     client_lose_link(client);
   else
     abandon(client);

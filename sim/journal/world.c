@@ -233,7 +233,8 @@ static void step(struct world *world)
       pipe_move(&link->up, &world->prng, false);
       pipe_move(&link->down, &world->prng, false);
     }
-    broker_move_mails(world, (uint8_t)pick(world, broker->shard_count), (uint8_t)pick(world, broker->shard_count), false);
+    uint8_t to = (uint8_t)pick(world, broker->shard_count);
+    broker_move_mails(world, (uint8_t)pick(world, broker->shard_count), to, false);
   } else if (what < 920) {
     client_act(world->clients[pick(world, world->client_count)]);
   } else if (what < 970) {

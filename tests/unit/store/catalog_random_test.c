@@ -117,12 +117,11 @@ static void subscribe(struct history *history)
     assert_ok(record_put_unsubscribe(&rig->batch, &record));
     session->subscribed[index] = false;
   } else {
-    struct record_subscribe record = {.session = session->number,
-                                      .id = (uint32_t)below(history, 1000),
-                                      .qos = (uint8_t)below(history, 3),
-                                      .no_local = below(history, 2),
-                                      .retain_as_published = below(history, 2),
-                                      .filter = span_text(filter)};
+    struct record_subscribe record = {.session = session->number, .filter = span_text(filter)};
+    record.id = (uint32_t)below(history, 1000);
+    record.qos = (uint8_t)below(history, 3);
+    record.no_local = below(history, 2);
+    record.retain_as_published = below(history, 2);
     assert_ok(record_put_subscribe(&rig->batch, &record));
     session->subscribed[index] = true;
   }
@@ -130,6 +129,12 @@ static void subscribe(struct history *history)
   size_t count = 0;
   for (size_t i = 0; i < 16; i++) count += session->subscribed[i];
   assert_int_equal(catalog_find(&rig->catalog, session->number)->subscription_count, count);
+}
+
+static void set_will(struct history *history)
+{
+  struct model_session *session = any_session(history);
+  rig_will(&history->rig, session, below(history, 2));
 }
 
 static void release_packet_id(struct history *history)
@@ -253,7 +258,7 @@ static void step(struct history *history)
     case 0:
     case 1:
     case 2: seldom[below(history, sizeof seldom / sizeof seldom[0])](history); break;
-    case 3: rig_will(&history->rig, any_session(history), below(history, 2)); break;
+    case 3: set_will(history); break;
     case 4:
       if (below(history, 8) == 0) end_session(history);
       if (below(history, 20) == 0) lose_segment(history);

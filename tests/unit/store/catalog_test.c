@@ -669,8 +669,10 @@ static void changed_bodies_are_harmless(void **state)
       assert_non_null(body);
       if (size > 0) memcpy(body, record.body.at, size);
       if (size == record.body.size)
-        for (uint64_t k = 0; k <= prng_below(&prng, 2); k++)
-          body[prng_below(&prng, size)] ^= (uint8_t)(1 << prng_below(&prng, 8));
+        for (uint64_t k = 0; k <= prng_below(&prng, 2); k++) {
+          size_t at = (size_t)prng_below(&prng, size);
+          body[at] ^= (uint8_t)(1 << prng_below(&prng, 8));
+        }
       struct catalog catalog;
       catalog_init(&catalog, read_damaged, &rig);
       enum status status = OK;

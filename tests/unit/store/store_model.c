@@ -4,6 +4,8 @@
 #include "store/catalog.h"
 #include "store/log.h"
 
+// What is drawn is drawn one statement after the other: in one, each compiler would draw in another order.
+
 void model_init(struct model *model)
 {
   *model = (struct model){.next_session = 1, .next_message = 1};
@@ -233,11 +235,10 @@ static void put_targets(struct model *model, struct prng *prng, unsigned fan_out
     struct model_session *session = &model->sessions[(start + i) % MODEL_SESSIONS];
     if (!session->exists) continue;
     uint32_t ids[2] = {7, 9};
-    struct record_target target = {.session = session->number,
-                                   .place = (uint32_t)session->tail,
-                                   .qos = (uint8_t)(1 + prng_below(prng, 2)),
-                                   .retain = prng_below(prng, 2),
-                                   .id_count = (uint16_t)prng_below(prng, 3)};
+    struct record_target target = {.session = session->number, .place = (uint32_t)session->tail};
+    target.qos = (uint8_t)(1 + prng_below(prng, 2));
+    target.retain = prng_below(prng, 2);
+    target.id_count = (uint16_t)prng_below(prng, 3);
     assert_ok(record_put_target(targets, &target, ids));
     taken++;
   }
@@ -282,10 +283,9 @@ static bool next_done(struct model *model, struct prng *prng, struct buffer *out
   for (uint64_t i = place; i < session->tail; i++) most += session->entries[i].state != MODEL_DONE;
   if (most == 0) return false;
   if (most > 8 && prng_below(prng, 3)) most = 8;
-  struct record_done done = {.session = session->number,
-                             .place = place,
-                             .count = (uint32_t)(1 + prng_below(prng, most)),
-                             .outcome = (enum record_outcome)prng_below(prng, OUTCOMES)};
+  struct record_done done = {.session = session->number, .place = place};
+  done.count = (uint32_t)(1 + prng_below(prng, most));
+  done.outcome = (enum record_outcome)prng_below(prng, OUTCOMES);
   assert_ok(record_put_done(out, &done));
   return true;
 }
@@ -317,16 +317,16 @@ static void next_presence(struct model *model, struct prng *prng, struct buffer 
 {
   struct model_session *session = any_session(model, prng);
   if (session->connected) {
-    struct record_session_away away = {.session = session->number,
-                                       .expiry_s = (uint32_t)prng_below(prng, 1000),
-                                       .since_ms = prng_below(prng, 100000),
-                                       .sent = prng_below(prng, session->tail + 1)};
+    struct record_session_away away = {.session = session->number};
+    away.expiry_s = (uint32_t)prng_below(prng, 1000);
+    away.since_ms = prng_below(prng, 100000);
+    away.sent = prng_below(prng, session->tail + 1);
     assert_ok(record_put_session_away(out, &away));
     return;
   }
-  struct record_session_back back = {.session = session->number,
-                                     .expiry_s = (uint32_t)prng_below(prng, 1000),
-                                     .window = (uint16_t)(1 + prng_below(prng, 100))};
+  struct record_session_back back = {.session = session->number};
+  back.expiry_s = (uint32_t)prng_below(prng, 1000);
+  back.window = (uint16_t)(1 + prng_below(prng, 100));
   assert_ok(record_put_session_back(out, &back));
 }
 
@@ -340,12 +340,11 @@ static void next_subscription(struct model *model, struct prng *prng, struct buf
     assert_ok(record_put_unsubscribe(out, &record));
     return;
   }
-  struct record_subscribe record = {.session = session->number,
-                                    .id = (uint32_t)prng_below(prng, 5),
-                                    .qos = (uint8_t)prng_below(prng, 3),
-                                    .no_local = prng_below(prng, 2),
-                                    .retain_as_published = prng_below(prng, 2),
-                                    .filter = filter_name(index, filter)};
+  struct record_subscribe record = {.session = session->number, .filter = filter_name(index, filter)};
+  record.id = (uint32_t)prng_below(prng, 5);
+  record.qos = (uint8_t)prng_below(prng, 3);
+  record.no_local = prng_below(prng, 2);
+  record.retain_as_published = prng_below(prng, 2);
   assert_ok(record_put_subscribe(out, &record));
 }
 
@@ -356,7 +355,8 @@ static void next_will(struct model *model, struct prng *prng, struct buffer *out
   struct record_will will = {.session = session->number};
   if (!session->will || prng_below(prng, 2)) {
     will.topic = span_text("wills/x");
-    will.payload = make_payload(1 + prng_below(prng, 1000), 8 + (unsigned)prng_below(prng, 100), payload);
+    uint64_t number = 1 + prng_below(prng, 1000);
+    will.payload = make_payload(number, 8 + (unsigned)prng_below(prng, 100), payload);
     will.delay_s = 5;
     will.qos = 1;
   }
