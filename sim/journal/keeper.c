@@ -139,15 +139,16 @@ bool keeper_turn(struct world *world, bool everything)
     moved = true;
     if (!everything) return moved;
   }
-  if (any || (pending && (everything || percent(world, 50))) || next_ms == 0) {
+  if (any || ((pending || keeper->more) && (everything || percent(world, 50))) || next_ms == 0) {
     uint64_t before = keeper->committed;
     world->statistics.rounds++;
     bool more = store_round(keeper->store, now, broker_wall(world));
     if (stopped(world)) return true;
     report(world);
+    keeper->more = more && !keeper->failed;
     TRACE(world, "  round: batch %llu of %llu is safe, journal %s", (unsigned long long)keeper->committed,
           (unsigned long long)keeper->submitted, journal_state_name(keeper->state));
-    moved |= any || more || keeper->committed != before;
+    moved |= any || keeper->more || keeper->committed != before;
   }
   moved |= answer_loads(world);
   if (stopped(world)) return true;

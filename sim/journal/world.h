@@ -199,6 +199,7 @@ struct keeper {
   uint64_t committed;  // as reported
   unsigned loads_open;
   bool failed;
+  bool more;  // the last round left work of the store's own
   enum journal_state state, told[SHARDS];
 };
 
