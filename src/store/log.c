@@ -265,6 +265,13 @@ uint64_t journal_log_bytes(const struct journal_log *log)
   return log->bytes;
 }
 
+uint64_t journal_log_room(const struct journal_log *log)
+{
+  uint64_t room = log->current ? log->segments[log->count - 1].size - log->end : 0;
+  for (size_t i = 0; i < log->spare_count; i++) room += log->spares[i].size;
+  return room;
+}
+
 const uint8_t *journal_log_identity(const struct journal_log *log)
 {
   return log->identity;

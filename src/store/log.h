@@ -133,6 +133,9 @@ uint64_t journal_log_bytes(const struct journal_log *log);     // of all files: 
 // tries to make missing spares first.
 bool journal_log_roomy(struct journal_log *log, bool replenish);
 
+// What is sure to be there: the rest of the segment that is written, and the spares.
+uint64_t journal_log_room(const struct journal_log *log);
+
 // Removes a segment that nothing refers to. Never the one that is written.
 CHECK_RESULT enum status journal_log_remove(struct journal_log *log, uint32_t segment);
 

@@ -50,8 +50,10 @@ enum copy_stage {
 struct copying {
   uint32_t segment;  // 0: none
   enum copy_stage stage;
-  uint64_t cursor;  // position to go on from
-  bool damaged;     // something in it could not be read
+  uint64_t cursor;   // position to go on from
+  bool damaged;      // something in it could not be read
+  uint64_t used;     // bytes of the segment
+  uint64_t written;  // of own records since it was begun
 };
 
 struct checkpoint {
@@ -111,7 +113,11 @@ struct store {
   uint32_t reviewed_segment;               // that was being written when this was last done
   uint64_t reviewed_deaths;                // segments that had died by then
   uint64_t reviewed_ms;
-  bool tight;  // little is left of the limit: free first
+  uint32_t others;  // segment of the last record that is not of the store's own making: only up to there is anything freed
+  bool tight;       // little is left of the limit: free first
+  bool short_of_room;  // batches leave some of what there is, see store_room_kept
+  bool futile;         // the last copy wrote nearly as much as it frees: none until more is dead than then
+  uint64_t futile_dead;
 
   enum journal_state state;
   uint64_t retry_ms;  // monotonic; while the state is not OK
@@ -150,6 +156,9 @@ void store_upkeep_refused(struct store *store);
 
 // After a round was applied: anchor, removal, what comes next.
 void store_upkeep_applied(struct store *store);
+
+// While the journal is full: how much room is left to what frees some. Copies leave enough for the checkpoint behind them, batches for both.
+uint64_t store_room_kept(const struct store *store);
 
 // Whether own work is left that should not wait for the next batch.
 bool store_upkeep_left(const struct store *store);

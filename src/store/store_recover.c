@@ -239,7 +239,7 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
         FIELD_TEXT("reason", "reserve"), FIELD_UINT("bytes", journal_log_bytes(store->journal)),
         FIELD_UINT("limit", store->settings.limit_bytes));
   }
-  store->roomy_segment = position_segment(journal_log_end(store->journal));
+  store->roomy_segment = store->others = position_segment(journal_log_end(store->journal));
   if (store->repair.count > 0) repair(store, wall);
   return OK;
 }

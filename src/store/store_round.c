@@ -43,6 +43,7 @@ static enum status apply_record(struct store *store, const struct record_header 
   }
   if (type == RECORD_CHECKPOINT_END) store_checkpoint_ended(store);
   if (type == RECORD_MESSAGE) count_message(store, body);
+  if (type == RECORD_RETAINED_DROP) store->others = position_segment(position);  // time has passed
   store->counters.records++;
   return OK;
 }
@@ -96,6 +97,7 @@ static void release_chunks(struct store *store)
       continue;
     }
     assert(chunk->batch == store->first);
+    if (chunk->done > 0) store->others = position_segment(store->extents[store->extent_count - 1].position);
     buffer_consume(&chunk->batch->records, chunk->done);
     if (buffer_size(&chunk->batch->records) > 0) break;
     pop_batch(store);
@@ -181,6 +183,38 @@ static void gather_small(struct store *store, size_t own_size)
   }
 }
 
+// Of these records, as many as there is room for, and one at least.
+static size_t whole_records(struct span records, size_t room)
+{
+  if (records.size <= room) return records.size;
+  for (size_t at = 0;;) {
+    struct record_header header;
+    memcpy(&header, records.at + at, sizeof header);
+    size_t end = at + (size_t)record_length(header.size);
+    assert(end <= records.size);
+    if (end > room || end == records.size) return at > 0 ? at : end;
+    at = end;
+  }
+}
+
+// What batches may take: while the journal is full, and was so when this round began, not all.
+static size_t room_for_batches(const struct store *store)
+{
+  if (!store->short_of_room) return SIZE_MAX;
+  uint64_t room = journal_log_room(store->journal), kept = store_room_kept(store);
+  return room > kept ? (size_t)(room - kept) : 0;
+}
+
+// Whether not even a record of the first batch can be written now.
+static bool is_blocked(struct store *store, size_t heading)
+{
+  store->short_of_room = store->state == JOURNAL_FULL && !journal_log_roomy(store->journal, true);
+  if (!store->queued) return false;
+  struct span records = buffer_peek(&store->queued->records);
+  size_t needed = records.size > 0 ? heading + whole_records(records, 0) : 0;
+  return needed > room_for_batches(store);
+}
+
 // Begins what is written together with the own records that are due. Nothing waits to be applied.
 static enum status gather_own(struct store *store, struct wall wall)
 {
@@ -195,28 +229,19 @@ static enum status gather_own(struct store *store, struct wall wall)
   size_t queued = queued_bytes(store), most = (size_t)store_round_bytes(store);
   store_upkeep_put(store, queued < most ? queued : most);
   size_t size = buffer_size(&store->own);
-  if (size == heading && !store->queued && store->state != JOURNAL_FAILING) {
+  bool blocked = is_blocked(store, heading);
+  if (size == heading && (blocked || !store->queued) && store->state != JOURNAL_FAILING) {
     buffer_consume(&store->own, size);  // nothing to write: write nothing
-    return OK;
+    if (!blocked) return OK;
+    store->futile = false;  // any gain is one now
+    store->review_due = true;
+    return ERR_FULL;
   }
+  if (store->copying.segment) store->copying.written += size;
   add_chunk(store, NULL, size, NULL);
-  gather_small(store, size);
+  if (!store->short_of_room) gather_small(store, size);
   store->chunks[0].bytes = store->own.data + store->own.start;
   return OK;
-}
-
-// Of these records, as many as there is room for, and one at least.
-static size_t whole_records(struct span records, size_t room)
-{
-  if (records.size <= room) return records.size;
-  for (size_t at = 0;;) {
-    struct record_header header;
-    memcpy(&header, records.at + at, sizeof header);
-    size_t end = at + (size_t)record_length(header.size);
-    assert(end <= records.size);
-    if (end > room || end == records.size) return at > 0 ? at : end;
-    at = end;
-  }
 }
 
 static size_t gathered_bytes(const struct store *store)
@@ -309,6 +334,14 @@ static bool fits(const struct store *store, const uint8_t *record)
   return info.number == position_segment(end) && record_length(header.size) <= info.size - position_offset(end);
 }
 
+// Of these records of batches, those that leave room for what frees some.
+static enum status leave_room(const struct store *store, const uint8_t *records, size_t *size)
+{
+  size_t most = room_for_batches(store);
+  *size = whole_records(span_of(records, *size), most);
+  return *size <= most ? OK : ERR_FULL;
+}
+
 // An append that fails takes with it what is not synced. A segment is synced before the next one is begun anyway: done here, what was full
 // costs nothing that was written before.
 static enum status append_run(struct store *store, size_t first)
@@ -317,6 +350,7 @@ static enum status append_run(struct store *store, size_t first)
   size_t size = find_run(store, first, &bytes), written;
   uint64_t position;
   enum status status = reserve_extent(store);
+  if (!status && store->chunks[first].batch) status = leave_room(store, bytes, &size);
   if (!status && !fits(store, bytes)) status = sync_appended(store);
   if (status) return status;
   status = journal_log_append(store->journal, bytes, size, &written, &position);

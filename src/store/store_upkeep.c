@@ -15,6 +15,7 @@ enum {
   COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round, and more when batches are larger
   REVIEW_MS = 1000,           // between looks for what can be freed, while there is no room
   IDLE_SEGMENTS = 4,          // that may stay dead when nothing else is written
+  TIGHT_GAIN = 4,             // times its size is what a checkpoint frees, when there is little room
 };
 
 // Own records could not be made: `own` is as it was, and the next batch brings another try.
@@ -44,6 +45,18 @@ static uint64_t checkpoint_distance(const struct store *store)
   uint64_t distance = 4 * size < bound ? 4 * size : bound;
   if (distance < replay / 2) distance = replay / 2;
   return distance < size ? size : distance;
+}
+
+// A little more than the next one takes.
+static uint64_t checkpoint_room(const struct store *store)
+{
+  return store->checkpoint.last_bytes + store->checkpoint.last_bytes / 4 + 1024;
+}
+
+uint64_t store_room_kept(const struct store *store)
+{
+  uint64_t kept = checkpoint_room(store) + store->settings.segment_bytes;
+  return kept < store->settings.reserve_bytes / 2 ? kept : store->settings.reserve_bytes / 2;
 }
 
 static bool checkpoint_due(const struct store *store)
@@ -267,6 +280,15 @@ static void report_lost(void *context, const struct catalog_session *session, ui
       FIELD_UINT("messages", count), FIELD_UINT("segment", store->copying.segment));
 }
 
+// What a copy has cost is known only now: blocks of references that were put again, and a part of the checkpoint that follows.
+static void look_back(struct store *store)
+{
+  uint64_t cost = store->copying.written + store->checkpoint.last_bytes / TIGHT_GAIN;
+  if (store->state == JOURNAL_FULL) cost = store->copying.written;
+  store->futile = cost > store->copying.used / 8 * 7;
+  store->futile_dead = UINT64_MAX;
+}
+
 // Blocks have moved: nothing should be left in the segment but what cannot be read.
 static void check_copied(struct store *store)
 {
@@ -277,6 +299,7 @@ static void check_copied(struct store *store)
     if (damaged && segment_exists(store, segment) && numbers_add(&store->aside, segment)) return;
     store->counters.segments_copied++;
     store->review_due = true;
+    look_back(store);
     LOG(store->log, store->now, LOG_INFO, "journal_segment_copied", FIELD_UINT("segment", segment));
     stop_copying(store);
     return;
@@ -318,11 +341,18 @@ static void put_copies(struct store *store, size_t budget)
 }
 
 // ---- What could be freed
+//
+// Freeing writes: copies, a checkpoint. So that the store comes to rest whatever the sizes are, only segments up to the last record that came from
+// elsewhere are freed or copied (`others`): between two such records they only become fewer. And so that it does not write more than it frees, a
+// checkpoint waits until it frees a multiple of its own size; only a journal that is full takes what it can get.
 
 struct review {
-  uint64_t used, freeable,
-      stuck;      // freeable: nothing lives there; stuck: dead bytes beside living ones, below the replay start
-  uint32_t best;  // segment that costs least to copy, 0: none
+  uint64_t used;
+  uint64_t freeable;  // nothing lives there
+  uint64_t dead;      // bytes, in all
+  uint64_t stuck;     // dead bytes beside living ones, below the replay start
+  uint64_t gain;      // of copying all that is worth it
+  uint32_t best;      // segment that costs least to copy, 0: none
   uint64_t best_used, best_live;
 };
 
@@ -332,7 +362,8 @@ static void review_segment(const struct store *store, const struct segment_info 
   uint64_t living = live ? live->bytes : 0;
   if (living > info->used) living = info->used;
   review->used += info->used;
-  if (info->number >= position_segment(journal_log_end(store->journal))) return;
+  review->dead += info->used - living;
+  if (info->number >= position_segment(journal_log_end(store->journal)) || info->number > store->others) return;
   if (!live || live->references == 0) {
     if (!numbers_have(&store->kept, info->number)) review->freeable += info->size;
     return;
@@ -340,16 +371,18 @@ static void review_segment(const struct store *store, const struct segment_info 
   bool below = info->number < position_segment(store->anchor.last.position);
   if (below) review->stuck += info->used - living;
   if (!below && !store->tight) return;
-  if (living > info->used / 2 || numbers_have(&store->refused, info->number)) return;
+  uint64_t most = store->state == JOURNAL_FULL ? info->used / 3 * 2 : info->used / 2;
+  if (living > most || numbers_have(&store->refused, info->number)) return;
+  review->gain += info->used - living;
   if (review->best && living * review->best_used >= review->best_live * info->used) return;
   review->best = info->number;
   review->best_used = info->used;
   review->best_live = living;
 }
 
-static void begin_copying(struct store *store, uint32_t segment)
+static void begin_copying(struct store *store, uint32_t segment, uint64_t used)
 {
-  store->copying = (struct copying){.segment = segment, .cursor = position_of(segment, LOG_SEGMENT_HEADER)};
+  store->copying = (struct copying){.segment = segment, .used = used, .cursor = position_of(segment, LOG_SEGMENT_HEADER)};
 }
 
 // A damaged segment that can be emptied now, 0: none.
@@ -375,10 +408,22 @@ static bool worth_freeing(const struct store *store, uint64_t freeable)
 {
   const struct store_settings *settings = &store->settings;
   const struct checkpoint *checkpoint = &store->checkpoint;
-  if (store->tight) return freeable > checkpoint->last_bytes;
+  if (store->tight) return freeable > TIGHT_GAIN * checkpoint->last_bytes;
   uint64_t most = IDLE_SEGMENTS * settings->segment_bytes;
   if (most < settings->replay_bytes) most = settings->replay_bytes;
   return freeable > most + 3 * checkpoint->last_bytes + checkpoint->since_last;
+}
+
+// Whether copying the best one, and others after it, pays. When there is little room it is the checkpoint that it has to pay for.
+static bool worth_copying(const struct store *store, const struct review *found)
+{
+  uint64_t gain = found->gain + found->freeable, checkpoint = store->checkpoint.last_bytes;
+  if (!found->best || store->futile) return false;
+  if (store->state == JOURNAL_FULL)
+    return gain > 2 * checkpoint &&
+           journal_log_room(store->journal) > found->best_live + found->best_used / 4 + checkpoint_room(store);
+  if (store->tight) return gain > TIGHT_GAIN * checkpoint;
+  return found->stuck > found->used / 2 && found->stuck > 4 * store->settings.segment_bytes;
 }
 
 static void review(struct store *store)
@@ -395,14 +440,18 @@ static void review(struct store *store)
     journal_log_segment(store->journal, i, &info);
     review_segment(store, &info, &found);
   }
+  if (found.dead < store->futile_dead) store->futile_dead = found.dead;
+  if (found.dead - store->futile_dead >= settings->segment_bytes) store->futile = false;
   if (store->checkpoint.writing || store->copying.segment || store->anchor_due) return;
   uint32_t segment = next_repair(store);
   if (segment) {
-    begin_copying(store, segment);
+    begin_copying(store, segment, UINT64_MAX);
   } else if (worth_freeing(store, found.freeable)) {
     store->checkpoint.wanted = true;
-  } else if (found.best && (store->tight || (found.stuck > found.used / 2 && found.stuck > 4 * settings->segment_bytes))) {
-    begin_copying(store, found.best);
+  } else if (worth_copying(store, &found)) {
+    begin_copying(store, found.best, found.best_used);
+  } else if (store->state == JOURNAL_FULL && found.freeable > store->checkpoint.last_bytes + settings->segment_bytes / 4) {
+    store->checkpoint.wanted = true;
   }
 }
 
