@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Each folder may include from itself and from those before it.
 ORDER = (
-    "base mqtt wire core bridge auth store rules pki cluster fleet net broker agent tower cli".split()
+    "base mqtt wire core bridge tls auth security store rules pki cluster fleet net broker agent tower cli".split()
 )
 PURE = {"base", "mqtt", "wire", "core", "bridge", "fleet"}
 

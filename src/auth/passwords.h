@@ -1,0 +1,53 @@
+// The password file: who may come in with a password. One line per user, "#" begins a comment:
+//
+//   user:hash[:until=2026-12-31T23:59:59Z][:groups=a,b]     several lines for one user: several passwords hold at a time
+//
+// Hashes: argon2id ("$argon2id$v=19$..."), and Mosquitto's: PBKDF2-SHA512 ("$7$iterations$salt$hash") and "$argon2id$" as it writes it; its
+// salted SHA-512 ("$6$salt$hash") too. Also a SCRAM-SHA-256 verifier ("$scram-sha-256$iterations$salt$stored$server").
+// Source: RFC 9106, RFC 8018, RFC 5802, RFC 7677.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/span.h"
+
+struct passwords;  // immutable, reference-counted
+
+// ERR_INVALID: the error says file, line, and what would be right.
+CHECK_RESULT enum status passwords_load(const char *path, struct passwords **out, struct error *error);
+CHECK_RESULT enum status passwords_parse(struct span text, const char *name, struct passwords **out, struct error *error);
+struct passwords *passwords_ref(struct passwords *passwords);  // any thread; NULL is harmless
+void passwords_unref(struct passwords *passwords);             // the same
+
+size_t passwords_users(const struct passwords *passwords);
+
+enum password_answer { PASSWORD_RIGHT, PASSWORD_WRONG, PASSWORD_UNKNOWN_USER };
+
+// Takes tens of milliseconds, and as long for a user that is not in the file. Any thread.
+enum password_answer passwords_verify(const struct passwords *passwords, struct span user, struct span password,
+                                      struct wall now);
+
+// Of a user; the file's, NULL-terminated array; NULL: none.
+const char *const *passwords_groups(const struct passwords *passwords, struct span user);
+
+struct scram_verifier {
+  uint32_t iterations;
+  uint8_t salt[64];
+  size_t salt_size;
+  uint8_t stored_key[32], server_key[32];
+};
+// False: the user has none (then *out is one that no password fits, made from `secret`, the same each time for the same user).
+bool passwords_scram(const struct passwords *passwords, struct span user, struct span secret, struct wall now,
+                     struct scram_verifier *out);
+
+// ---- Making lines (skerry passwd)
+
+enum password_kind { PASSWORD_ARGON2ID, PASSWORD_SCRAM };
+
+// A hash with a new salt, as it stands in the file. NUL-terminated, heap. OWASP's and libsodium's "interactive" cost for argon2id.
+CHECK_RESULT enum status password_hash(enum password_kind kind, struct span password, char **out, struct error *error);
