@@ -176,6 +176,7 @@ void store_close(struct store *store)
   numbers_deinit(&store->aside);
   numbers_deinit(&store->refused);
   numbers_deinit(&store->kept);
+  numbers_deinit(&store->superseded);
   catalog_deinit(&store->catalog);
   if (store->journal) journal_log_close(store->journal);
   free(store);

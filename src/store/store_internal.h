@@ -105,6 +105,7 @@ struct store {
   struct numbers aside;                    // emptied ones that are set aside instead of removed
   struct numbers refused;                  // that could not be emptied: not tried again
   struct numbers kept;                     // dead ones that the disk did not remove: no reason for a checkpoint
+  struct numbers superseded;               // sessions, not segments: a later one has their client identifier
   bool moves_pending;                      // blocks may wait for catalog_put_moved
   uint64_t references_waiting;             // that have come since no full block was left: about what is held in memory
   bool upkeep_failed;                      // memory was short for own records

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "store/store_internal.h"
 
 enum {
@@ -206,6 +207,33 @@ static enum status find_missing(struct store *store)
   return OK;
 }
 
+static bool has_client_id(const void *item, const void *key)
+{
+  const struct catalog_session *session = item;
+  return span_equal(session->client_id, *(const struct span *)key);
+}
+
+// When the end of a session is lost and its client has begun another one, the first would take messages that nobody ever fetches.
+static enum status find_superseded(struct store *store)
+{
+  struct map newest = {0};
+  size_t cursor = 0;
+  enum status status = OK;
+  for (struct catalog_session *session; !status && (session = map_next(&store->catalog.sessions, &cursor));) {
+    uint64_t hash = hash_span(store->catalog.seed, session->client_id);
+    struct catalog_session *other = map_find(&newest, hash, has_client_id, &session->client_id), *older = NULL;
+    if (other) older = other->number < session->number ? other : session;
+    if (older == other && other) map_remove(&newest, hash, other);
+    if (older != session) status = map_insert(&newest, hash, session);
+    if (!older || status) continue;
+    status = numbers_add(&store->superseded, older->number);
+    LOG(store->log, store->now, LOG_ERROR, "journal_session_superseded", FIELD_SPAN("client_id", older->client_id),
+        FIELD_UINT("messages", older->waiting));
+  }
+  map_deinit(&newest);
+  return status;
+}
+
 static void begin_counting(struct store *store, const struct replay *replay)
 {
   store->counters.replayed_bytes = replay->bytes;
@@ -222,6 +250,7 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
   store->recovering = false;
   if (status) return error_set(error, status, "cannot read the journal: %s", status_name(status));
   status = find_missing(store);
+  if (!status) status = find_superseded(store);
   if (status) return error_set(error, status, "memory is short for the journal");
   set_time(store, &replay, wall);
   begin_counting(store, &replay);
@@ -240,6 +269,6 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
         FIELD_UINT("limit", store->settings.limit_bytes));
   }
   store->roomy_segment = store->others = position_segment(journal_log_end(store->journal));
-  if (store->repair.count > 0) repair(store, wall);
+  if (store->repair.count > 0 || store->superseded.count > 0) repair(store, wall);
   return OK;
 }

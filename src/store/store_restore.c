@@ -125,7 +125,10 @@ static enum status restore_sessions(struct store *store, struct shard *keeper)
   if (map->count == 0) return OK;
   void **sessions = sorted(map, compare_sessions);
   enum status status = sessions ? OK : ERR_NO_MEMORY;
-  for (size_t i = 0; !status && i < map->count; i++) status = restore_session(store, keeper, sessions[i]);
+  for (size_t i = 0; !status && i < map->count; i++) {
+    struct catalog_session *session = sessions[i];
+    if (!numbers_have(&store->superseded, session->number)) status = restore_session(store, keeper, session);
+  }
   free(sessions);
   return status;
 }

@@ -455,6 +455,28 @@ static void review(struct store *store)
   }
 }
 
+// ---- Sessions whose end was lost
+
+static void put_ends(struct store *store)
+{
+  size_t before = buffer_size(&store->own);
+  for (size_t i = 0; i < store->superseded.count; i++) {
+    const struct record_session_end end = {.session = store->superseded.at[i]};
+    if (record_put_session_end(&store->own, &end)) {
+      give_up(store, before);
+      return;
+    }
+  }
+}
+
+static void forget_ended(struct store *store)
+{
+  for (size_t i = store->superseded.count; i > 0; i--) {
+    uint32_t number = store->superseded.at[i - 1];
+    if (!catalog_find(&store->catalog, number)) numbers_remove(&store->superseded, number);
+  }
+}
+
 // ---- Parts of a round
 
 void store_upkeep_put(struct store *store, size_t batch_bytes)
@@ -468,6 +490,7 @@ void store_upkeep_put(struct store *store, size_t batch_bytes)
   if (!more) store->references_waiting = 0;
   size_t size = buffer_size(&store->own) - before;
   put_copies(store, batch_bytes + (size < STORE_SLICE_BYTES ? STORE_SLICE_BYTES - size : 1));
+  put_ends(store);
 }
 
 void store_upkeep_undo(struct store *store)
@@ -488,6 +511,7 @@ void store_upkeep_refused(struct store *store)
 
 void store_upkeep_applied(struct store *store)
 {
+  forget_ended(store);
   if (store->anchor_due && store->now.ms >= store->anchor_retry_ms) write_anchor(store);
   if (review_due(store)) review(store);
 }
@@ -496,5 +520,5 @@ bool store_upkeep_left(const struct store *store)
 {
   if (store->upkeep_failed) return false;
   return store->checkpoint.writing || store->copying.segment || store->references_waiting >= STORE_REFERENCES_WAIT ||
-         store->moves_pending || checkpoint_due(store);
+         store->moves_pending || store->superseded.count > 0 || checkpoint_due(store);
 }

@@ -262,6 +262,39 @@ static void what_cannot_be_read_is_told(void **state)
   rig_deinit(&rig);
 }
 
+// The end of a session was lost, and its client has begun another one.
+static void of_two_sessions_of_a_client_the_later_one_stays(void **state)
+{
+  (void)state;
+  struct rig rig;
+  struct shard shards[SHARDS] = {0};
+  struct buffer records = {0};
+  rig_init(&rig, 6);
+  rig_open(&rig);
+  put_session(&rig, &records, 1, "one");
+  put_session(&rig, &records, 2, "two");
+  put_message(&records, 1, 0);
+  put_session(&rig, &records, 3, "one");
+  put_session(&rig, &records, 4, "one");
+  put_message(&records, 4, 0);
+  commit(&rig, &records);
+  reopen(&rig);
+  assert_true(rig_logged(&rig, "journal_session_superseded"));
+  restore(&rig, shards);
+  assert_int_equal(shards[0].session_count, 2);
+  assert_int_equal(shards[0].sessions[0].number, 2);
+  assert_int_equal(shards[0].sessions[1].number, 4);
+  assert_int_equal(shards[0].sessions[1].waiting, 1);
+  for (unsigned i = 0; i < 2; i++) {  // for good
+    assert_null(catalog_find(store_catalog(rig.store), 1));
+    assert_null(catalog_find(store_catalog(rig.store), 3));
+    assert_int_equal(store_catalog(rig.store)->sessions.count, 2);
+    assert_int_equal(rig_logged(&rig, "journal_session_superseded"), i == 0);
+    reopen(&rig);
+  }
+  rig_deinit(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -269,6 +302,7 @@ int main(void)
       cmocka_unit_test(who_was_connected_is_away_from_now_on),
       cmocka_unit_test(retained_messages_come_to_all_but_the_expired),
       cmocka_unit_test(what_cannot_be_read_is_told),
+      cmocka_unit_test(of_two_sessions_of_a_client_the_later_one_stays),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
