@@ -226,6 +226,8 @@ void life_stop(struct world *world)
   for (unsigned i = 0; i < 3; i++) {
     for (uint8_t s = 0; s < broker->shard_count; s++) broker_turn(world, s, true);
     keeper_turn(world, true);
+    for (uint8_t s = 0; s < broker->shard_count; s++)  // loops go on until their connections are gone
+      for (uint8_t t = 0; t < broker->shard_count; t++) broker_move_mails(world, s, t, true);
   }
   broker_close_all(world);
   struct journal_batch *batch = shard_take_batch(broker->shards[JOURNAL_SHARD]);
