@@ -196,14 +196,19 @@ static void check_count(const struct read *read)
     return;
   }
   if (read->publish->dup || read->publish->qos == 0 || message->is_will || crashed) return;
-  unsigned times = message->qos == 2 && read->publish->qos == 2 ? message->generations : message->attempts;
+  bool exactly = message->qos == 2 && read->publish->qos == 2, judged = !world->lossy && !message->rotten;
   if (read->group) {
+    unsigned groups = groups_of(read);
     receipt->shared++;
-    if (!world->lossy && !message->rotten && receipt->shared > times * groups_of(read)) refuse(read, "once too often");
+    receipt->shared_2 += exactly;
+    bool too_often = receipt->shared > message->attempts * groups || receipt->shared_2 > message->generations * groups;
+    if (judged && too_often) refuse(read, "once too often");
     return;
   }
   receipt->fresh++;
-  if (!world->lossy && !message->rotten && receipt->fresh > times) refuse(read, "again without DUP, or once too often");
+  receipt->fresh_2 += exactly;
+  bool too_often = receipt->fresh > message->attempts || receipt->fresh_2 > message->generations;
+  if (judged && too_often) refuse(read, "again without DUP, or once too often");
 }
 
 // Whether it was there, surely, when the message was sent first: what was sent again may come behind what was sent later.
@@ -211,6 +216,7 @@ static bool was_subscribed(const struct read *read)
 {
   for (size_t i = 0; i < read->session->subscriptions.count; i++) {
     const struct subscription *subscription = read->session->subscriptions.items[i];
+    if (subscription->no_local && read->message->author == read->client) continue;
     if (read->client->world->matches[subscription->filter][read->topic] && subscription->qos > 0 &&
         subscription->acked < read->message->first_sent && subscription->ended == NEVER)
       return true;

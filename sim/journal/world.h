@@ -68,7 +68,9 @@ struct message {
 // What one session has got of one message.
 struct receipt {
   uint16_t fresh;     // without DUP, because of its ordinary subscriptions
+  uint16_t fresh_2;   // of these, of QoS 2 at QoS 2
   uint16_t shared;    // without DUP, by shared ones
+  uint16_t shared_2;  // of these, of QoS 2 at QoS 2
   uint16_t taken;     // by the application
   uint16_t taken_2;   // of these, at QoS 2
   uint16_t retained;  // because it was retained
