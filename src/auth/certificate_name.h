@@ -1,12 +1,17 @@
-// The user name that a certificate gives: "cert.cn", "cert.san_uri", "cert.san_dns", "cert.san_email" or a pattern with these in braces
-// ("{cert.ou}-{cert.cn}"; "spiffe://plant/{}" against cert.san_uri: see docs/security.md).
+// The user name that a certificate gives, by a pattern of one of three forms:
+//
+//   cert.cn                          the first value of that name: cert.cn, cert.ou, cert.o, cert.san_dns, cert.san_uri, cert.san_email,
+//                                    cert.serial, cert.fingerprint
+//   {cert.ou}-{cert.cn}              a text with such names in braces
+//   cert.san_dns:{}.plant.example    the first value that fits; {} stands for the user name, at least one character.
+//                                    spiffe://plant/{} is short for cert.san_uri:spiffe://plant/{}
 #pragma once
 
 #include "base/error.h"
 #include "base/span.h"
 #include "core/identity.h"
 
-// Checks a pattern as it is configured.
+// Checks a pattern as it is configured. ERR_INVALID: the error says what would be right.
 CHECK_RESULT enum status certificate_name_check(const char *pattern, struct error *error);
 
 // Heap, NUL-terminated. NULL: the certificate has no such name, or memory is short; *out_why says which.
