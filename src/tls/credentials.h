@@ -30,10 +30,12 @@ struct tls_settings {
   enum tls_client_cert client_cert;
   enum tls_profile profile;
   bool tls_1_3_only;
+  bool websocket;  // ALPN "http/1.1" is as good as "mqtt"
 };
 
-// Reads everything, once, and checks it: keys match, chains build, `now` lies in all validities, keys are large enough (RSA 2048, EC 256),
-// CRLs are of the CA and not out of date. ERR_INVALID (or why a file cannot be read): the error says which file, and what would be right.
+// Reads everything, once, and checks it: keys match, chains build, `now` lies in all validities (of several CAs for clients in one of them at
+// least: old and future ones may stand beside it), keys are large enough (RSA 2048, EC 256), CRLs are of the CA and not out of date.
+// ERR_INVALID (or why a file cannot be read): the error says which file, and what would be right.
 CHECK_RESULT enum status tls_credentials_load(const struct tls_settings *settings, struct wall now,
                                               struct tls_credentials **out, struct error *error);
 struct tls_credentials *tls_credentials_ref(struct tls_credentials *credentials);  // any thread; NULL is harmless
@@ -42,5 +44,5 @@ void tls_credentials_unref(struct tls_credentials *credentials);                
 // New connections can resume sessions of the credentials before: the ticket keys go over, when client_ca and client_cert are the same.
 void tls_credentials_inherit(struct tls_credentials *credentials, const struct tls_credentials *before);
 
-// When the first of its certificates ends, wall milliseconds; 0: it has none.
+// When the first of its certificates (the chains included, what clients show not) ends, wall milliseconds; 0: it has none.
 int64_t tls_credentials_end_ms(const struct tls_credentials *credentials);

@@ -26,11 +26,16 @@ enum tls_result {
 // One step. TLS_DONE: application data may flow. *out_why: with TLS_FAILED, static or the session's.
 enum tls_result tls_session_handshake(struct tls_session *session, const char **out_why);
 
-// Decrypts what has arrived: up to `size` bytes (at least 16 KiB). TLS_DONE: *out_size > 0, call again, there may be more.
+enum { TLS_READ_MIN = 32 * 1024 };
+
+// Receives once, and decrypts all that came: up to `size` bytes (at least TLS_READ_MIN). TLS_DONE: *out_size > 0. There may be more in the
+// socket, but none is left here: once per event of a level-triggered epoll is enough. What ends the session after good bytes is told by the
+// next call.
 enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size,
                                  const char **out_why);
 
 // Encrypts and sends from the two parts. *out_size: how much was taken; ciphertext that the socket did not take is kept and goes first.
+// TLS_DONE: all was taken and sent. TLS_AGAIN: when the socket can be written. TLS_CLOSED: the connection is gone. Parts may be empty.
 enum tls_result tls_session_write(struct tls_session *session, const struct span parts[2], size_t *out_size);
 bool tls_session_unsent(const struct tls_session *session);  // call tls_session_write when the socket can be written
 
