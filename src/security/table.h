@@ -45,13 +45,14 @@
   CALL(size_t, passwords_users, (const struct passwords *passwords), (passwords), 0) \
   CALL(enum password_answer, passwords_verify, \
        (const struct passwords *passwords, struct span user, struct span password, struct wall now), \
-       (passwords, user, password, now), PASSWORD_WRONG) \
+       (passwords, user, password, now), PASSWORD_FAILED) \
   CALL(const char *const *, passwords_groups, (const struct passwords *passwords, struct span user), (passwords, user), NULL) \
-  CALL(bool, passwords_scram, \
+  CALL(size_t, passwords_scram, \
        (const struct passwords *passwords, struct span user, struct span secret, struct wall now, struct scram_verifier *out), \
-       (passwords, user, secret, now, out), false) \
-  LOAD(password_hash, (enum password_kind kind, struct span password, char **out, struct error *error), \
-       (kind, password, out, error))
+       (passwords, user, secret, now, out), 0) \
+  LOAD(password_hash, \
+       (enum password_kind kind, struct span password, struct span like, char **out, struct error *error), \
+       (kind, password, like, out, error))
 
 #define SECURITY_ENHANCED(LOAD, CALL) \
   CALL(bool, enhanced_knows, (struct span method), (method), false) \
