@@ -65,6 +65,7 @@ struct segment_info {
   uint64_t used;  // header and good records; of a segment that was neither scanned nor written since opening: `size`
   uint64_t first_sequence;
   bool damaged;  // something in it could not be read
+  bool suspect;  // was so at some opening: see journal_log_suspect
 };
 
 // Reads the headers of all segments. A segment whose header is damaged is renamed to NNNNNNNNNN.damaged (not when read_only), with a log
@@ -138,6 +139,10 @@ uint64_t journal_log_room(const struct journal_log *log);
 
 // Removes a segment that nothing refers to. Never the one that is written.
 CHECK_RESULT enum status journal_log_remove(struct journal_log *log, uint32_t segment);
+
+// Leaves a mark beside a segment in which damage was found, an empty file NNNNNNNNNN.suspect, so that it is not forgotten by the next opening, which
+// may not look into the segment: it is to be set aside, not removed.
+CHECK_RESULT enum status journal_log_suspect(struct journal_log *log, uint32_t segment);
 
 // Renames a segment to NNNNNNNNNN.damaged: kept for whoever wants to look at it, not used any more.
 CHECK_RESULT enum status journal_log_set_aside(struct journal_log *log, uint32_t segment);

@@ -268,6 +268,31 @@ enum status journal_log_remove(struct journal_log *log, uint32_t number)
   return log_unlink_segment(log, segment);
 }
 
+enum status journal_log_suspect(struct journal_log *log, uint32_t number)
+{
+  assert(!log->read_only);
+  struct segment *segment = log_find(log, number);
+  if (!segment) return ERR_NOT_FOUND;
+  if (segment->suspect) return OK;
+  char name[LOG_NAME_SIZE];
+  log_name(name, number, "suspect");
+  struct disk_file *file;
+  enum status status = log->disk->operations->open(log->disk, name, DISK_CREATE, &file);
+  if (status) return status;
+  log->disk->operations->close(log->disk, file);
+  status = log->disk->operations->sync_directory(log->disk);
+  segment->suspect = status == OK;
+  return status;
+}
+
+void log_forget_suspect(struct journal_log *log, uint32_t number)
+{
+  char name[LOG_NAME_SIZE];
+  log_name(name, number, "suspect");
+  enum status ignored = log->disk->operations->unlink(log->disk, name);  // if not, at the next opening
+  (void)ignored;
+}
+
 enum status journal_log_set_aside(struct journal_log *log, uint32_t number)
 {
   assert(!log->read_only);
@@ -279,6 +304,7 @@ enum status journal_log_set_aside(struct journal_log *log, uint32_t number)
   log_name(to, number, "damaged");
   enum status status = log->disk->operations->rename(log->disk, from, to);
   if (status) return status;
+  if (segment->suspect) log_forget_suspect(log, number);
   forget_segment(log, segment);
   return OK;
 }
@@ -296,5 +322,6 @@ void journal_log_segment(const struct journal_log *log, size_t index, struct seg
                                .size = segment->size,
                                .used = segment->used,
                                .first_sequence = segment->first_sequence,
-                               .damaged = segment->damaged};
+                               .damaged = segment->damaged,
+                               .suspect = segment->suspect};
 }

@@ -24,13 +24,16 @@ enum {
   LOG_WINDOW_BYTES = 256 * 1024,
   LOG_WINDOW_LEAST = 16 * 1024,  // of a read that does not go on where one before it ended
   LOG_SCAN_BYTES = 1024 * 1024,
-  LOG_BLOCK = 4096,  // what is given up at a read error
+  LOG_BLOCK = 4096,    // what is given up at a read error
+  LOG_READ_TRIES = 2,  // of a block
+  LOG_OPEN_TRIES = 6,  // while a journal is opened: what is given up then does not come back
 };
 
 struct segment {
   uint32_t number;
   bool damaged;
   bool given_up;  // after a failure: not to be written any more
+  bool suspect;   // a mark says that damage was found in it
   uint64_t size, used, first_sequence;
   struct disk_file *file;  // NULL: not open
   uint64_t touched;
@@ -80,6 +83,8 @@ struct journal_log {
   size_t spare_count, spare_capacity;
   struct lost_segment *lost;  // by number
   size_t lost_count, lost_capacity;
+  uint32_t *suspects;  // marks that were found
+  size_t suspect_count, suspect_capacity;
   uint32_t next_number, next_spare;  // higher than those of all segments, set aside or not, and of all spares
   uint64_t bytes;                    // of segments and spares
 
@@ -119,6 +124,9 @@ void *log_grow(void *array, size_t count, size_t *capacity, size_t element);
 // The file for reading. The least recently used one is closed when there are too many.
 CHECK_RESULT enum status log_file(struct journal_log *log, struct segment *segment, struct disk_file **out);
 void log_close_file(struct journal_log *log, struct segment *segment);
+
+// Removes the mark of a segment that is not there any more.
+void log_forget_suspect(struct journal_log *log, uint32_t number);
 
 // A file of `size` bytes of zeros, as a spare that is not in the list.
 CHECK_RESULT enum status log_make_spare(struct journal_log *log, uint64_t size, uint32_t *out_number,

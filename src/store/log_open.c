@@ -5,7 +5,7 @@
 
 #include "store/log_internal.h"
 
-enum file_kind { FILE_OTHER, FILE_SEGMENT, FILE_SPARE, FILE_DAMAGED };
+enum file_kind { FILE_OTHER, FILE_SEGMENT, FILE_SPARE, FILE_DAMAGED, FILE_SUSPECT };
 
 // NNNNNNNNNN.kind, nothing else.
 static enum file_kind parse_name(const char *name, uint32_t *out_number)
@@ -20,6 +20,7 @@ static enum file_kind parse_name(const char *name, uint32_t *out_number)
   if (strcmp(name + 10, ".segment") == 0) return FILE_SEGMENT;
   if (strcmp(name + 10, ".spare") == 0) return FILE_SPARE;
   if (strcmp(name + 10, ".damaged") == 0) return FILE_DAMAGED;
+  if (strcmp(name + 10, ".suspect") == 0) return FILE_SUSPECT;
   return FILE_OTHER;
 }
 
@@ -55,6 +56,30 @@ static void list_file(void *context, const char *name)
     }
     listing->no_memory = true;
   }
+  if (kind == FILE_SUSPECT) {
+    uint32_t *suspects = log_grow(log->suspects, log->suspect_count, &log->suspect_capacity, sizeof *suspects);
+    if (suspects) {
+      log->suspects = suspects;
+      suspects[log->suspect_count++] = number;
+      return;
+    }
+    listing->no_memory = true;
+  }
+}
+
+// Marks belong to segments; one without is left of a segment that was set aside.
+static void match_suspects(struct journal_log *log)
+{
+  for (size_t i = 0; i < log->suspect_count; i++) {
+    struct segment *segment = log_find(log, log->suspects[i]);
+    if (segment) segment->suspect = true;
+  }
+}
+
+static void tidy_suspects(struct journal_log *log)
+{
+  for (size_t i = 0; i < log->suspect_count; i++)
+    if (!log_find(log, log->suspects[i])) log_forget_suspect(log, log->suspects[i]);
 }
 
 static int by_number(const void *a, const void *b)
@@ -148,8 +173,9 @@ static enum status read_header(struct journal_log *log, struct segment *segment,
   segment->used = segment->size;
   uint8_t header[LOG_SEGMENT_HEADER];
   size_t size = 0;
-  status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
-  if (status == ERR_IO) status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
+  status = ERR_IO;
+  for (unsigned tries = 0; status == ERR_IO && tries < LOG_OPEN_TRIES; tries++)
+    status = log->disk->operations->read(log->disk, file, 0, header, sizeof header, &size);
   bool unreadable = status == ERR_IO;
   if (status && !unreadable) return error_set(error, status, "%s: cannot be read: %s", name, status_name(status));
   status = OK;
@@ -268,6 +294,7 @@ enum status journal_log_open(const struct journal_log_settings *settings, struct
     return status;
   }
   read_spares(log);
+  match_suspects(log);
   *out = log;
   return OK;
 }
@@ -280,6 +307,7 @@ void journal_log_close(struct journal_log *log)
   free(log->segments);
   free(log->spares);
   free(log->lost);
+  free(log->suspects);
   free(log);
 }
 
@@ -401,6 +429,7 @@ enum status journal_log_start(struct journal_log *log, struct error *error)
     }
   }
   log->started = true;
+  tidy_suspects(log);
   fit_spares(log);
   log_replenish(log);
   if (log->log && log->spare_count < log->reserve)

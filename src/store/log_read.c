@@ -22,8 +22,8 @@ static enum status read_blocks(struct journal_log *log, struct disk_file *file, 
     size_t piece = LOG_BLOCK - (size_t)((offset + done) % LOG_BLOCK);
     if (piece > size - done) piece = size - done;
     size_t got = 0;
-    enum status status = log->disk->operations->read(log->disk, file, offset + done, window->data + done, piece, &got);
-    if (status == ERR_IO)
+    enum status status = ERR_IO;
+    for (unsigned tries = log->started ? LOG_READ_TRIES : LOG_OPEN_TRIES; status == ERR_IO && tries > 0; tries--)
       status = log->disk->operations->read(log->disk, file, offset + done, window->data + done, piece, &got);
     if (status && status != ERR_IO) return status;
     if (status) {

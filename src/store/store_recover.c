@@ -148,6 +148,24 @@ static void set_time(struct store *store, const struct replay *replay, struct wa
   store->epoch_ms = time_ms - store->now.ms;
 }
 
+// What was found damaged now, and earlier: the latter may lie below where replaying began.
+static enum status note_suspects(struct store *store)
+{
+  for (size_t i = 0; i < store->repair.count; i++) {
+    enum status status = journal_log_suspect(store->journal, store->repair.at[i]);
+    if (status && status != ERR_NOT_FOUND)
+      LOG(store->log, store->now, LOG_WARNING, "journal_segment_not_marked", FIELD_UINT("segment", store->repair.at[i]),
+          FIELD_TEXT("reason", status_name(status)));
+  }
+  for (size_t i = 0; i < journal_log_segments(store->journal); i++) {
+    struct segment_info info;
+    journal_log_segment(store->journal, i, &info);
+    enum status status = info.suspect ? numbers_add(&store->repair, info.number) : OK;
+    if (status) return status;
+  }
+  return OK;
+}
+
 static void run_rounds(struct store *store, struct wall wall)
 {
   for (unsigned i = 0; i < REPAIR_ROUNDS_MAX; i++)
@@ -259,6 +277,8 @@ enum status store_recover(struct store *store, struct wall wall, struct error *e
   status = journal_log_start(store->journal, error);
   if (status) return status;
   store->safe_sequence = journal_log_sequence(store->journal);
+  status = note_suspects(store);
+  if (status) return error_set(error, status, "memory is short for the journal");
   name_broker(store);
   store->moves_pending = true;
   store->references_waiting = STORE_REFERENCES_WAIT;

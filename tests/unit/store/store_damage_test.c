@@ -207,6 +207,66 @@ static void a_damaged_segment_is_set_aside(void **state)
   rig_deinit(&rig);
 }
 
+// Wherever the opening that finds the damage is interrupted: the file is never removed.
+static void it_is_so_after_a_crash_too(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 12);
+  rig.settings.segment_bytes = 8192;
+  rig.settings.replay_bytes = 10 << 20;
+  prepare(&rig, 300);
+  rig_close(&rig);
+  sim_disk_flip(rig.disk, "0000000003.segment", 4000, 1);
+  struct disk *whole = rig.disk;
+  bool stopped = true;
+  for (uint64_t step = 1; stopped; step++) {
+    assert_in_range(step, 1, 1000);
+    on_clone(&rig, whole);
+    sim_disk_stop_at(rig.disk, step);
+    struct error error;
+    if (rig_try_open(&rig, &error)) rig.store = NULL;
+    stopped = sim_disk_stopped(rig.disk);
+    rig_close(&rig);
+    sim_disk_crash(rig.disk, step % 2 ? SIM_KILL : SIM_POWER_CUT, &rig.prng);
+    struct span bytes;
+    bool there = sim_disk_peek(rig.disk, "0000000003.segment", &bytes);
+    assert_true(there || sim_disk_peek(rig.disk, "0000000003.damaged", &bytes));
+    rig_open(&rig);
+    rig_rounds(&rig, 1000);
+    assert_true(sim_disk_peek(rig.disk, "0000000003.damaged", &bytes));
+    assert_false(sim_disk_peek(rig.disk, "0000000003.segment", &bytes));
+    assert_false(sim_disk_peek(rig.disk, "0000000003.suspect", &bytes));
+    struct delivered one = drain(&rig, 1), other = drain(&rig, 2);
+    assert_int_equal(one.good + other.good, 329);
+    on_whole(&rig, whole);
+  }
+  rig_deinit(&rig);
+}
+
+// A disk that reads at the second or third try: what an opening gives up does not come back, so it is patient.
+static void a_disk_that_stutters_is_no_damage(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 13);
+  rig.settings.segment_bytes = 8192;
+  rig.settings.replay_bytes = 10 << 20;
+  prepare(&rig, 300);
+  rig_close(&rig);
+  for (unsigned i = 0; i < 10; i++) {
+    sim_disk_set_faults(rig.disk, &(struct sim_disk_faults){.reads = 4});
+    rig_open(&rig);
+    sim_disk_set_faults(rig.disk, &(struct sim_disk_faults){0});
+    assert_false(rig_logged(&rig, "journal_damaged"));
+    assert_false(rig_logged(&rig, "journal_header_damaged"));
+    struct delivered one = drain(&rig, 1), other = drain(&rig, 2);
+    assert_int_equal(one.good + other.good, 330);
+    rig_close(&rig);
+  }
+  rig_deinit(&rig);
+}
+
 // The references of 256 messages are in one record. They are found again.
 static void damaged_references_cost_no_message(void **state)
 {
@@ -430,6 +490,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(any_byte_may_change),
       cmocka_unit_test(a_damaged_segment_is_set_aside),
+      cmocka_unit_test(it_is_so_after_a_crash_too),
+      cmocka_unit_test(a_disk_that_stutters_is_no_damage),
       cmocka_unit_test(damaged_references_cost_no_message),
       cmocka_unit_test(a_missing_segment_is_told),
       cmocka_unit_test(all_segments_may_be_lost),
