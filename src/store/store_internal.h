@@ -18,6 +18,7 @@ enum {
   STORE_REFERENCES_WAIT = 16384,  // so many references go with the next batch: they are not worth a sync of their own
   STORE_RETRY_FIRST_MS = 100,
   STORE_RETRY_MOST_MS = 5000,
+  DAMAGED_RUNS = 128,
 };
 
 // Bytes that are to be appended: the store's own records, or those of a batch.
@@ -68,6 +69,12 @@ struct checkpoint {
   bool changed;               // among those since the last BEGIN are more than RECORD_BATCH
   struct numbers dead;        // segments in which nothing lived at the last BEGIN
   struct numbers dead_last;   // the same of the last complete one
+};
+
+// Places of a queue that loads have found damaged.
+struct damaged_run {
+  uint32_t session;
+  uint64_t from, count;
 };
 
 struct store {
@@ -124,6 +131,8 @@ struct store {
   uint64_t retry_ms;  // monotonic; while the state is not OK
   uint64_t suspect;   // position of the record at which the last load failed by an error of the disk
   uint32_t suspect_tries;
+  struct damaged_run damaged_runs[DAMAGED_RUNS];
+  size_t next_damaged_run;
   uint32_t load_failed;  // session whose load could not be answered, the last of them; 0: none
   uint64_t backoff_ms;
   uint64_t roomy_ms;       // when the reserve was last looked at

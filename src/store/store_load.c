@@ -44,10 +44,33 @@ static bool is_meant(const struct journal_load *load, uint64_t place, const stru
   return false;
 }
 
-static enum status put_damaged(struct loading *loading, const struct queue_entry *entry)
+// Whether this place was counted as damaged before: until it is done, it comes with each load from its beginning on.
+static bool was_counted(struct store *store, uint32_t session, uint64_t place)
 {
-  if (loading->damaged++ == 0) loading->first_damaged = entry->position;
-  if (entry->position) loading->store->counters.damaged_messages++;  // a hole was counted when it was found
+  struct damaged_run *run = NULL;
+  for (size_t i = 0; i < DAMAGED_RUNS; i++) {
+    struct damaged_run *at = &store->damaged_runs[i];
+    if (at->count == 0 || at->session != session || place < at->from || place > at->from + at->count) continue;
+    if (place < at->from + at->count) return true;
+    run = at;
+  }
+  if (!run) {  // in place of the oldest
+    run = &store->damaged_runs[store->next_damaged_run++ % DAMAGED_RUNS];
+    *run = (struct damaged_run){.session = session, .from = place};
+  }
+  run->count++;
+  return false;
+}
+
+// `position`: of the message, 0 when it is a hole or not known.
+static enum status put_damaged(struct loading *loading, const struct queue_entry *entry, uint64_t position)
+{
+  struct store *store = loading->store;
+  bool hole = position == 0;  // counted when it was found
+  if (!hole && was_counted(store, loading->load->session, entry->place))
+    return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
+  if (loading->damaged++ == 0) loading->first_damaged = position;
+  if (!hole) store->counters.damaged_messages++;
   return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
 }
 
@@ -69,10 +92,10 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
   enum status status = OK;
   if (position == 0) status = store_rebuild(loading->store, loading->load->session, entry->place, &position);
   if (status) return status;
-  if (position == 0) return put_damaged(loading, entry);
+  if (position == 0) return put_damaged(loading, entry, 0);
   status = journal_log_read(loading->store->journal, position, &header, &body);
   if (status && !is_lost(loading->store, status, position)) return status;
-  if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry);
+  if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry, position);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
 }
 

@@ -342,6 +342,32 @@ static void all_segments_may_be_lost(void **state)
   rig_deinit(&rig);
 }
 
+// Damage that shows when messages are loaded is counted once, however often they are.
+static void damage_is_counted_once(void **state)
+{
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 14);
+  rig.settings.segment_bytes = 8192;
+  rig.settings.replay_bytes = 40000;
+  prepare(&rig, 700);
+  assert_ok(store_finish(rig.store, rig.now, rig.wall));
+  rig_close(&rig);
+  for (unsigned i = 0; i < 40; i++) sim_disk_flip(rig.disk, "0000000003.segment", 200 + i * 150, 1);
+  rig_open(&rig);
+  assert_false(rig_logged(&rig, "journal_damaged"));
+  struct delivered one = drain(&rig, 1), other = drain(&rig, 2);
+  assert_in_range(one.damaged, 20, 40);
+  assert_in_range(other.damaged, 1, 10);
+  assert_int_equal(rig_counters(&rig).damaged_messages, one.damaged + other.damaged);
+  for (unsigned i = 0; i < 3; i++) {
+    struct delivered again = drain(&rig, 1 + i % 2);
+    assert_int_equal(again.damaged, i % 2 ? other.damaged : one.damaged);
+  }
+  assert_int_equal(rig_counters(&rig).damaged_messages, one.damaged + other.damaged);
+  rig_deinit(&rig);
+}
+
 // ---- Anchors
 
 static void without_an_anchor_all_is_read(void **state)
@@ -494,6 +520,7 @@ int main(void)
       cmocka_unit_test(a_disk_that_stutters_is_no_damage),
       cmocka_unit_test(damaged_references_cost_no_message),
       cmocka_unit_test(a_missing_segment_is_told),
+      cmocka_unit_test(damage_is_counted_once),
       cmocka_unit_test(all_segments_may_be_lost),
       cmocka_unit_test(without_an_anchor_all_is_read),
       cmocka_unit_test(another_brokers_journal_is_refused),
