@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "log_history.h"
+#include "store/store_batch.h"
 #include "sim/disk.h"
 
 static struct disk *new_disk(uint64_t seed, const struct sim_disk_settings *more)
@@ -343,6 +344,48 @@ static void live(uint64_t seed)
   disk_destroy(disk);
 }
 
+// What is left behind the end of a torn write would go on, record by record, from what is written next, if that has the size of what is torn: an
+// opening makes zeros of it first.
+static void a_torn_tail_does_not_come_back(void **state)
+{
+  (void)state;
+  struct sim_disk_settings settings = {0};
+  struct disk *disk = new_disk(1, &settings);
+  struct prng prng;
+  prng_seed(&prng, 1);
+  struct history history;
+  struct seen seen;
+  uint64_t positions[64];
+  history_init(&history, disk, 1);
+  history.largest = 32;
+  history.positions = positions;
+  history_open(&history, &seen);
+  uint32_t batch_length = (uint32_t)record_length(STORE_BATCH_SIZE);
+  while (record_length(history_body_size(history.next, history.largest)) != batch_length) {
+    assert_in_range(history.next, 1, 40);
+    assert_int_equal(history_round(&history, 1), OK);
+  }
+  uint64_t torn = history.next;
+  assert_int_equal(history_round(&history, 3), OK);
+  history_close(&history);
+  sim_disk_flip(disk, "0000000001.segment", position_offset(positions[torn]) + 20, 1);  // as if it had not reached the disk
+
+  history_open(&history, &seen);
+  assert_int_equal(seen.torn, 1);
+  assert_int_equal(seen.last, torn - 1);
+  assert_int_equal(journal_log_end(history.log), positions[torn]);
+  assert_int_equal(history_round(&history, 0), OK);
+  assert_int_equal(journal_log_end(history.log), positions[torn] + batch_length);
+  history_close(&history);
+  sim_disk_crash(disk, SIM_POWER_CUT, &prng);
+
+  history_open(&history, &seen);
+  assert_int_equal(seen.last, torn - 1);
+  assert_int_equal(seen.torn + seen.damages, 0);
+  history_close(&history);
+  disk_destroy(disk);
+}
+
 static void thousands_of_lives(void **state)
 {
   (void)state;
@@ -361,6 +404,7 @@ int main(void)
       cmocka_unit_test(nor_is_it_when_there_is_no_other),
       cmocka_unit_test(failing_for_long_takes_no_space),
       cmocka_unit_test(an_append_that_failed_is_not_synced),
+      cmocka_unit_test(a_torn_tail_does_not_come_back),
       cmocka_unit_test(thousands_of_lives),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
