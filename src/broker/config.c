@@ -2,6 +2,7 @@
 #include "broker/config.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,23 @@ enum status config_init(struct config *config)
   return config_set_defaults(false, config);
 }
 
+static void deinit_keys(bool listener, void *object)
+{
+  for (size_t i = 0; i < config_key_count; i++)
+    if (config_find_section(config_keys[i].section)->list == listener) config_value_deinit(&config_keys[i], object);
+}
+
+void config_clear_listeners(struct config *config)
+{
+  for (size_t i = 0; i < config->listener_count; i++) deinit_keys(true, &config->listeners[i]);
+  config->listener_count = 0;
+}
+
 void config_deinit(struct config *config)
 {
-  for (size_t i = 0; i < config->listener_count; i++) listen_address_deinit(&config->listeners[i].address);
+  config_clear_listeners(config);
   free(config->listeners);
-  for (size_t i = 0; i < config_key_count; i++)
-    if (!config_find_section(config_keys[i].section)->list) config_value_deinit(&config_keys[i], config);
+  deinit_keys(false, config);
   *config = (struct config){0};
 }
 
@@ -39,6 +51,16 @@ struct listener_config *config_add_listener(struct config *config)
   if (config_set_defaults(true, listener)) return NULL;
   config->listener_count++;
   return listener;
+}
+
+bool config_has_method(const struct listener_config *listener, enum auth_method method)
+{
+  return memchr(listener->auth.items, (int)method, listener->auth.count) != NULL;
+}
+
+const char *config_listener_name(const struct listener_config *listener)
+{
+  return listener->name ? listener->name : listener->address.text;
 }
 
 bool config_has_journal(const struct config *config)
@@ -58,54 +80,87 @@ uint32_t config_shards(const struct config *config, uint32_t cores)
 struct nearest {
   const char *word;
   const char *name;  // NULL: nothing near
-  const char *section;
+  size_t size;
+  const struct config_key *key;  // NULL: a section
   unsigned edits;
 };
 
-static void consider(struct nearest *nearest, const char *section, const char *name)
+static void consider(struct nearest *nearest, const char *name, size_t size, const struct config_key *key)
 {
-  unsigned edits = edit_distance(nearest->word, name);
-  unsigned third = (unsigned)(strlen(name) + 2) / 3;
+  char word[CONFIG_NAME_SIZE];
+  snprintf(word, sizeof word, "%.*s", (int)size, name);
+  unsigned edits = edit_distance(nearest->word, word);
+  unsigned third = (unsigned)(size + 2) / 3;
   unsigned allowed = third < MAX_EDITS ? third : MAX_EDITS;
   if (edits > allowed || (nearest->name && edits >= nearest->edits)) return;
-  nearest->name = name;
-  nearest->section = section;
-  nearest->edits = edits;
+  *nearest = (struct nearest){.word = nearest->word, .name = name, .size = size, .key = key, .edits = edits};
+}
+
+// `prefix`: of the mapping that the word stands in. Names of mappings are words too.
+static void consider_key(struct nearest *here, struct nearest *elsewhere, const struct config_key *key, const char *section,
+                         const char *prefix)
+{
+  size_t size = strlen(prefix);
+  if (strcmp(key->section, section ? section : "") == 0 && strncmp(key->name, prefix, size) == 0) {
+    size_t first = strcspn(key->name + size, ".");
+    consider(here, key->name + size, first, key);
+    if (!key->name[size + first]) return;
+  }
+  const char *dot = strrchr(key->name, '.');
+  const char *last = dot ? dot + 1 : key->name;
+  consider(elsewhere, last, strlen(last), key);
+}
+
+static void list_known(const char *section, const char *prefix, char *out, size_t size)
+{
+  size_t n = (size_t)snprintf(out, size, "known here: ");
+  const char *separator = "";
+  for (size_t i = 0; i < config_section_count && !section && n < size; i++) {
+    if (!config_sections[i].name[0]) continue;
+    n += (size_t)snprintf(out + n, size - n, "%s%s", separator, config_sections[i].name);
+    separator = ", ";
+  }
+  size_t cut = strlen(prefix);
+  const char *last = "";
+  for (size_t i = 0; i < config_key_count && n < size; i++) {
+    const struct config_key *key = &config_keys[i];
+    if (strcmp(key->section, section ? section : "") != 0 || strncmp(key->name, prefix, cut) != 0) continue;
+    const char *name = key->name + cut;
+    size_t name_size = strcspn(name, ".");
+    if (strlen(last) >= name_size && memcmp(name, last, name_size) == 0 && strcspn(last, ".") == name_size) continue;
+    n += (size_t)snprintf(out + n, size - n, "%s%.*s", separator, (int)name_size, name);
+    separator = ", ";
+    last = name;
+  }
 }
 
 void config_unknown_key(const char *section, const char *name, char *out, size_t size)
 {
-  struct nearest here = {.word = name};
-  struct nearest elsewhere = {.word = name};
+  const char *dot = strrchr(name, '.');
+  char prefix[CONFIG_NAME_SIZE] = "";
+  if (dot) snprintf(prefix, sizeof prefix, "%.*s", (int)(dot - name) + 1, name);
+  const char *word = dot ? dot + 1 : name;
+  struct nearest here = {.word = word};
+  struct nearest elsewhere = {.word = word};
   size_t n = (size_t)snprintf(out, size, "unknown key; ");
-  for (size_t i = 0; i < config_section_count && !section; i++) consider(&here, NULL, config_sections[i].name);
-  for (size_t i = 0; i < config_key_count; i++) {
-    const struct config_key *key = &config_keys[i];
-    bool sibling = section && strcmp(key->section, section) == 0;
-    consider(sibling ? &here : &elsewhere, key->section, key->name);
-  }
+  for (size_t i = 0; i < config_section_count && !section; i++)
+    if (config_sections[i].name[0]) consider(&here, config_sections[i].name, strlen(config_sections[i].name), NULL);
+  for (size_t i = 0; i < config_key_count; i++) consider_key(&here, &elsewhere, &config_keys[i], section, prefix);
   if (here.name) {
-    snprintf(out + n, size - n, "did you mean \"%s\"?", here.name);
+    snprintf(out + n, size - n, "did you mean \"%.*s\"?", (int)here.size, here.name);
   } else if (elsewhere.name) {
-    snprintf(out + n, size - n, "did you mean \"%s%s.%s\"?", elsewhere.section,
-             config_find_section(elsewhere.section)->list ? "[]" : "", elsewhere.name);
+    char path[2 * CONFIG_NAME_SIZE];
+    config_key_path(elsewhere.key, path, sizeof path);
+    snprintf(out + n, size - n, "did you mean \"%s\"?", path);
   } else {
-    n += (size_t)snprintf(out + n, size - n, "known here: ");
-    const char *separator = "";
-    for (size_t i = 0; i < config_section_count && !section && n < size; i++, separator = ", ")
-      n += (size_t)snprintf(out + n, size - n, "%s%s", separator, config_sections[i].name);
-    for (size_t i = 0; i < config_key_count && section && n < size; i++) {
-      if (strcmp(config_keys[i].section, section) != 0) continue;
-      n += (size_t)snprintf(out + n, size - n, "%s%s", separator, config_keys[i].name);
-      separator = ", ";
-    }
+    list_known(section, prefix, out + n, size - n);
   }
 }
 
 // ---- Setting by path
 
-static enum status set_key(const char *section, const char *name, const char *value, void *object, uint64_t *given,
-                           struct error *error)
+static enum status set_key(const char *section, const char *name, const char *value, void *object,
+                           struct config_origin *origin, struct error *error)
 {
   const struct config_key *key = config_find_key(section, name);
   if (!key) {
@@ -113,7 +168,7 @@ static enum status set_key(const char *section, const char *name, const char *va
     config_unknown_key(section, name, message, sizeof message);
     return error_set(error, ERR_INVALID, "%s", message);
   }
-  *given |= config_key_bit(key);  // also when it is wrong: then it is not missing
+  config_set_given(origin, key, (struct config_mark){0});  // also when it is wrong: then it is not missing
   return config_value_parse(key, value, object, error);
 }
 
@@ -132,16 +187,17 @@ static enum status set_listener(struct config *config, const char *path, const c
     return error_set(error, ERR_INVALID, "there are too many listeners; at most %d are possible", CONFIG_MAX_LISTENERS);
   struct listener_config *listener = &config->listeners[index];
   const char *name = end[1] == '.' ? end + 2 : "url";
-  return set_key("listeners", name, value, listener, &listener->given, error);
+  return set_key("listeners", name, value, listener, &listener->origin, error);
 }
 
 enum status config_set(struct config *config, const char *path, const char *value, struct error *error)
 {
   struct error local;
   if (!error) error = &local;
+  if (*path && config_find_key("", path)) return set_key("", path, value, config, &config->origin, error);
   char section[CONFIG_NAME_SIZE];
   size_t section_size = config_section_of(path, section);
-  const struct config_section *found = config_find_section(section);
+  const struct config_section *found = section[0] ? config_find_section(section) : NULL;
   if (!found) {
     char message[256];
     config_unknown_key(NULL, section, message, sizeof message);
@@ -150,34 +206,34 @@ enum status config_set(struct config *config, const char *path, const char *valu
   if (found->list) return set_listener(config, path + section_size, value, error);
   if (path[section_size] != '.')
     return error_set(error, ERR_INVALID, "this is a section; write the key too, such as log.level=debug");
-  const char *name = path + section_size + 1;
-  enum status status = set_key(section, name, value, config, &config->given, error);
-  if (status == OK) config->marks[config_find_key(section, name) - config_keys] = (struct config_mark){0};
-  return status;
+  return set_key(section, path + section_size + 1, value, config, &config->origin, error);
 }
 
 // ---- Checks that need more than one key
 
-struct checker {
-  const char *file;
-  struct diagnostics *diagnostics;
-  bool failed;
-};
-
 static struct config_mark mark_of(const struct config *config, const char *section, const char *name)
 {
-  return config->marks[config_find_key(section, name) - config_keys];
+  return config->origin.marks[config_find_key(section, name) - config_keys];
 }
 
-static void complain(struct checker *checker, struct config_mark mark, size_t listener, const char *key, const char *text)
+void config_complain(struct checker *checker, const struct listener_config *listener, size_t index, const char *key,
+                     const char *format, ...)
 {
+  char text[400];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
   checker->failed = true;
-  (void)diagnostics_add(checker->diagnostics, checker->file, mark, "listeners[%zu].%s: %s", listener, key, text);
+  const struct config_key *row = config_find_key("listeners", key);
+  struct config_mark mark = row && row->type != CONFIG_URL ? listener->origin.marks[row - config_keys] : listener->mark;
+  (void)diagnostics_add(checker->diagnostics, checker->file, mark.line ? mark : listener->mark, "listeners[%zu].%s: %s",
+                        index, key, text);
 }
 
 static bool given(const struct listener_config *listener, const char *name)
 {
-  return (listener->given & config_key_bit(config_find_key("listeners", name))) != 0;
+  return config_given(&listener->origin, config_find_key("listeners", name));
 }
 
 static void check_listener(struct checker *checker, struct listener_config *listener, size_t index)
@@ -187,30 +243,27 @@ static void check_listener(struct checker *checker, struct listener_config *list
     // A URL that was written and is wrong has been complained about.
     checker->failed = true;
     if (!given(listener, "url"))
-      complain(checker, listener->mark, index, "url", "is missing; write a URL, such as mqtt://127.0.0.1:1883");
+      config_complain(checker, listener, index, "url", "is missing; write a URL, such as mqtt://127.0.0.1:1883");
     return;
   }
   bool network = address->kind == LISTEN_TCP || address->kind == LISTEN_WEBSOCKET;
   if (given(listener, "mode") && address->kind != LISTEN_UNIX)
-    complain(checker, listener->mark, index, "mode", "only unix sockets have permissions; remove it, or use a unix:// URL");
+    config_complain(checker, listener, index, "mode", "only unix sockets have permissions; remove it, or use a unix:// URL");
   if (listener->ipv6_only && (!network || (address->host && !strchr(address->host, ':'))))
-    complain(checker, listener->mark, index, "ipv6_only", "the address is not IPv6; remove it, or use the host * or [::]");
-  if (!given(listener, "anonymous")) listener->anonymous = listen_address_local(address);
+    config_complain(checker, listener, index, "ipv6_only", "the address is not IPv6; remove it, or use the host * or [::]");
 }
 
 static void check_clashes(struct checker *checker, const struct config *config, size_t index)
 {
   const struct listener_config *listener = &config->listeners[index];
-  char text[160];
   if (!listener->address.text) return;
   for (size_t i = 0; i < index; i++) {
     const struct listener_config *other = &config->listeners[i];
     if (!other->address.text ||
         !listen_address_clashes(&listener->address, listener->ipv6_only, &other->address, other->ipv6_only))
       continue;
-    snprintf(text, sizeof text, "listens where listeners[%zu] (%.80s) does; use another port or path", i,
-             other->address.text);
-    complain(checker, listener->mark, index, "url", text);
+    config_complain(checker, listener, index, "url", "listens where listeners[%zu] (%.80s) does; use another port or path",
+                    i, other->address.text);
     return;
   }
   const struct listen_address *metrics = &config->metrics.listen;
@@ -226,7 +279,7 @@ static void check_clashes(struct checker *checker, const struct config *config, 
 static const struct config_key *to_blame(const struct config *config, const struct config_key *const *keys, size_t count)
 {
   for (size_t i = 0; i < count; i++)
-    if (config->given & config_key_bit(keys[i])) return keys[i];
+    if (config_given(&config->origin, keys[i])) return keys[i];
   return keys[0];
 }
 
@@ -249,7 +302,7 @@ static void check_journal_limit(struct checker *checker, const struct config *co
   const struct config_key *key = to_blame(config, keys, sizeof keys / sizeof keys[0]);
   checker->failed = true;
   (void)diagnostics_add(
-      checker->diagnostics, checker->file, config->marks[key - config_keys],
+      checker->diagnostics, checker->file, config->origin.marks[key - config_keys],
       "journal.%s: the limit of %s does not hold %d segments of %s, the reserve of %s and the replay of %s; "
       "write a journal.limit of at least %s, or less for the others",
       key->name, texts[0], SEGMENTS_LEAST, texts[1], texts[2], texts[3], texts[4]);
@@ -269,7 +322,7 @@ static void check_packet_fits(struct checker *checker, const struct config *conf
   const struct config_key *keys[] = {config_find_key("journal", name), config_find_key("limits", "packet_size")};
   const struct config_key *key = to_blame(config, keys, sizeof keys / sizeof keys[0]);
   checker->failed = true;
-  (void)diagnostics_add(checker->diagnostics, checker->file, config->marks[key - config_keys],
+  (void)diagnostics_add(checker->diagnostics, checker->file, config->origin.marks[key - config_keys],
                         "%s.%s: the journal's %s of %s does not hold %u packets of %s; "
                         "write a journal.%s of at least %s, or a limits.packet_size of at most %s",
                         key->section, key->name, name, texts[0], (unsigned)packets, texts[1], name, texts[2], texts[3]);
@@ -296,5 +349,6 @@ bool config_complete(struct config *config, const char *file, struct diagnostics
   for (size_t i = 0; i < config->listener_count; i++) check_listener(&checker, &config->listeners[i], i);
   for (size_t i = 0; i < config->listener_count; i++) check_clashes(&checker, config, i);
   check_journal(&checker, config);
+  config_check_security(&checker, config);
   return !checker.failed;
 }

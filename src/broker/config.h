@@ -11,8 +11,15 @@
 #include "base/span.h"
 #include "broker/listen_address.h"
 #include "core/limits.h"
+#include "net/gate.h"
 
-enum { CONFIG_MAX_FILE = 1 << 20, CONFIG_MAX_LISTENERS = 64, CONFIG_MAX_DIAGNOSTICS = 100, CONFIG_MAX_KEYS = 64 };
+enum {
+  CONFIG_MAX_FILE = 1 << 20,
+  CONFIG_MAX_LISTENERS = 64,
+  CONFIG_MAX_DIAGNOSTICS = 100,
+  CONFIG_MAX_KEYS = 128,
+  CONFIG_MAX_CERTIFICATES = 32,  // of one listener
+};
 
 // When what was acknowledged is safe: before it is acknowledged, soon afterwards, or as long as the process runs.
 enum durability { DURABILITY_COMMIT, DURABILITY_INTERVAL, DURABILITY_MEMORY };
@@ -22,22 +29,73 @@ struct config_mark {
   uint32_t column;
 };
 
+// Which keys were written, and where; by row of the table.
+struct config_origin {
+  uint64_t given[CONFIG_MAX_KEYS / 64];
+  struct config_mark marks[CONFIG_MAX_KEYS];
+};
+
+// What happens to a PUBLISH that a 3.1 or 3.1.1 client may not send: it is acknowledged and dropped, or its connection closed.
+enum acl_denied { ACL_DENIED_ACKNOWLEDGE, ACL_DENIED_DISCONNECT };
+
+enum tls_min_version { TLS_MIN_1_2, TLS_MIN_1_3 };
+
+// A certificate with its key, for the clients that name its host (SNI).
+struct config_certificate {
+  char *cert, *key;
+  char *ocsp;  // NULL: nothing is stapled
+};
+
+struct config_certificates {
+  struct config_certificate *items;
+  size_t count;
+};
+
+// Words of a list, by their place among the key's choices.
+struct config_words {
+  uint8_t items[AUTH_METHODS];
+  uint8_t count;
+};
+
+// Access control: the path of a list, or the list itself.
+struct config_acl {
+  char *path;   // NULL: the list itself, or none
+  char *rules;  // the configuration's text with all but the list blanked out, so that lines and columns stay; NULL: none
+};
+
 struct listener_config {
   struct listen_address address;
+  char *name;  // NULL: its URL
   bool anonymous;
   bool proxy_protocol;
   bool ipv6_only;
   uint32_t mode;             // permissions of a Unix socket
   uint32_t max_connections;  // 0: only limits.connections counts
-  uint64_t given;            // bit per row of the table: the key was written
-  struct config_mark mark;   // where it was written
+  bool has_tls;              // after config_load
+  struct {
+    struct config_certificate main;           // of clients that name no host; NULLs: there is none
+    struct config_certificates certificates;  // further ones
+    char *client_ca;
+    char *crl;
+    char *psk;  // NULL: auth.psk
+    enum tls_client_cert client_cert;
+    enum tls_min_version min_version;
+    enum tls_profile profile;
+  } tls;
+  struct config_words auth;  // enum auth_method
+  char *identity;
+  char *passwords;  // NULL: auth.passwords
+  struct config_origin origin;
+  struct config_mark mark;  // where it was written
 };
 
-// All texts are on the heap and belong to the struct. NULL texts mean "not set".
+// All texts are on the heap and belong to the struct. NULL texts mean "not set". Paths of what a broker only reads, and of the control
+// socket, are absolute or relative to the working directory after config_load; in the file they are relative to the file's directory.
 struct config {
   struct {
     char *id;
     char *data;
+    char *user;       // to become after binding; NULL: stay who started it
     uint32_t shards;  // 0: by the number of cores, see config_shards
     uint64_t memory_limit_bytes;
   } broker;
@@ -64,8 +122,26 @@ struct config {
     enum log_level level;
     enum log_format format;
   } log;
-  uint64_t given;                             // bit per row of the table: the key was written (not those of listeners)
-  struct config_mark marks[CONFIG_MAX_KEYS];  // by row: where it was written in the file
+  struct {
+    char *passwords;
+    char *psk;
+    struct {
+      char *jwks;
+      char *issuer;    // NULL: any
+      char *audience;  // NULL: any
+      char *username;  // claim
+      char *groups;    // claim
+      uint32_t leeway_s;
+    } jwt;
+  } auth;
+  struct config_acl acl;
+  char *acl_shadow;  // path of a list on trial; NULL: none
+  enum acl_denied acl_denied;
+  struct {
+    char *socket;  // path; NULL: no control socket
+    uint32_t mode;
+  } control;
+  struct config_origin origin;  // not of the listeners' keys
 };
 
 // ---- Messages
@@ -106,6 +182,12 @@ void config_deinit(struct config *config);
 // How many shards to run on a machine with this many cores: as configured, or 1 up to two cores (a hop between threads costs
 // more than it gains), then one less than there are cores, at most 4.
 uint32_t config_shards(const struct config *config, uint32_t cores);
+
+// Whether the listener lets clients in by this method.
+bool config_has_method(const struct listener_config *listener, enum auth_method method);
+
+// Its name for rules and logs.
+const char *config_listener_name(const struct listener_config *listener);
 
 // Whether the broker keeps a journal: there is a directory for it, and durability is not `memory`.
 bool config_has_journal(const struct config *config);

@@ -46,7 +46,9 @@ static enum status add_change(struct config_changes *changes, char *path, const 
 static char *make_key_path(const char *section, const char *listener, const char *name)
 {
   char *path = NULL;
-  int size = listener ? asprintf(&path, "%s[%s].%s", section, listener, name) : asprintf(&path, "%s.%s", section, name);
+  const char *dot = section[0] ? "." : "";
+  int size =
+      listener ? asprintf(&path, "%s[%s].%s", section, listener, name) : asprintf(&path, "%s%s%s", section, dot, name);
   return size < 0 ? NULL : path;
 }
 
@@ -82,7 +84,8 @@ static bool same_text(const char *a, const char *b)
 // The same socket: however its URL is written.
 static bool same_place(const struct listen_address *a, const struct listen_address *b)
 {
-  return a->kind == b->kind && a->port == b->port && same_text(a->host, b->host) && same_text(a->path, b->path);
+  return a->kind == b->kind && a->tls == b->tls && a->port == b->port && same_text(a->host, b->host) &&
+         same_text(a->path, b->path);
 }
 
 static const struct listener_config *find_listener(const struct config *config, const struct listener_config *wanted)

@@ -39,7 +39,9 @@ static const char *default_of(const struct config_key *key)
 
 static void print_path(FILE *out, const struct config_key *key)
 {
-  fprintf(out, "%s%s.%s", key->section, config_find_section(key->section)->list ? "[]" : "", key->name);
+  char path[2 * CONFIG_NAME_SIZE];
+  config_key_path(key, path, sizeof path);
+  fprintf(out, "%s", path);
 }
 
 static void print_key(FILE *out, const struct config_key *key)
@@ -56,9 +58,15 @@ static void print_key(FILE *out, const struct config_key *key)
   print_wrapped(out, line, INDENT);
 }
 
+// The keys that stand at the top themselves are about one thing.
+static const char *title_of(const struct config_section *section)
+{
+  return section->name[0] ? section->name : "acl";
+}
+
 static void print_section(FILE *out, const struct config_section *section)
 {
-  fprintf(out, "%s:\n", section->name);
+  fprintf(out, "%s:\n", title_of(section));
   print_wrapped(out, section->help, 2);
   for (size_t i = 0; i < config_key_count; i++) {
     if (strcmp(config_keys[i].section, section->name) != 0) continue;
@@ -90,7 +98,15 @@ enum status config_help_topic(FILE *out, const char *topic, struct error *error)
   char section[CONFIG_NAME_SIZE];
   char message[256];
   (void)config_section_of(topic, section);
-  const struct config_section *found = config_find_section(section);
+  const struct config_key *top = config_find_key("", topic);
+  if (top) {
+    if (strcmp(topic, title_of(config_find_section(""))) == 0)
+      print_section(out, config_find_section(""));
+    else
+      print_key(out, top);
+    return OK;
+  }
+  const struct config_section *found = section[0] ? config_find_section(section) : NULL;
   if (!found) {
     config_unknown_key(NULL, section, message, sizeof message);
     return error_set(error, ERR_NOT_FOUND, "%s: %s", section, message);
@@ -152,8 +168,8 @@ void config_help_markdown(FILE *out)
           reload_help);
   for (size_t i = 0; i < config_section_count; i++) {
     const struct config_section *section = &config_sections[i];
-    fprintf(out, "\n## %s\n\n%s\n\n| Key | Default | Takes | Changes by | Meaning |\n|---|---|---|---|---|\n", section->name,
-            section->help);
+    fprintf(out, "\n## %s\n\n%s\n\n| Key | Default | Takes | Changes by | Meaning |\n|---|---|---|---|---|\n",
+            title_of(section), section->help);
     for (size_t j = 0; j < config_key_count; j++)
       if (strcmp(config_keys[j].section, section->name) == 0) print_row(out, &config_keys[j]);
   }

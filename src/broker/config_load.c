@@ -1,5 +1,5 @@
-// Reads YAML with libyaml's document interface and fills a struct config by the table. All mistakes are collected, not only
-// the first. Aliases are values like any other; merge keys ("<<") are not supported.
+// Reads the configuration: its YAML, which config_tree.c goes through, and what the command line puts over it. All mistakes are
+// collected, not only the first.
 #include "broker/config.h"
 
 #include <assert.h>
@@ -15,7 +15,7 @@
 #include "base/utf8.h"
 #include "broker/config_schema.h"
 
-enum { MESSAGE_SIZE = 700, PATH_SIZE = 128, SHOWN_NAME = 60, MAX_DEPTH = 16, MAX_ANCHORS = 1000 };
+enum { MESSAGE_SIZE = 700, PATH_SIZE = 128, MAX_DEPTH = 16, MAX_ANCHORS = 1000 };
 
 // ---- Messages
 
@@ -53,21 +53,14 @@ void diagnostics_deinit(struct diagnostics *diagnostics)
   *diagnostics = (struct diagnostics){0};
 }
 
-// ---- The tree
+// ---- YAML
 
 struct loader {
   const char *file;
   struct config *config;
   struct diagnostics *diagnostics;
-  yaml_document_t *document;
   bool failed;
-  bool has_listeners;
 };
-
-static struct config_mark mark_of(const yaml_node_t *node)
-{
-  return (struct config_mark){.line = (uint32_t)node->start_mark.line + 1, .column = (uint32_t)node->start_mark.column + 1};
-}
 
 #define COMPLAIN(loader, mark, ...)                                                                                         \
   do {                                                                                                                      \
@@ -75,204 +68,10 @@ static struct config_mark mark_of(const yaml_node_t *node)
     (void)diagnostics_add((loader)->diagnostics, (loader)->file, (mark), __VA_ARGS__);                                      \
   } while (0)
 
-// A scalar's text, NULL when the node is none or holds a NUL.
-static const char *scalar_text(const yaml_node_t *node)
+static struct config_mark mark_of(const yaml_mark_t *mark)
 {
-  if (node->type != YAML_SCALAR_NODE) return NULL;
-  const char *text = (const char *)node->data.scalar.value;
-  return strlen(text) == node->data.scalar.length ? text : NULL;
+  return (struct config_mark){.line = (uint32_t)mark->line + 1, .column = (uint32_t)mark->column + 1};
 }
-
-// Nothing was written behind the colon, or one of YAML's words for it.
-static bool is_null(const yaml_node_t *node)
-{
-  if (node->type != YAML_SCALAR_NODE || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
-  static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-    if (strcmp((const char *)node->data.scalar.value, words[i]) == 0) return true;
-  return false;
-}
-
-static const char *kind_of(const yaml_node_t *node)
-{
-  if (node->type == YAML_SEQUENCE_NODE) return "a list";
-  return node->type == YAML_MAPPING_NODE ? "a section" : "a value";
-}
-
-// The name of a key as messages show it.
-static void show_name(const char *name, char out[SHOWN_NAME + 1])
-{
-  struct span text = span_text(name);
-  size_t size = utf8_cut(text, text.size < SHOWN_NAME ? text.size : SHOWN_NAME);
-  memcpy(out, name, size);
-  out[size] = '\0';
-  for (size_t i = 0; i < size; i++)
-    if ((unsigned char)out[i] < ' ' || out[i] == 0x7f) out[i] = '?';
-}
-
-// A mapping's keys one by one; false at the end. Keys that are no text are complained about and skipped.
-static bool next_pair(struct loader *loader, const yaml_node_t *mapping, const char *path, size_t *cursor,
-                      const yaml_node_t **out_key, const yaml_node_t **out_value)
-{
-  for (;;) {
-    const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start + *cursor;
-    if (pair >= mapping->data.mapping.pairs.top || loader->diagnostics->more) return false;
-    (*cursor)++;
-    *out_key = yaml_document_get_node(loader->document, pair->key);
-    *out_value = yaml_document_get_node(loader->document, pair->value);
-    assert(*out_key);
-    assert(*out_value);
-    const char *name = scalar_text(*out_key);
-    if (!name) {
-      COMPLAIN(loader, mark_of(*out_key), "%s%sa key has to be a word", path, *path ? ": " : "");
-    } else if (strcmp(name, "<<") == 0) {
-      COMPLAIN(loader, mark_of(*out_key),
-               "%s%smerge keys (<<) are not supported; write the keys out, or use an alias for a value", path,
-               *path ? ": " : "");
-    } else {
-      return true;
-    }
-  }
-}
-
-static void load_value(struct loader *loader, const struct config_key *key, const yaml_node_t *node, const char *path,
-                       void *object)
-{
-  char expected[160];
-  struct error error;
-  if (is_null(node)) {
-    if (!key->default_text && key->type != CONFIG_URL) return;
-    config_value_expected(key, expected, sizeof expected);
-    COMPLAIN(loader, mark_of(node), "%s: has no value; write %s, or remove the key", path, expected);
-    return;
-  }
-  const char *text = scalar_text(node);
-  if (!text) {
-    config_value_expected(key, expected, sizeof expected);
-    const char *kind = node->type == YAML_SCALAR_NODE ? "a text with a NUL in it" : kind_of(node);
-    COMPLAIN(loader, mark_of(node), "%s: is %s; write %s", path, kind, expected);
-    return;
-  }
-  if (config_value_parse(key, text, object, &error)) COMPLAIN(loader, mark_of(node), "%s: %s", path, error.text);
-  if (object == loader->config) loader->config->marks[key - config_keys] = mark_of(node);
-}
-
-// All keys of a section or of a list's item into `object`; remembers in `given` which were there.
-static void load_keys(struct loader *loader, const char *section, const char *path, const yaml_node_t *mapping, void *object,
-                      uint64_t *given)
-{
-  size_t cursor = 0;
-  const yaml_node_t *key_node, *value;
-  while (next_pair(loader, mapping, path, &cursor, &key_node, &value)) {
-    const char *name = scalar_text(key_node);
-    char shown[SHOWN_NAME + 1];
-    char key_path[PATH_SIZE];
-    show_name(name, shown);
-    snprintf(key_path, sizeof key_path, "%s.%s", path, shown);
-    const struct config_key *key = config_find_key(section, name);
-    if (!key) {
-      char message[256];
-      config_unknown_key(section, name, message, sizeof message);
-      COMPLAIN(loader, mark_of(key_node), "%s: %s", key_path, message);
-      continue;
-    }
-    if (*given & config_key_bit(key)) {
-      COMPLAIN(loader, mark_of(key_node), "%s: is there twice; keep one", key_path);
-      continue;
-    }
-    *given |= config_key_bit(key);
-    load_value(loader, key, value, key_path, object);
-  }
-}
-
-static void load_listener(struct loader *loader, const yaml_node_t *node, size_t index)
-{
-  char path[PATH_SIZE];
-  snprintf(path, sizeof path, "listeners[%zu]", index);
-  const char *url = scalar_text(node);
-  if (node->type == YAML_SEQUENCE_NODE || is_null(node) || (node->type == YAML_SCALAR_NODE && !url)) {
-    COMPLAIN(loader, mark_of(node), "%s: has to be a URL or a mapping; write {url: \"mqtt://127.0.0.1:1883\"}", path);
-    return;
-  }
-  struct listener_config *listener = config_add_listener(loader->config);
-  if (!listener) {
-    COMPLAIN(loader, mark_of(node), "%s: one too many; at most %d listeners are possible", path, CONFIG_MAX_LISTENERS);
-    return;
-  }
-  listener->mark = mark_of(node);
-  if (url) {
-    struct error error;
-    const struct config_key *key = config_find_key("listeners", "url");
-    listener->given |= config_key_bit(key);
-    if (config_value_parse(key, url, listener, &error)) COMPLAIN(loader, listener->mark, "%s: %s", path, error.text);
-    return;
-  }
-  load_keys(loader, "listeners", path, node, listener, &listener->given);
-}
-
-static void load_listeners(struct loader *loader, const yaml_node_t *node)
-{
-  if (is_null(node)) return;
-  if (node->type != YAML_SEQUENCE_NODE) {
-    COMPLAIN(loader, mark_of(node), "listeners: is %s; write a list, each item on a line that starts with a dash",
-             kind_of(node));
-    return;
-  }
-  const yaml_node_item_t *first = node->data.sequence.items.start;
-  size_t count = (size_t)(node->data.sequence.items.top - first);
-  if (count == 0)
-    COMPLAIN(loader, mark_of(node), "listeners: is empty; add a URL, or remove the key for mqtt://127.0.0.1:1883");
-  // One beyond the limit is looked at, and complained about; of a million more nobody wants to read.
-  for (size_t i = 0; i < count && i <= CONFIG_MAX_LISTENERS && !loader->diagnostics->more; i++)
-    load_listener(loader, yaml_document_get_node(loader->document, first[i]), i);
-}
-
-static void load_section(struct loader *loader, const struct config_section *section, const yaml_node_t *node)
-{
-  if (section->list) {
-    load_listeners(loader, node);
-    return;
-  }
-  if (is_null(node)) return;  // all its keys are commented out
-  if (node->type != YAML_MAPPING_NODE) {
-    COMPLAIN(loader, mark_of(node), "%s: is %s; write its keys below it, indented", section->name, kind_of(node));
-    return;
-  }
-  load_keys(loader, section->name, section->name, node, loader->config, &loader->config->given);
-}
-
-static void load_root(struct loader *loader, const yaml_node_t *root)
-{
-  if (is_null(root)) return;
-  if (root->type != YAML_MAPPING_NODE) {
-    COMPLAIN(loader, mark_of(root), "the file is %s; write sections such as \"listeners:\" and \"limits:\"", kind_of(root));
-    return;
-  }
-  uint64_t seen = 0;
-  size_t cursor = 0;
-  const yaml_node_t *key_node, *value;
-  while (next_pair(loader, root, "", &cursor, &key_node, &value)) {
-    const char *name = scalar_text(key_node);
-    const struct config_section *section = config_find_section(name);
-    char shown[SHOWN_NAME + 1];
-    show_name(name, shown);
-    if (!section) {
-      char message[256];
-      config_unknown_key(NULL, name, message, sizeof message);
-      COMPLAIN(loader, mark_of(key_node), "%s: %s", shown, message);
-      continue;
-    }
-    uint64_t bit = UINT64_C(1) << (section - config_sections);
-    if (seen & bit) {
-      COMPLAIN(loader, mark_of(key_node), "%s: is there twice; keep one", shown);
-      continue;
-    }
-    seen |= bit;
-    load_section(loader, section, value);
-  }
-}
-
-// ---- YAML
 
 static struct config_mark mark_of_offset(struct span text, size_t offset)
 {
@@ -298,8 +97,7 @@ static void complain_syntax(struct loader *loader, const yaml_parser_t *parser, 
   }
   size_t at = parser->problem_mark.index;
   bool tab = at < text.size && text.at[at] == '\t';
-  struct config_mark mark = {.line = (uint32_t)parser->problem_mark.line + 1,
-                             .column = (uint32_t)parser->problem_mark.column + 1};
+  struct config_mark mark = mark_of(&parser->problem_mark);
   COMPLAIN(loader, mark, "not YAML: %s%s%s%s", parser->problem ? parser->problem : "it cannot be read",
            parser->context ? " " : "", parser->context ? parser->context : "",
            tab ? "; indent with spaces, not with tabs" : "");
@@ -327,9 +125,8 @@ static void load_document(struct loader *loader, yaml_parser_t *parser, struct s
     complain_syntax(loader, parser, text);
     return;
   }
-  loader->document = &document;
   const yaml_node_t *root = yaml_document_get_root_node(&document);
-  if (root) load_root(loader, root);
+  if (!config_load_tree(loader->config, loader->file, text, &document, loader->diagnostics)) loader->failed = true;
   yaml_document_delete(&document);
   if (!root) return;
 
@@ -338,7 +135,8 @@ static void load_document(struct loader *loader, yaml_parser_t *parser, struct s
     return;
   }
   root = yaml_document_get_root_node(&document);
-  if (root) COMPLAIN(loader, mark_of(root), "a second document starts here; keep one");
+  struct config_mark mark = root ? mark_of(&root->start_mark) : (struct config_mark){0};
+  if (root) COMPLAIN(loader, mark, "a second document starts here; keep one");
   yaml_document_delete(&document);
 }
 
@@ -376,9 +174,9 @@ static bool check_shape(struct loader *loader, struct span text)
     if (type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT) depth++;
     if (type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT) depth--;
     if (event_anchor(&event)) anchors++;
-    if (depth > MAX_DEPTH) wrong = "sections and lists are nested too deep; no key needs more than three levels";
+    if (depth > MAX_DEPTH) wrong = "sections and lists are nested too deep; no key needs more than five levels";
     if (anchors > MAX_ANCHORS) wrong = "there are more than 1000 anchors; remove those that no alias uses";
-    struct config_mark mark = {.line = (uint32_t)event.start_mark.line + 1, .column = (uint32_t)event.start_mark.column + 1};
+    struct config_mark mark = mark_of(&event.start_mark);
     if (wrong) COMPLAIN(loader, mark, "%s", wrong);
     more = type != YAML_STREAM_END_EVENT && type != YAML_NO_EVENT;
     yaml_event_delete(&event);
@@ -411,8 +209,7 @@ static void apply_listen(struct loader *loader, const struct config_source *sour
 {
   struct config *config = loader->config;
   if (source->listen_count == 0) return;
-  for (size_t i = 0; i < config->listener_count; i++) listen_address_deinit(&config->listeners[i].address);
-  config->listener_count = 0;
+  config_clear_listeners(config);
   for (size_t i = 0; i < source->listen_count; i++) {
     struct error error;
     char path[PATH_SIZE];
@@ -455,6 +252,9 @@ static enum status load(const struct span *text, const struct config_source *sou
     if (text) load_yaml(&loader, *text);
     apply_listen(&loader, source);
     for (size_t i = 0; i < source->setting_count; i++) apply_setting(&loader, source->settings[i]);
+    status = config_resolve_paths(&config, source->file);
+  }
+  if (status == OK) {
     // Also after mistakes, so that all are told.
     if (!config_complete(&config, source->file, diagnostics)) loader.failed = true;
     status = loader.failed ? ERR_INVALID : OK;

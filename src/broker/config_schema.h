@@ -9,20 +9,25 @@
 #include "broker/config.h"
 
 enum config_type {
-  CONFIG_STRING,     // char *
-  CONFIG_BOOL,       // bool
-  CONFIG_INTEGER,    // unsigned, any width
-  CONFIG_SIZE,       // unsigned bytes, any width: 512, 64KiB, 1MiB, 2GiB
-  CONFIG_DURATION,   // unsigned, any width, in units of `unit_ms`: 500ms, 10s, 5m, 1h, 7d, 1h30m
-  CONFIG_CHOICE,     // an enum: one word of `choices`
-  CONFIG_MODE,       // unsigned: octal permissions
-  CONFIG_URL,        // struct listen_address, a listener's URL
-  CONFIG_HOST_PORT,  // struct listen_address
+  CONFIG_STRING,        // char *
+  CONFIG_BOOL,          // bool
+  CONFIG_INTEGER,       // unsigned, any width
+  CONFIG_SIZE,          // unsigned bytes, any width: 512, 64KiB, 1MiB, 2GiB
+  CONFIG_DURATION,      // unsigned, any width, in units of `unit_ms`: 500ms, 10s, 5m, 1h, 7d, 1h30m
+  CONFIG_CHOICE,        // an enum: one word of `choices`
+  CONFIG_MODE,          // unsigned: octal permissions
+  CONFIG_URL,           // struct listen_address, a listener's URL
+  CONFIG_HOST_PORT,     // struct listen_address
+  CONFIG_PATH,          // char *, of a file; relative ones belong to the directory of the configuration's file
+  CONFIG_WORDS,         // struct config_words: a list of words of `choices`, each once
+  CONFIG_CERTIFICATES,  // struct config_certificates
+  CONFIG_ACL,           // struct config_acl: a path, or a list of rules
 };
 
 struct config_key {
-  const char *section;  // "limits"; "listeners" for the keys of each of its items
-  const char *name;
+  const char
+      *section;  // "limits"; "listeners" for the keys of each of its items; "" for those that stand at the top themselves
+  const char *name;  // "packet_size"; with dots for what stands in mappings: "tls.cert" is {tls: {cert: ...}}
   enum config_type type;
   bool reloadable;
   uint8_t width;     // bytes of the field
@@ -60,10 +65,24 @@ size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE]);
 const struct config_section *config_find_section(const char *name);
 const struct config_key *config_find_key(const char *section, const char *name);
 
-static inline uint64_t config_key_bit(const struct config_key *key)
+// Whether some key's name begins with this one and a dot.
+bool config_is_group(const char *section, const char *name);
+
+static inline bool config_given(const struct config_origin *origin, const struct config_key *key)
 {
-  return UINT64_C(1) << (key - config_keys);
+  size_t row = (size_t)(key - config_keys);
+  return origin->given[row / 64] >> row % 64 & 1;
 }
+
+static inline void config_set_given(struct config_origin *origin, const struct config_key *key, struct config_mark mark)
+{
+  size_t row = (size_t)(key - config_keys);
+  origin->given[row / 64] |= UINT64_C(1) << row % 64;
+  origin->marks[row] = mark;
+}
+
+// "limits.packet_size", "listeners[].tls.cert", "acl"; for people.
+void config_key_path(const struct config_key *key, char *out, size_t size);
 
 // `object` is the struct that holds the field: a config or a listener_config.
 
@@ -98,6 +117,7 @@ CHECK_RESULT enum status config_init(struct config *config);
 
 // Appends a listener with its defaults; NULL when there are CONFIG_MAX_LISTENERS or memory is short.
 struct listener_config *config_add_listener(struct config *config);
+void config_clear_listeners(struct config *config);
 
 // Sets one key by its path, as --set does. An index equal to the number of listeners appends one.
 CHECK_RESULT enum status config_set(struct config *config, const char *path, const char *value, struct error *error);
@@ -105,5 +125,31 @@ CHECK_RESULT enum status config_set(struct config *config, const char *path, con
 // Fills in what depends on other keys, and checks what needs more than one key. False when something is wrong.
 bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics);
 
-// The message for a name that no key or section of `section` (NULL: the top) has.
+// Makes the paths relative to where the configuration is, not to where the broker runs. ERR_NO_MEMORY.
+CHECK_RESULT enum status config_resolve_paths(struct config *config, const char *file);
+
+// Checks what makes a listener safe or open: TLS, authentication, anonymous clients (config_security.c).
+struct checker {
+  const char *file;
+  struct diagnostics *diagnostics;
+  bool failed;
+};
+void config_check_security(struct checker *checker, struct config *config);
+// Complains about a listener's key, at its place or else at the listener's.
+void config_complain(struct checker *checker, const struct listener_config *listener, size_t index, const char *key,
+                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+// Adds an item to the list. ERR_NO_MEMORY, or ERR_INVALID when there are CONFIG_MAX_CERTIFICATES.
+CHECK_RESULT enum status config_add_certificate(struct config_certificates *certificates,
+                                                const struct config_certificate *item, struct error *error);
+
+// ---- The tree of a YAML document (config_tree.c)
+
+struct yaml_document_s;
+
+// Fills the configuration from a document's root, and complains about all that is wrong in it. False when something is.
+bool config_load_tree(struct config *config, const char *file, struct span text, struct yaml_document_s *document,
+                      struct diagnostics *diagnostics);
+
+// The message for a name that no key or section of `section` (NULL: the top) has. In a mapping the name has its path before it.
 void config_unknown_key(const char *section, const char *name, char *out, size_t size);

@@ -28,6 +28,11 @@ static char *const *peek_string(const struct config_key *key, const void *object
   return (char *const *)peek_field(key, object);
 }
 
+static bool is_text(const struct config_key *key)
+{
+  return key->type == CONFIG_STRING || key->type == CONFIG_PATH;
+}
+
 static bool is_address(const struct config_key *key)
 {
   return key->type == CONFIG_URL || key->type == CONFIG_HOST_PORT;
@@ -103,12 +108,37 @@ static void format_number(const struct config_key *key, uint64_t value, char *ou
     snprintf(out, size, "%" PRIu64, value);
 }
 
+static void format_words(const struct config_key *key, const struct config_words *words, char *out, size_t size)
+{
+  size_t n = 0;
+  out[0] = '\0';
+  for (uint8_t i = 0; i < words->count && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, "%s%s%s", i ? ", " : "[", key->choices[words->items[i]],
+                          i + 1 == words->count ? "]" : "");
+}
+
+static void format_certificates(const struct config_certificates *certificates, char *out, size_t size)
+{
+  size_t n = 0;
+  out[0] = '\0';
+  for (size_t i = 0; i < certificates->count && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, "%s%s", i ? ", " : "", certificates->items[i].cert);
+}
+
 void config_value_format(const struct config_key *key, const void *object, char *out, size_t size)
 {
   switch (key->type) {
-    case CONFIG_STRING: {
+    case CONFIG_STRING:
+    case CONFIG_PATH: {
       const char *text = *peek_string(key, object);
       snprintf(out, size, "%s", text ? text : "");
+      return;
+    }
+    case CONFIG_WORDS: format_words(key, peek_field(key, object), out, size); return;
+    case CONFIG_CERTIFICATES: format_certificates(peek_field(key, object), out, size); return;
+    case CONFIG_ACL: {
+      const struct config_acl *acl = peek_field(key, object);
+      snprintf(out, size, "%s", acl->path ? acl->path : acl->rules ? "(a list of rules)" : "");
       return;
     }
     case CONFIG_URL:
@@ -136,9 +166,45 @@ static bool same_text(const char *a, const char *b)
   return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool same_certificates(const struct config_certificates *a, const struct config_certificates *b)
+{
+  if (a->count != b->count) return false;
+  for (size_t i = 0; i < a->count; i++)
+    if (!same_text(a->items[i].cert, b->items[i].cert) || !same_text(a->items[i].key, b->items[i].key) ||
+        !same_text(a->items[i].ocsp, b->items[i].ocsp))
+      return false;
+  return true;
+}
+
+// Blanks and blank lines around a list are no part of it: those change with what else is in the file.
+static bool same_rules(const char *a, const char *b)
+{
+  if (!a || !b) return a == b;
+  a += strspn(a, " \n");
+  b += strspn(b, " \n");
+  size_t size = strlen(a);
+  size_t other = strlen(b);
+  while (size && (a[size - 1] == ' ' || a[size - 1] == '\n')) size--;
+  while (other && (b[other - 1] == ' ' || b[other - 1] == '\n')) other--;
+  return size == other && memcmp(a, b, size) == 0;
+}
+
+static bool same_words(const struct config_words *a, const struct config_words *b)
+{
+  return a->count == b->count && memcmp(a->items, b->items, a->count) == 0;
+}
+
+static bool same_acl(const struct config_acl *a, const struct config_acl *b)
+{
+  return same_text(a->path, b->path) && same_rules(a->rules, b->rules);
+}
+
 bool config_value_equal(const struct config_key *key, const void *a, const void *b)
 {
-  if (key->type == CONFIG_STRING) return same_text(*peek_string(key, a), *peek_string(key, b));
+  if (key->type == CONFIG_WORDS) return same_words(peek_field(key, a), peek_field(key, b));
+  if (key->type == CONFIG_CERTIFICATES) return same_certificates(peek_field(key, a), peek_field(key, b));
+  if (key->type == CONFIG_ACL) return same_acl(peek_field(key, a), peek_field(key, b));
+  if (is_text(key)) return same_text(*peek_string(key, a), *peek_string(key, b));
   if (is_address(key)) {
     const struct listen_address *one = peek_field(key, a);
     const struct listen_address *two = peek_field(key, b);
@@ -148,9 +214,27 @@ bool config_value_equal(const struct config_key *key, const void *a, const void 
   return load_number(key, a) == load_number(key, b);
 }
 
+static void deinit_certificates(struct config_certificates *certificates)
+{
+  for (size_t i = 0; i < certificates->count; i++) {
+    free(certificates->items[i].cert);
+    free(certificates->items[i].key);
+    free(certificates->items[i].ocsp);
+  }
+  free(certificates->items);
+  *certificates = (struct config_certificates){0};
+}
+
 void config_value_deinit(const struct config_key *key, void *object)
 {
-  if (key->type == CONFIG_STRING) {
+  if (key->type == CONFIG_CERTIFICATES) {
+    deinit_certificates(field_of(key, object));
+  } else if (key->type == CONFIG_ACL) {
+    struct config_acl *acl = field_of(key, object);
+    free(acl->path);
+    free(acl->rules);
+    *acl = (struct config_acl){0};
+  } else if (is_text(key)) {
     char **text = field_of(key, object);
     free(*text);
     *text = NULL;
@@ -191,6 +275,13 @@ void config_value_expected(const struct config_key *key, char *out, size_t size)
     case CONFIG_MODE: n = snprintf(out, size, "octal permissions from %s to %s", from, to); break;
     case CONFIG_URL: n = snprintf(out, size, "a URL"); break;
     case CONFIG_HOST_PORT: n = snprintf(out, size, "host:port"); break;
+    case CONFIG_PATH: n = snprintf(out, size, "the path of a file"); break;
+    case CONFIG_WORDS:
+      n = snprintf(out, size, "a list of ");
+      n += (int)list_choices(key, out + n, size - (size_t)n);
+      break;
+    case CONFIG_CERTIFICATES: n = snprintf(out, size, "a list of {cert: FILE, key: FILE, ocsp: FILE}"); break;
+    case CONFIG_ACL: n = snprintf(out, size, "a list of rules, or the path of a file"); break;
   }
   if (key->special_word && n > 0 && (size_t)n < size) snprintf(out + n, size - (size_t)n, ", or \"%s\"", key->special_word);
 }
@@ -391,10 +482,67 @@ static enum status parse_address(const struct config_key *key, const char *text,
   return OK;
 }
 
+static bool find_choice(const struct config_key *key, const char *word, size_t size, uint8_t *out)
+{
+  for (uint8_t i = 0; key->choices[i]; i++) {
+    if (strlen(key->choices[i]) != size || memcmp(key->choices[i], word, size) != 0) continue;
+    *out = i;
+    return true;
+  }
+  return false;
+}
+
+// "[cert, password]", "cert,password" or "cert": as --set gives it.
+static enum status parse_words(const struct config_key *key, const char *text, void *object, struct error *error)
+{
+  static const char skipped[] = "[], ";
+  struct config_words words = {0};
+  for (const char *at = text + strspn(text, skipped); *at; at += strspn(at, skipped)) {
+    size_t size = strcspn(at, skipped);
+    uint8_t choice;
+    if (!find_choice(key, at, size, &choice)) return refuse(key, text, "holds an unknown word", error);
+    if (memchr(words.items, choice, words.count)) return refuse(key, text, "holds a word twice", error);
+    words.items[words.count++] = choice;
+    at += size;
+  }
+  *(struct config_words *)field_of(key, object) = words;
+  return OK;
+}
+
+static enum status parse_acl(const struct config_key *key, const char *text, void *object, struct error *error)
+{
+  struct config_acl *acl = field_of(key, object);
+  const struct config_key path = {
+      .type = CONFIG_STRING, .minimum = key->minimum, .maximum = key->maximum, .example = key->example};
+  char *copy = NULL;
+  enum status status = parse_string(&path, text, &copy, error);
+  if (status) return status;
+  config_value_deinit(key, object);
+  acl->path = copy;
+  return OK;
+}
+
+enum status config_add_certificate(struct config_certificates *certificates, const struct config_certificate *item,
+                                   struct error *error)
+{
+  if (certificates->count == CONFIG_MAX_CERTIFICATES)
+    return error_set(error, ERR_INVALID, "one too many; at most %d are possible", CONFIG_MAX_CERTIFICATES);
+  struct config_certificate *grown = reallocarray(certificates->items, certificates->count + 1, sizeof *grown);
+  if (!grown) return error_set(error, ERR_NO_MEMORY, "out of memory");
+  certificates->items = grown;
+  grown[certificates->count++] = *item;
+  return OK;
+}
+
 enum status config_value_parse(const struct config_key *key, const char *text, void *object, struct error *error)
 {
   switch (key->type) {
-    case CONFIG_STRING: return parse_string(key, text, object, error);
+    case CONFIG_STRING:
+    case CONFIG_PATH: return parse_string(key, text, object, error);
+    case CONFIG_WORDS: return parse_words(key, text, object, error);
+    case CONFIG_ACL: return parse_acl(key, text, object, error);
+    case CONFIG_CERTIFICATES:
+      return refuse(key, text, "is no list of certificates; it can be written in the file only", error);
     case CONFIG_URL:
     case CONFIG_HOST_PORT: return parse_address(key, text, object, error);
     case CONFIG_BOOL:

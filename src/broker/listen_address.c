@@ -125,7 +125,9 @@ static enum status parse_network_url(struct span rest, struct listen_address *ou
   if (!websocket && path.size > 0 && !span_equal(path, span_text("/")))
     return error_set(error, ERR_INVALID, "an mqtt URL has no path; write mqtt://host:port, or ws://host:port/path");
   if (websocket && path.size && parse_path(path, out, error)) return error->status;
-  return parse_authority(authority, websocket ? LISTEN_PORT_WEBSOCKET : LISTEN_PORT_MQTT, out, error);
+  int plain = websocket ? LISTEN_PORT_WEBSOCKET : LISTEN_PORT_MQTT;
+  int secure = websocket ? LISTEN_PORT_WEBSOCKETS : LISTEN_PORT_MQTTS;
+  return parse_authority(authority, out->tls ? secure : plain, out, error);
 }
 
 static enum status parse_local_url(struct span rest, struct listen_address *out, struct error *error)
@@ -158,16 +160,15 @@ static bool has_scheme(struct span *text, const char *scheme)
 static enum status parse_into(const char *text, struct listen_address *out, struct error *error)
 {
   struct span rest = span_text(text);
-  if (has_scheme(&rest, "mqtt://"))
+  out->tls = strncmp(text, "mqtts:", 6) == 0 || strncmp(text, "wss:", 4) == 0;
+  if (has_scheme(&rest, "mqtt://") || has_scheme(&rest, "mqtts://"))
     out->kind = LISTEN_TCP;
-  else if (has_scheme(&rest, "ws://"))
+  else if (has_scheme(&rest, "ws://") || has_scheme(&rest, "wss://"))
     out->kind = LISTEN_WEBSOCKET;
   else if (has_scheme(&rest, "unix://"))
     out->kind = LISTEN_UNIX;
   else if (has_scheme(&rest, "systemd://"))
     out->kind = LISTEN_SYSTEMD;
-  else if (has_scheme(&rest, "mqtts://") || has_scheme(&rest, "wss://"))
-    return error_set(error, ERR_INVALID, "this version has no TLS; write mqtt:// or ws://, on loopback or behind a proxy");
   else if (has_scheme(&rest, "tcp://"))
     return error_set(error, ERR_INVALID, "\"tcp\" is not a known scheme; write mqtt://host:port");
   else

@@ -80,7 +80,8 @@ static void listeners_come_and_go(void **state)
                  "listeners: [mqtt://127.0.0.1:1, ws://127.0.0.1:2/b]\n", 0,
                  "listeners[ws://127.0.0.1:2/a]: ws://127.0.0.1:2/a -> none\n"
                  "listeners[ws://127.0.0.1:2/b]: none -> ws://127.0.0.1:2/b");
-  assert_changes("listeners: [mqtt://*:1]\n", "listeners: [mqtt://:1, mqtt://*:2]\n", 0,
+  assert_changes("listeners: [{url: mqtt://*:1, anonymous: true}]\n",
+                 "listeners: [{url: mqtt://:1, anonymous: true}, {url: mqtt://*:2, anonymous: true}]\n", 0,
                  "listeners[mqtt://*:2]: none -> mqtt://*:2");
 }
 
@@ -94,11 +95,32 @@ static void listeners_change(void **state)
                  "listeners[mqtt://127.0.0.1:1].max_connections: unlimited -> 9");
 }
 
+static void security_changes(void **state)
+{
+  (void)state;
+  assert_changes(
+      "listeners: [{url: mqtts://127.0.0.1:1, tls: {cert: a.pem, key: a.key}}]\n",
+      "listeners: [{url: mqtts://127.0.0.1:1, tls: {cert: b.pem, key: a.key, min_version: \"1.3\"}, auth: [password]}]\n"
+      "auth: {passwords: p}\nacl: [{who: \"*\", allow: [publish], topics: [a]}]\n",
+      0,
+      "auth.passwords:  -> p\nacl:  -> (a list of rules)\n"
+      "listeners[mqtts://127.0.0.1:1].auth:  -> [password]\n"
+      "listeners[mqtts://127.0.0.1:1].anonymous: true -> false\n"
+      "listeners[mqtts://127.0.0.1:1].tls.cert: a.pem -> b.pem\n"
+      "listeners[mqtts://127.0.0.1:1].tls.min_version: 1.2 -> 1.3");
+  assert_changes("acl: [{who: a}]\n", "log:\n\nacl:\n     [{who: a}]\n", 0, "");
+  assert_changes("acl: [{who: a}]\n", "acl: x.yaml\n", 0, "acl: (a list of rules) -> x.yaml");
+  // The same port with and without TLS is not the same listener.
+  assert_changes("listeners: [mqtt://127.0.0.1:1]\n", "listeners: [{url: mqtts://127.0.0.1:1, tls: {cert: a, key: b}}]\n", 0,
+                 "listeners[mqtt://127.0.0.1:1]: mqtt://127.0.0.1:1 -> none\n"
+                 "listeners[mqtts://127.0.0.1:1]: none -> mqtts://127.0.0.1:1");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_same_has_no_changes), cmocka_unit_test(keys_change),      cmocka_unit_test(some_need_a_restart),
-      cmocka_unit_test(listeners_come_and_go),   cmocka_unit_test(listeners_change),
+      cmocka_unit_test(listeners_come_and_go),   cmocka_unit_test(listeners_change), cmocka_unit_test(security_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

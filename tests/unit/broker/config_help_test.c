@@ -83,7 +83,7 @@ static void overview_holds_every_key(void **state)
   for (size_t i = 0; i < config_key_count; i++) {
     char path[128];
     const struct config_key *key = &config_keys[i];
-    snprintf(path, sizeof path, "%s%s.%s", key->section, config_find_section(key->section)->list ? "[]" : "", key->name);
+    config_key_path(key, path, sizeof path);
     assert_non_null(strstr(help, path));
     assert_non_null(strstr(markdown, path));
   }
@@ -123,6 +123,25 @@ static void one_section(void **state)
   free(text);
 }
 
+static void nested_and_top_keys(void **state)
+{
+  (void)state;
+  char *text = topic("listeners.tls.cert", OK, NULL);
+  assert_non_null(strstr(text, "  listeners[].tls.cert\n"));
+  free(text);
+  text = topic("auth.jwt.leeway", OK, NULL);
+  assert_non_null(strstr(text, "  auth.jwt.leeway\n"));
+  free(text);
+  text = topic("acl", OK, NULL);
+  assert_non_null(strstr(text, "acl:\n"));
+  assert_non_null(strstr(text, "  acl_shadow\n"));
+  free(text);
+  text = topic("acl_denied", OK, NULL);
+  assert_non_null(strstr(text, "  acl_denied\n"));
+  assert_null(strstr(text, "acl_shadow"));
+  free(text);
+}
+
 static void unknown_topics(void **state)
 {
   (void)state;
@@ -143,6 +162,7 @@ int main(int argc, char **argv)
       cmocka_unit_test(overview_holds_every_key),
       cmocka_unit_test(one_key),
       cmocka_unit_test(one_section),
+      cmocka_unit_test(nested_and_top_keys),
       cmocka_unit_test(unknown_topics),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,10 +124,11 @@ static void a_whole_file(void **state)
       load_good("broker: {id: cell-7, data: ./store, shards: 2, memory_limit: 128MiB}\n"
                 "listeners:\n"
                 "  - {url: \"mqtt://127.0.0.1:1883\", anonymous: true}\n"
-                "  - {url: \"ws://0.0.0.0:8083/mqtt\"}\n"
+                "  - {url: \"ws://0.0.0.0:8083/mqtt\", anonymous: true}\n"
                 "  - {url: \"unix:///run/skerry/broker.sock\", mode: 0600}\n"
-                "  - mqtt://[::]:1884\n"
+                "  - {url: \"mqtt://[::]:1884\", anonymous: true}\n"
                 "  - url: systemd://mqtt\n"
+                "    anonymous: true\n"
                 "    proxy_protocol: true\n"
                 "    max_connections: 50\n"
                 "limits: {connections: 20000, packet_size: 2MiB, in_flight: 64, queue_messages: 2000, topic_alias: 16, "
@@ -147,11 +148,10 @@ static void a_whole_file(void **state)
   assert_int_equal(config.listeners[0].address.kind, LISTEN_TCP);
   assert_true(config.listeners[0].anonymous);
   assert_int_equal(config.listeners[0].mark.line, 3);
-  assert_false(config.listeners[1].anonymous);
+  assert_true(config.listeners[1].anonymous);
   assert_int_equal(config.listeners[1].mode, 0660);
   assert_true(config.listeners[2].anonymous);
   assert_int_equal(config.listeners[2].mode, 0600);
-  assert_false(config.listeners[3].anonymous);
   assert_int_equal(config.listeners[3].address.port, 1884);
   assert_int_equal(config.listeners[4].address.kind, LISTEN_SYSTEMD);
   assert_true(config.listeners[4].proxy_protocol);
@@ -227,12 +227,13 @@ static void unknown_keys_name_the_nearest(void **state)
   assert_messages("anonymus: true\n", "broker.yaml:1:1: anonymus: unknown key; did you mean \"listeners[].anonymous\"?");
   // Nothing near: all that would be possible.
   assert_messages("log: {colour: true}\n", "broker.yaml:1:7: log.colour: unknown key; known here: level, format");
-  assert_messages("x: 1\n", "broker.yaml:1:1: x: unknown key; known here: broker, listeners, limits, journal, "
-                            "shared_subscriptions, metrics, sys, log");
+  assert_messages("x: 1\n", "broker.yaml:1:1: x: unknown key; known here: broker, listeners, auth, limits, journal, "
+                            "shared_subscriptions, metrics, control, sys, log, acl, acl_shadow, acl_denied");
   assert_messages("listeners: [{url: mqtt://127.0.0.1, anonymos: true}]\n",
                   "broker.yaml:1:37: listeners[0].anonymos: unknown key; did you mean \"anonymous\"?");
-  assert_messages("\"a\\tb\": 1\n", "broker.yaml:1:1: a?b: unknown key; known here: broker, listeners, limits, "
-                                    "journal, shared_subscriptions, metrics, sys, log");
+  assert_messages("\"a\\tb\": 1\n",
+                  "broker.yaml:1:1: a?b: unknown key; known here: broker, listeners, auth, limits, "
+                  "journal, shared_subscriptions, metrics, control, sys, log, acl, acl_shadow, acl_denied");
 }
 
 static void all_mistakes_are_told(void **state)
@@ -306,14 +307,15 @@ static void listeners_are_checked(void **state)
   assert_messages(
       "listeners:\n  - {url: \"mqtt://127.0.0.1:x\"}\n",
       "broker.yaml:2:11: listeners[0].url: \"x\" is not a port; write a number from 1 to 65535, or 0 for any free one");
-  assert_messages("listeners:\n  - {url: \"mqtt://127.0.0.1\", mode: 0600}\n",
-                  "broker.yaml:2:5: listeners[0].mode: only unix sockets have permissions; remove it, or use a unix:// URL");
+  assert_messages(
+      "listeners:\n  - {url: \"mqtt://127.0.0.1\", mode: 0600}\n",
+      "broker.yaml:2:37: listeners[0].mode: only unix sockets have permissions; remove it, or use a unix:// URL");
   assert_messages("listeners:\n  - {url: \"mqtt://127.0.0.1\", ipv6_only: true}\n",
-                  "broker.yaml:2:5: listeners[0].ipv6_only: the address is not IPv6; remove it, or use the host * or [::]");
+                  "broker.yaml:2:42: listeners[0].ipv6_only: the address is not IPv6; remove it, or use the host * or [::]");
   assert_messages("listeners: [{url: }]\n",
                   "broker.yaml:1:19: listeners[0].url: has no value; write a URL, or remove the key");
-  struct config config =
-      load_good("listeners:\n  - {url: \"mqtt://0.0.0.0\"}\n  - {url: \"mqtt://[::]\", ipv6_only: true}\n");
+  struct config config = load_good("listeners:\n  - {url: \"mqtt://0.0.0.0\", anonymous: true}\n"
+                                   "  - {url: \"mqtt://[::]\", ipv6_only: true, anonymous: true}\n");
   assert_int_equal(config.listener_count, 2);
   config_deinit(&config);
 }
@@ -323,7 +325,7 @@ static void metrics_are_checked(void **state)
   (void)state;
   assert_messages("metrics: {listen: 9100}\n",
                   "broker.yaml:1:19: metrics.listen: the port is missing; write host:port, such as 127.0.0.1:9100");
-  assert_messages("listeners: [mqtt://*:9100]\nmetrics: {listen: \"127.0.0.1:9100\"}\n",
+  assert_messages("listeners: [{url: mqtt://*:9100, anonymous: true}]\nmetrics: {listen: \"127.0.0.1:9100\"}\n",
                   "broker.yaml:2:19: metrics.listen: listens where listeners[0] (mqtt://*:9100) does; use another port");
 }
 
@@ -454,7 +456,7 @@ static void shapes_that_no_configuration_has(void **state)
   assert_non_null(text);
   memset(text, '[', SIZE - 1);
   text[SIZE - 1] = '\0';
-  assert_messages(text, "broker.yaml:1:17: sections and lists are nested too deep; no key needs more than three levels");
+  assert_messages(text, "broker.yaml:1:17: sections and lists are nested too deep; no key needs more than five levels");
   size_t n = (size_t)snprintf(text, SIZE, "log: [");
   for (unsigned i = 0; i < 30000; i++) n += (size_t)snprintf(text + n, SIZE - n, "&a%u x, ", i);
   assert_messages(text, "broker.yaml:1:8897: there are more than 1000 anchors; remove those that no alias uses");

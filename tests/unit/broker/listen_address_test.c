@@ -53,9 +53,23 @@ static void urls_are_taken_apart(void **state)
   assert_parsed("ws://127.0.0.1:8083", LISTEN_WEBSOCKET, "127.0.0.1", 8083, NULL);
   assert_parsed("ws://[::]/a/b", LISTEN_WEBSOCKET, "::", 80, "/a/b");
   assert_parsed("ws://*:8083/", LISTEN_WEBSOCKET, NULL, 8083, "/");
+  assert_parsed("mqtts://127.0.0.1", LISTEN_TCP, "127.0.0.1", 8883, NULL);
+  assert_parsed("wss://*/mqtt", LISTEN_WEBSOCKET, NULL, 443, "/mqtt");
+  assert_parsed("wss://[::1]:8084", LISTEN_WEBSOCKET, "::1", 8084, NULL);
   assert_parsed("unix:///run/skerry/broker.sock", LISTEN_UNIX, NULL, 0, "/run/skerry/broker.sock");
   assert_parsed("unix://./b.sock", LISTEN_UNIX, NULL, 0, "./b.sock");
   assert_parsed("systemd://mqtt", LISTEN_SYSTEMD, NULL, 0, "mqtt");
+}
+
+static void tls_is_in_the_scheme(void **state)
+{
+  (void)state;
+  static const char *const urls[] = {"mqtt://a", "ws://a", "unix:///a", "systemd://a", "mqtts://a", "wss://a"};
+  for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+    struct listen_address address = parse(urls[i]);
+    assert_int_equal(address.tls, i >= 4);
+    listen_address_deinit(&address);
+  }
 }
 
 static void wrong_urls_are_explained(void **state)
@@ -69,8 +83,8 @@ static void wrong_urls_are_explained(void **state)
       {"127.0.0.1:1883", "is not a URL"},
       {"MQTT://127.0.0.1", "is not a URL"},
       {"tcp://127.0.0.1:1883", "\"tcp\" is not a known scheme; write mqtt://host:port"},
-      {"mqtts://127.0.0.1:8883", "this version has no TLS"},
-      {"wss://127.0.0.1:8883", "this version has no TLS"},
+      {"mqtts://127.0.0.1/topic", "an mqtt URL has no path"},
+      {"wss://127.0.0.1:x", "\"x\" is not a port"},
       {"mqtt://127.0.0.1:65536", "\"65536\" is not a port; write a number from 1 to 65535"},
       {"mqtt://127.0.0.1:", "\"\" is not a port"},
       {"mqtt://127.0.0.1:1x", "\"1x\" is not a port"},
@@ -219,6 +233,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(urls_are_taken_apart),
+      cmocka_unit_test(tls_is_in_the_scheme),
       cmocka_unit_test(wrong_urls_are_explained),
       cmocka_unit_test(socket_paths_have_the_systems_limit),
       cmocka_unit_test(host_and_port),
