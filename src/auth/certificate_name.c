@@ -1,6 +1,6 @@
-// Three forms of a pattern: the name of a fact ("cert.cn"); a text with such names in braces ("{cert.ou}-{cert.cn}"); a fact's name, a colon and a
-// text with one "{}" in it, which stands for the user name ("cert.san_dns:{}.plant.example"; "spiffe://plant/{}" is short for
-// "cert.san_uri:spiffe://plant/{}").
+// Three forms of a pattern: the name of a fact ("cert.cn"); a text with such names in braces ("{cert.ou}-{cert.cn}"); a
+// fact's name, a colon and a text with one "{}" in it, which stands for the user name ("cert.san_dns:{}.plant.example";
+// "spiffe://plant/{}" is short for "cert.san_uri:spiffe://plant/{}").
 #include "auth/certificate_name.h"
 
 #include <assert.h>
@@ -67,8 +67,8 @@ static enum status check_capture(const char *pattern, const struct capture *capt
   return OK;
 }
 
-// The next piece of a text with names in braces: literal text or a name. False at the end. A brace that is not closed gives a
-// name that is not known.
+// The next piece of a text with names in braces: literal text or a name. False at the end. A brace that is not closed gives
+// a name that is not known.
 struct piece {
   bool is_name;
   struct span text;

@@ -1,7 +1,7 @@
 // The user name that a certificate gives, by a pattern of one of three forms:
 //
-//   cert.cn                          the first value of that name: cert.cn, cert.ou, cert.o, cert.san_dns, cert.san_uri, cert.san_email,
-//                                    cert.serial, cert.fingerprint
+//   cert.cn                          the first value of that name: cert.cn, cert.ou, cert.o, cert.san_dns, cert.san_uri,
+//                                    cert.san_email, cert.serial, cert.fingerprint
 //   {cert.ou}-{cert.cn}              a text with such names in braces
 //   cert.san_dns:{}.plant.example    the first value that fits; {} stands for the user name, at least one character.
 //                                    spiffe://plant/{} is short for cert.san_uri:spiffe://plant/{}

@@ -1,10 +1,11 @@
-// Answers the questions of shards (core/authentication.h) by what a gate says. What costs next to nothing (certificates, pre-shared keys, nobody)
-// is answered where it is asked; tokens and exchanges go to one thread, passwords to others, because hashing takes tens of
-// milliseconds. Both queues are bounded, and who guesses waits (auth/backoff.h). A password has its turn by address, so that many from
-// one place do not delay the one from another.
+// Answers the questions of shards (core/authentication.h) by what a gate says. What costs next to nothing (certificates,
+// pre-shared keys, nobody) is answered where it is asked; tokens and exchanges go to one thread, passwords to others,
+// because hashing takes tens of milliseconds. Both queues are bounded, and who guesses waits (auth/backoff.h). A password
+// has its turn by address, so that many from one place do not delay the one from another.
 //
-// Which way decides, for a client that names no method of enhanced authentication: the first of the gate's that the client shows something
-// for. Whether that is right comes after: a wrong token is not tried as a password. A client that names a method has it decide alone.
+// Which way decides, for a client that names no method of enhanced authentication: the first of the gate's that the client
+// shows something for. Whether that is right comes after: a wrong token is not tried as a password. A client that names a
+// method has it decide alone.
 #pragma once
 
 #include <stdbool.h>
@@ -67,7 +68,8 @@ struct authenticator_settings {
 CHECK_RESULT enum status authenticator_create(const struct authenticator_settings *settings, struct authenticator **out,
                                               struct error *error);
 
-// Ends the threads, after what each of them works on, and frees what is asked and not taken. The loops must not run any more. NULL is harmless.
+// Ends the threads, after what each of them works on, and frees what is asked and not taken. The loops must not run any
+// more. NULL is harmless.
 void authenticator_destroy(struct authenticator *authenticator);
 
 void authenticator_set_log_level(struct authenticator *authenticator, enum log_level level);  // any thread
@@ -83,9 +85,10 @@ struct auth_origin {
   size_t fact_count;
 };
 
-// True: the answer is in `asked` already, hand it back to the shard. False: it comes by authenticator_take, on the same loop; until then it
-// is the authenticator's. With MQTT_CONTINUE_AUTHENTICATION `asked->enhanced` goes back and forth; after every other answer it is NULL.
-// When the client is let in again (asked->again) `asked->user` is who it is: somebody else is refused.
+// True: the answer is in `asked` already, hand it back to the shard. False: it comes by authenticator_take, on the same
+// loop; until then it is the authenticator's. With MQTT_CONTINUE_AUTHENTICATION `asked->enhanced` goes back and forth; after
+// every other answer it is NULL. When the client is let in again (asked->again) `asked->user` is who it is: somebody else is
+// refused.
 CHECK_RESULT bool authenticator_ask(struct authenticator *authenticator, uint8_t loop, struct authentication *asked,
                                     const struct auth_origin *origin);
 

@@ -67,6 +67,9 @@
 #define SECURITY_JWT(LOAD, CALL) \
   LOAD(jwt_keys_load, (const struct jwt_settings *settings, struct jwt_keys **out, struct error *error), \
        (settings, out, error)) \
+  LOAD(jwt_keys_parse, \
+       (const struct jwt_settings *settings, struct span text, struct jwt_keys **out, struct error *error), \
+       (settings, text, out, error)) \
   CALL(struct jwt_keys *, jwt_keys_ref, (struct jwt_keys *keys), (keys), NULL) \
   CALL(void, jwt_keys_unref, (struct jwt_keys *keys), (keys), (void)0) \
   CALL(bool, jwt_looks_like, (struct span token), (token), false) \
