@@ -1,4 +1,4 @@
-// Two tables of the same make, each with a list in order of the last wrong guess: the first in it is the one to go.
+// Two tables of the same make, each with a list in order of the last that was heard of an entry: the first in it is the one to go.
 #include "auth/backoff.h"
 
 #include <assert.h>
@@ -19,16 +19,19 @@ struct who {
 
 struct entry {
   struct who who;
-  struct link link;  // by `last_ms`
-  uint32_t wrong;
-  uint64_t last_ms;  // of the last wrong guess
+  struct link link;
+  uint32_t wrong;       // guesses that are held against it
+  uint64_t last_ms;     // of the last wrong guess
+  uint64_t drained_ms;  // up to when the table has forgiven by the time
+  bool known;           // was right once
 };
 
 struct table {
   struct map map;
-  struct link entries;  // the least recent first
+  struct link entries;
   uint32_t most;
-  uint32_t free;  // guesses before there is a wait
+  uint32_t free;      // guesses before there is a wait
+  uint64_t drain_ms;  // one guess is forgiven each; 0: none
 };
 
 struct backoff {
@@ -63,12 +66,13 @@ struct backoff_source backoff_source_of(const char *address)
 
 // ---- Tables
 
-static void table_init(struct table *table, uint32_t most, uint32_t free_guesses)
+static void table_init(struct table *table, uint32_t most, uint32_t free_guesses, uint64_t drain_ms)
 {
   map_init(&table->map);
   list_init(&table->entries);
   table->most = most;
   table->free = free_guesses;
+  table->drain_ms = drain_ms;
 }
 
 static uint64_t hash_who(const struct backoff *backoff, const struct who *who)
@@ -91,14 +95,18 @@ static void forget(const struct backoff *backoff, struct table *table, struct en
 }
 
 // Threads that read the clock may come in another order than they did that in.
-static uint64_t since_last_ms(const struct entry *entry, struct mono now)
+static uint64_t since_ms(uint64_t then_ms, struct mono now)
 {
-  return now.ms > entry->last_ms ? now.ms - entry->last_ms : 0;
+  return now.ms > then_ms ? now.ms - then_ms : 0;
 }
 
-static bool is_old(const struct entry *entry, struct mono now)
+// Guesses that still count.
+static uint32_t wrong_guesses(const struct table *table, const struct entry *entry, struct mono now)
 {
-  return since_last_ms(entry, now) >= BACKOFF_FORGET_MS;
+  if (since_ms(entry->last_ms, now) >= BACKOFF_FORGET_MS) return 0;
+  if (table->drain_ms == 0) return entry->wrong;
+  uint64_t forgiven = since_ms(entry->drained_ms, now) / table->drain_ms;
+  return forgiven < entry->wrong ? entry->wrong - (uint32_t)forgiven : 0;
 }
 
 static struct entry *table_find(const struct backoff *backoff, const struct table *table, const struct who *who)
@@ -106,19 +114,18 @@ static struct entry *table_find(const struct backoff *backoff, const struct tabl
   return map_find(&table->map, hash_who(backoff, who), matches, who);
 }
 
-static uint64_t table_wait_ms(const struct backoff *backoff, const struct table *table, const struct who *who,
-                              struct mono now)
+static uint64_t table_wait_ms(const struct table *table, const struct entry *entry, struct mono now)
 {
-  const struct entry *entry = table_find(backoff, table, who);
-  if (!entry || entry->wrong <= table->free || is_old(entry, now)) return 0;
-  uint32_t doublings = entry->wrong - table->free - 1;
+  uint32_t wrong = entry ? wrong_guesses(table, entry, now) : 0;
+  if (wrong <= table->free) return 0;
+  uint32_t doublings = wrong - table->free - 1;
   uint64_t wait_ms = doublings < 16 ? (uint64_t)BACKOFF_FIRST_MS << doublings : BACKOFF_MOST_MS;
   if (wait_ms > BACKOFF_MOST_MS) wait_ms = BACKOFF_MOST_MS;
-  uint64_t past_ms = since_last_ms(entry, now);
+  uint64_t past_ms = since_ms(entry->last_ms, now);
   return past_ms < wait_ms ? wait_ms - past_ms : 0;
 }
 
-// A new entry, at the end of the list; NULL when memory is short: that guess is not held against anybody.
+// A new entry; NULL when memory is short: then a guess is not held against anybody.
 static struct entry *table_add(const struct backoff *backoff, struct table *table, const struct who *who)
 {
   if (table->map.count >= table->most) forget(backoff, table, CONTAINER_OF(table->entries.next, struct entry, link));
@@ -129,24 +136,33 @@ static struct entry *table_add(const struct backoff *backoff, struct table *tabl
     free(entry);
     return NULL;
   }
+  list_init(&entry->link);
+  return entry;
+}
+
+// The entry, made if need be, as the most recent one; NULL when memory is short.
+static struct entry *table_touch(const struct backoff *backoff, struct table *table, const struct who *who)
+{
+  struct entry *entry = table_find(backoff, table, who);
+  if (!entry) entry = table_add(backoff, table, who);
+  if (!entry) return NULL;
+  list_remove(&entry->link);
   list_append(&table->entries, &entry->link);
   return entry;
 }
 
 static void table_wrong(const struct backoff *backoff, struct table *table, const struct who *who, struct mono now)
 {
-  while (!list_empty(&table->entries)) {
-    struct entry *first = CONTAINER_OF(table->entries.next, struct entry, link);
-    if (!is_old(first, now)) break;
-    forget(backoff, table, first);
-  }
-  struct entry *entry = table_find(backoff, table, who);
-  if (!entry) entry = table_add(backoff, table, who);
+  struct entry *entry = table_touch(backoff, table, who);
   if (!entry) return;
-  if (entry->wrong < UINT32_MAX) entry->wrong++;
+  uint32_t wrong = wrong_guesses(table, entry, now);
+  // What is left of a time that has not forgiven a whole guess goes on counting.
+  if (wrong == 0 || table->drain_ms == 0)
+    entry->drained_ms = now.ms;
+  else
+    entry->drained_ms += (uint64_t)(entry->wrong - wrong) * table->drain_ms;
+  entry->wrong = wrong < UINT32_MAX ? wrong + 1 : wrong;
   entry->last_ms = now.ms;
-  list_remove(&entry->link);
-  list_append(&table->entries, &entry->link);
 }
 
 static void table_deinit(struct table *table)
@@ -163,8 +179,8 @@ struct backoff *backoff_create(uint32_t entries, uint64_t seed)
   struct backoff *backoff = malloc(sizeof *backoff);
   if (!backoff) return NULL;
   backoff->seed = seed;
-  table_init(&backoff->users, entries, BACKOFF_FREE_USER);
-  table_init(&backoff->addresses, entries, BACKOFF_FREE_ADDRESS);
+  table_init(&backoff->users, entries, BACKOFF_FREE_USER, 0);
+  table_init(&backoff->addresses, entries, BACKOFF_FREE_ADDRESS, BACKOFF_DRAIN_MS);
   return backoff;
 }
 
@@ -190,8 +206,10 @@ uint64_t backoff_wait_ms(const struct backoff *backoff, const struct backoff_sou
                          struct mono now)
 {
   struct who anybody = anybody_at(source), one = user_at(backoff, source, user);
-  uint64_t address_ms = table_wait_ms(backoff, &backoff->addresses, &anybody, now);
-  uint64_t user_ms = user.size > 0 ? table_wait_ms(backoff, &backoff->users, &one, now) : 0;
+  const struct entry *at_user = user.size > 0 ? table_find(backoff, &backoff->users, &one) : NULL;
+  uint64_t user_ms = table_wait_ms(&backoff->users, at_user, now);
+  if (at_user && at_user->known) return user_ms;
+  uint64_t address_ms = table_wait_ms(&backoff->addresses, table_find(backoff, &backoff->addresses, &anybody), now);
   return address_ms > user_ms ? address_ms : user_ms;
 }
 
@@ -205,8 +223,10 @@ void backoff_wrong(struct backoff *backoff, const struct backoff_source *source,
 void backoff_right(struct backoff *backoff, const struct backoff_source *source, struct span user)
 {
   struct who one = user_at(backoff, source, user);
-  struct entry *entry = user.size > 0 ? table_find(backoff, &backoff->users, &one) : NULL;
-  if (entry) forget(backoff, &backoff->users, entry);
+  struct entry *entry = user.size > 0 ? table_touch(backoff, &backoff->users, &one) : NULL;
+  if (!entry) return;
+  entry->wrong = 0;
+  entry->known = true;
 }
 
 uint32_t backoff_count(const struct backoff *backoff)

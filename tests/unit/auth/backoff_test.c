@@ -121,17 +121,56 @@ static void what_is_right_forgives_the_user_and_not_the_address(void **state)
   (void)state;
   struct backoff *backoff = create(64);
   struct backoff_source source = backoff_source_of("192.0.2.1:5");
-  // Whoever comes in as ann in between goes on guessing at bob.
+  // Whoever comes in as ann in between goes on guessing at bob, but not at carl and the others.
   for (unsigned i = 0; i < BACKOFF_FREE_ADDRESS + 1; i++) {
     guess(backoff, "192.0.2.1:5", i % 2 ? "bob" : "ann", 1, start);
     backoff_right(backoff, &source, ann());
   }
-  assert_true(wait_ms(backoff, "192.0.2.1:5", "bob", start) > 1000);
-  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", start), 1000);  // the address's
-  assert_int_equal(backoff_count(backoff), 2);
-  backoff_right(backoff, &source, span_text("nobody"));
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "bob", start), 4000);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "carl", start), 1000);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", start), 0);
+  assert_int_equal(wait_ms(backoff, "192.0.2.2:5", "ann", start), 0);
+  assert_int_equal(backoff_count(backoff), 3);
   backoff_right(backoff, &source, (struct span){0});
-  assert_int_equal(backoff_count(backoff), 2);
+  assert_int_equal(backoff_count(backoff), 3);
+  backoff_destroy(backoff);
+}
+
+static void who_is_known_there_waits_for_its_own_guesses_only(void **state)
+{
+  (void)state;
+  struct backoff *backoff = create(64);
+  struct backoff_source source = backoff_source_of("192.0.2.1:5");
+  backoff_right(backoff, &source, ann());
+  guess(backoff, "192.0.2.1:5", "", BACKOFF_FREE_ADDRESS + 3, start);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "bob", start), 4000);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", start), 0);
+  guess(backoff, "192.0.2.1:5", "ann", BACKOFF_FREE_USER + 1, start);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", start), 1000);
+  backoff_destroy(backoff);
+}
+
+static void an_address_is_forgiven_with_the_time(void **state)
+{
+  (void)state;
+  struct backoff *backoff = create(64);
+  // A device that tries once a minute, for ever, does not make its address wait.
+  for (unsigned i = 0; i < 1000; i++) {
+    guess(backoff, "192.0.2.1:5", "", 1, later(i * 60000ull));
+    assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "", later(i * 60000ull)), 0);
+  }
+  backoff_destroy(backoff);
+
+  // One that tries as often as it may is let through about as often as guesses are forgiven.
+  backoff = create(64);
+  unsigned guesses = 0;
+  const uint64_t hours_ms = 4 * 3600000ull;
+  for (uint64_t ms = 0; ms < hours_ms; ms += 100) {
+    if (wait_ms(backoff, "192.0.2.1:5", "", later(ms)) > 0) continue;
+    guess(backoff, "192.0.2.1:5", "", 1, later(ms));
+    guesses++;
+  }
+  assert_in_range(guesses, hours_ms / BACKOFF_DRAIN_MS / 2, hours_ms / BACKOFF_DRAIN_MS + 20);
   backoff_destroy(backoff);
 }
 
@@ -145,10 +184,10 @@ static void after_a_quarter_of_an_hour_all_is_forgotten(void **state)
   assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", later(BACKOFF_FORGET_MS)), BACKOFF_MOST_MS - 1);
 
   struct mono end = later(2ull * BACKOFF_FORGET_MS);
-  guess(backoff, "192.0.2.9:5", "bob", 1, end);
-  assert_int_equal(backoff_count(backoff), 2);
   guess(backoff, "192.0.2.1:5", "ann", BACKOFF_FREE_USER, end);
   assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", end), 0);
+  guess(backoff, "192.0.2.1:5", "ann", 1, end);
+  assert_int_equal(wait_ms(backoff, "192.0.2.1:5", "ann", end), 1000);
   backoff_destroy(backoff);
 }
 
@@ -229,6 +268,8 @@ int main(void)
       cmocka_unit_test(names_tried_one_after_the_other_make_the_address_wait),
       cmocka_unit_test(guesses_without_a_name_count_for_the_address),
       cmocka_unit_test(what_is_right_forgives_the_user_and_not_the_address),
+      cmocka_unit_test(who_is_known_there_waits_for_its_own_guesses_only),
+      cmocka_unit_test(an_address_is_forgiven_with_the_time),
       cmocka_unit_test(after_a_quarter_of_an_hour_all_is_forgotten),
       cmocka_unit_test(a_clock_read_a_little_earlier_forgets_nothing),
       cmocka_unit_test(the_least_recent_entry_makes_room),
