@@ -28,5 +28,10 @@ bool access_may_subscribe(struct connection *connection, struct span filter,
                           uint8_t *qos);  // *qos: lowered to what is granted
 bool access_may_receive(struct connection *connection, const struct message *message);
 
-// A new list, for all connections, from now on: views are made anew, decisions forgotten. NULL: none. Takes its own reference.
+// The same as access_may_publish for a will whose client is gone.
+bool access_may_send_will(struct shard *shard, const struct identity *identity, struct span client_id,
+                          const struct message *message);
+
+// A new list, for all connections, from now on: views are made anew, decisions forgotten. NULL: none. Takes its own reference. Subscriptions
+// that it does not allow stay; what they bring is asked about at delivery, as always.
 void access_set_list(struct shard *shard, struct acl *acl);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "base/span.h"
 #include "core/identity.h"
 #include "mqtt/reason.h"
@@ -28,6 +29,7 @@ struct authentication {
   enum mqtt_reason reason;          // MQTT_SUCCESS, MQTT_CONTINUE_AUTHENTICATION, or why not
   const char *why;                  // static, for the log; NULL: nothing to say
   const struct identity *identity;  // with MQTT_SUCCESS; a reference
+  struct mono expires;              // with MQTT_SUCCESS: identity->expires_ms on the monotonic clock; 0: never
   uint8_t *answer;                  // enhanced: for AUTH or CONNACK; heap
   size_t answer_size;
 
@@ -36,5 +38,14 @@ struct authentication {
   void *driver;
 };
 
-// Frees what it holds. `enhanced` must have been taken away. NULL is harmless.
+// A question with its own copy of everything that the spans of `parts` refer to, and without an answer. NULL when memory is short.
+struct authentication *authentication_create(const struct authentication *parts);
+
+// Frees what it holds, and wipes it. `enhanced` must have been taken away. NULL is harmless.
 void authentication_free(struct authentication *authentication);
+
+// What a connection has shown so far: its identity, and what is left to be told to it. Goes along when the connection moves to another shard
+// (connection_take_admission, connection_origin.admission).
+struct admission;
+
+void admission_free(struct admission *admission);  // of a connection that nobody takes. NULL is harmless

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/access.h"
+#include "core/admission.h"
 #include "core/shard_internal.h"
 
 static void timer_due(struct timer *timer, struct mono now);
@@ -18,6 +20,7 @@ static struct connection *create(struct shard *shard, void *transport, const str
   connection->transport = transport;
   connection->address = origin->address;
   connection->anonymous = origin->anonymous;
+  connection->authenticate = origin->authenticate;
   connection->maximum_packet_size = UINT32_MAX;
   connection->granted_packet_size = shard->limits.packet_size;
   connection->heard_ms = shard->now.ms;
@@ -45,7 +48,11 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
                                struct span input)
 {
   struct connection *connection = create(shard, transport, origin);
-  if (!connection) return NULL;
+  if (!connection) {
+    admission_free(origin->admission);
+    return NULL;
+  }
+  admission_take_over(connection, origin->admission);
   if (!keep_input(connection, input)) {
     connection_free(connection);
     return NULL;
@@ -55,6 +62,7 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
   size_t wanted;
   if (shard->settings.journal && !shard->journal.on)
     buffer_consume(connection->input, take_packets(connection, buffer_peek(connection->input), &wanted));
+  admission_input_kept(connection);
   connection_want(connection, CONNECTION_RESUME);  // the rest is looked at when the driver comes by
   return connection;
 }
@@ -98,6 +106,8 @@ void connection_free(struct connection *connection)
 {
   struct shard *shard = connection->shard;
   ticket_forget(shard, connection);
+  admission_drop(connection);
+  access_close(connection);
   wheel_cancel(&connection->timer);
   if (connection->pauses) shard->counters.paused_connections--;
   list_remove(&connection->all);
@@ -120,13 +130,15 @@ static void detach(struct connection *connection, bool with_will)
   struct session *session = connection->session;
   connection->session = NULL;
   if (session) session_detach(session, with_will);
+  access_close(connection);
 }
 
 static void close_soon(struct connection *connection)
 {
   struct shard *shard = connection->shard;
   connection->state = CLOSING;
-  connection_unpause(connection, 0xff);
+  connection_unpause(connection, PAUSED_ANY);
+  admission_drop(connection);
   wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + LINGER_MS});
   bool nothing_to_write = !connection->control && !connection->unsent && !connection->held;
   connection_want(connection, nothing_to_write ? CONNECTION_CLOSE : CONNECTION_OUTPUT);
@@ -234,7 +246,7 @@ static void timer_due(struct timer *timer, struct mono now)
 {
   struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
   struct shard *shard = connection->shard;
-  if (connection->state == EXPECT_CONNECT) {
+  if (connection->state == EXPECT_CONNECT || connection->state == EXPECT_AUTH) {
     shard->counters.connect_timeouts++;
     LOG(shard->settings.log, now, LOG_INFO, "connect_timeout", FIELD_TEXT("address", connection->address));
     close_soon(connection);
@@ -269,13 +281,13 @@ void connection_pause(struct connection *connection, unsigned why)
     shard->counters.pauses++;
     connection->paused_ms = shard->now.ms;
   }
-  connection->pauses |= (uint8_t)why;
+  connection->pauses |= (uint16_t)why;
 }
 
 void connection_unpause(struct connection *connection, unsigned why)
 {
   if ((connection->pauses & why) == 0) return;
-  connection->pauses &= (uint8_t)~why;
+  connection->pauses &= (uint16_t)~why;
   if (connection->pauses) return;
   list_remove(&connection->paused);
   connection->shard->counters.paused_connections--;
@@ -461,9 +473,7 @@ static bool handle_other(struct connection *connection, uint8_t first, struct sp
       return true;
     case MQTT_DISCONNECT: return handle_disconnect(connection, &packet.disconnect);
     case MQTT_CONNECT: fault = (struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-3.1.0-2", "a second CONNECT"}; break;
-    case MQTT_AUTH:
-      fault = (struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-4.12.0-6", "AUTH without an authentication method in CONNECT"};
-      break;
+    case MQTT_AUTH: return handle_auth(connection, &packet.disconnect);
     case MQTT_PUBLISH:
     case MQTT_PUBACK:
     case MQTT_PUBREC:
@@ -489,6 +499,7 @@ static bool handle_packet(struct connection *connection, uint8_t first, struct s
                     &(struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-3.1.0-1", "the first packet is not CONNECT"});
     return false;
   }
+  if (connection->state == EXPECT_AUTH) return handle_in_exchange(connection, first, body);
   shard->counters.packets_received[type]++;
   connection->heard_ms = shard->now.ms;
   switch (type) {
@@ -548,7 +559,8 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
     bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
     if (connection->state == MIGRATING) return used;
     // This packet was not taken: it comes again.
-    if (connection->pauses & (PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL) && !more) return used;
+    static const unsigned again = PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL | PAUSED_AUTHENTICATION;
+    if (connection->pauses & again && !more) return used;
     used += *out_wanted;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }
@@ -566,6 +578,33 @@ static bool keep_input(struct connection *connection, struct span bytes)
   }
   memcpy(room, bytes.at, bytes.size);
   buffer_commit(connection->input, bytes.size);
+  return true;
+}
+
+uint8_t *connection_take_packet(struct connection *connection, size_t *out_size)
+{
+  struct span kept = buffer_peek(connection->input);
+  struct mqtt_fixed_header header;
+  enum mqtt_header_result result = mqtt_fixed_header(kept, &header);
+  assert(result == MQTT_HEADER_OK);
+  size_t size = header.size + (size_t)header.remaining;
+  assert(size <= kept.size);
+  uint8_t *packet = malloc(size);
+  if (!packet) return NULL;
+  memcpy(packet, kept.at, size);
+  buffer_consume(connection->input, size);
+  if (buffer_size(connection->input) == 0) free_buffer(connection, &connection->input);
+  *out_size = size;
+  return packet;
+}
+
+bool connection_put_packet(struct connection *connection, struct span packet)
+{
+  size_t behind = connection->input ? buffer_size(connection->input) : 0;
+  if (!keep_input(connection, packet)) return false;
+  uint8_t *front = connection->input->data + connection->input->start;
+  memmove(front + packet.size, front, behind);
+  memcpy(front, packet.at, packet.size);
   return true;
 }
 
@@ -613,6 +652,7 @@ enum receive_result shard_receive(struct shard *shard, struct connection *connec
     return RECEIVE_YIELD;
   }
   if (!keep_input(connection, span_from(bytes, used))) return RECEIVE_CLOSING;
+  admission_input_kept(connection);
   if (connection->state == MIGRATING) return RECEIVE_MIGRATE;
   return connection->pauses ? RECEIVE_PAUSED : RECEIVE_OK;
 }

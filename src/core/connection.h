@@ -11,8 +11,9 @@
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
-// EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING.
-enum connection_state { EXPECT_CONNECT, CONNECTED, CLOSING, MIGRATING };
+// EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING. EXPECT_CONNECT → EXPECT_AUTH (an exchange of AUTH packets, while
+// the CONNECT is kept) → EXPECT_CONNECT (it is handled again), or CLOSING.
+enum connection_state { EXPECT_CONNECT, EXPECT_AUTH, CONNECTED, CLOSING, MIGRATING };
 
 enum {
   PAUSED_MAIL = 1,
@@ -22,7 +23,9 @@ enum {
   PAUSED_QUEUE = 16,
   PAUSED_JOURNAL = 32,  // much is under way to the disk
   PAUSED_TAKE_OVER = 64,
-  PAUSED_FULL = 128  // the journal takes nothing, and the client cannot be told
+  PAUSED_FULL = 128,            // the journal takes nothing, and the client cannot be told
+  PAUSED_AUTHENTICATION = 256,  // a question is out
+  PAUSED_ANY = UINT16_MAX,
 };
 
 // What a write left over.
@@ -33,6 +36,8 @@ struct unsent {
   uint8_t bytes[];
 };
 
+struct access;
+struct admission;
 struct aliases;
 
 struct connection {
@@ -48,8 +53,10 @@ struct connection {
   struct buffer *control;  // encoded packets other than PUBLISH, written first; NULL when empty
   struct held *held;       // acknowledgements that wait for the journal; NULL: none
   struct unsent *unsent;
-  struct aliases *aliases;  // NULL until one is used
-  uint64_t heard_ms;        // when the last whole packet arrived
+  struct aliases *aliases;      // NULL until one is used
+  struct access *access;        // see access.h
+  struct admission *admission;  // see admission.h; NULL most of the time
+  uint64_t heard_ms;            // when the last whole packet arrived
   uint64_t paused_ms;
   uint32_t maximum_packet_size;  // the client's; UINT32_MAX when it has none
   uint32_t in_flight;            // QoS 1/2 sent on this connection and not complete
@@ -62,16 +69,18 @@ struct connection {
   uint16_t
       received_before;  // QoS 2 identifiers of earlier connections that the session still had: no part of this one's quota
   uint8_t version;      // enum mqtt_version; 0 before CONNECT
-  uint8_t state;
+  uint8_t state : 4;
+  uint8_t migrate_to : 4;
   uint8_t wants;
-  uint8_t pauses;  // why it is paused
-  uint8_t migrate_to;
   bool anonymous : 1;
+  bool authenticate : 1;         // its CONNECT becomes a question
   bool alone : 1;                // no other shard has its client
+  bool foreign : 1;              // another shard has its client, by the name of another user
   bool adopted : 1;              // another shard has handed it over: it stays
   bool pongs_late : 1;           // there was no room for them last time
   bool bridge : 1;               // before 5.0: a bridge, which wants RETAIN as published and nothing of its own back
   bool problem_information : 1;  // may send reason strings and user properties other than in PUBLISH, CONNACK, DISCONNECT
+  uint16_t pauses;               // why it is paused
   uint16_t pongs;                // PINGRESPs to write, behind the messages that were there before them
 };
 
@@ -116,12 +125,20 @@ void connection_unpause(struct connection *connection, unsigned why);
 
 void connection_free(struct connection *connection);
 
+// Takes the first packet out of what is kept of the input; there is one. The caller frees it. NULL when memory is short.
+uint8_t *connection_take_packet(struct connection *connection, size_t *out_size);
+
+// The reverse: puts it in front of what is kept. False when memory is short; the connection is then closing.
+bool connection_put_packet(struct connection *connection, struct span packet);
+
 // Lets go of what was offered to the driver or is left over of a write (outbox.c).
 void connection_free_output(struct connection *connection);
 
 // ---- Packets from clients (handle_*.c). Each returns false when the connection is closing.
 
 bool handle_connect(struct connection *connection, uint8_t first, struct span body);
+bool handle_auth(struct connection *connection, const struct mqtt_disconnect *auth);
+bool handle_in_exchange(struct connection *connection, uint8_t first, struct span body);  // before CONNACK
 bool handle_publish(struct connection *connection, uint8_t first, struct span body);
 bool handle_ack(struct connection *connection, enum mqtt_packet_type type, uint8_t first, struct span body);
 bool handle_subscribe(struct connection *connection, const struct mqtt_subscribe *subscribe);

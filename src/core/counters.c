@@ -15,6 +15,7 @@ const char *drop_reason_name(enum drop_reason reason)
       [DROP_REFUSED] = "refused",
       [DROP_QUEUE_AGE] = "queue_age",
       [DROP_DAMAGED] = "damaged",
+      [DROP_NOT_AUTHORIZED] = "not_authorized",
   };
   return names[reason];
 }

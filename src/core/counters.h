@@ -21,6 +21,7 @@ enum drop_reason {
   DROP_REFUSED,           // the subscriber answered PUBACK or PUBREC with a reason code of 0x80 or more
   DROP_QUEUE_AGE,         // waited for longer than queue_age
   DROP_DAMAGED,           // its record in the journal cannot be read any more
+  DROP_NOT_AUTHORIZED,    // access control does not let the client receive it
   DROP_REASONS
 };
 
@@ -35,6 +36,8 @@ enum refuse_reason {
   REFUSE_QUEUE_FULL,  // queue_drop is `reject` and a queue that it would go to is full
   REFUSE_REASONS
 };
+
+enum { ACCESS_VERBS = 3 };  // publish, subscribe, receive
 
 struct counters {
   // gauges
@@ -52,6 +55,7 @@ struct counters {
   uint64_t publish_received_bytes, delivered_bytes;  // payloads
   uint64_t copies, delivered, expired, dropped[DROP_REASONS];
   uint64_t redelivered;  // sent again with DUP; not in the balance
+  uint64_t access_denied[ACCESS_VERBS], trial_denied[ACCESS_VERBS];  // wills too; what a list on trial would have denied
   uint64_t mails_sent, mails_received, pauses;
   uint64_t match_hits, match_misses;
   uint64_t faults[256];  // connections closed by us or acknowledgements refused, by reason code

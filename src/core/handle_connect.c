@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "core/access.h"
+#include "core/admission.h"
 #include "core/shard_internal.h"
 
 static bool refuse(struct connection *connection, enum mqtt_reason reason, const char *statement, const char *text)
@@ -166,6 +168,15 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
   bool asked_for_topic =
       MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information;
   if (asked_for_topic) prefix = response_prefix(connection->session, properties);
+  const struct admission *admission = connection->admission;
+  if (admission && admission->method_size > 0) {
+    set_property(properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);  // [MQTT-4.12.0-5]
+    properties->authentication_method = admission_method(admission);
+  }
+  if (admission && admission->answer_size > 0) {
+    set_property(properties, MQTT_PROPERTY_AUTHENTICATION_DATA);
+    properties->authentication_data = span_of(admission->answer, admission->answer_size);
+  }
   if (!connection_fits(connection, &packet)) properties->present &= ~(UINT64_C(1) << MQTT_PROPERTY_RESPONSE_INFORMATION);
   if (connection_fits(connection, &packet))
     connection_answer_packet(connection, &packet, need);
@@ -174,12 +185,19 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
   free(prefix);
 }
 
-static bool check(struct connection *connection, const struct mqtt_connect *connect)
+// Whom no question was asked about.
+static bool check_stranger(struct connection *connection, const struct mqtt_connect *connect)
 {
   if (connect->version == MQTT_5_0 && MQTT_HAS(&connect->properties, AUTHENTICATION_METHOD))
     return refuse(connection, MQTT_BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "the authentication method is not known");
   if (!connection->anonymous)
     return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "this listener does not let anonymous clients in");
+  return true;
+}
+
+static bool check(struct connection *connection, const struct mqtt_connect *connect)
+{
+  if (!admission_granted(connection) && !check_stranger(connection, connect)) return false;
   // A will is a PUBLISH to come: what would be refused then is refused now, while the client can be told.
   if (connect->will.present && topic_reserved(connect->will.topic))
     return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "the will's topic belongs to the broker");
@@ -218,6 +236,32 @@ static bool begin_durable(struct connection *connection, bool present)
   return true;
 }
 
+static struct span user_of(const struct connection *connection)
+{
+  return admission_granted(connection) ? connection->admission->identity->user : (struct span){0};
+}
+
+// A client identifier is easily known or guessed: it must not be the key to another user's session.
+static bool check_owner(struct connection *connection, struct span client_id)
+{
+  const struct session *session = session_find(connection->shard, client_id);
+  if (!connection->foreign && (!session || owner_allows(session, user_of(connection)))) return true;
+  return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "the client identifier belongs to a session of another user");
+}
+
+// What the client may do is known from here on; its will is the first thing.
+static bool open_access(struct connection *connection, const struct mqtt_connect *connect, struct span client_id)
+{
+  const struct identity *identity = admission_granted(connection) ? connection->admission->identity : NULL;
+  if (access_open(connection, identity, client_id) != OK)
+    return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
+  const struct mqtt_will *will = &connect->will;
+  if (!will->present) return true;
+  uint64_t hash = index_hash(&connection->shard->index, will->topic);
+  if (access_may_publish(connection, will->topic, hash, will->qos, will->retain)) return true;
+  return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "the client may not publish its will");
+}
+
 static bool connect_session(struct connection *connection, const struct mqtt_connect *connect, struct span client_id,
                             bool *out_present)
 {
@@ -233,7 +277,9 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   connection->received_before = (uint16_t)session->received.count;
   session_attach(session, connection);
   session->expiry_s = session_expiry(shard, connect);
-  if (take_will(connection, session, &connect->will) && begin_durable(connection, *out_present)) return true;
+  if (owner_set(session, user_of(connection)) == OK && take_will(connection, session, &connect->will) &&
+      begin_durable(connection, *out_present))
+    return true;
   connection->session = NULL;
   connection->state = EXPECT_CONNECT;
   if (!*out_present) session->expiry_s = 0;  // nothing is left of it: the journal may not know it
@@ -268,6 +314,18 @@ static uint8_t home_of(struct connection *connection, const struct mqtt_connect 
   return home_by_id(connection, client_id);
 }
 
+// An identifier, and behind its NUL a user. Neither has one in it.
+static char *take_over_text(struct span client_id, struct span user)
+{
+  char *text = malloc(client_id.size + user.size + 2);
+  if (!text) abort();  // two sessions of one client would be the price
+  memcpy(text, client_id.at, client_id.size);
+  text[client_id.size] = '\0';
+  if (user.size > 0) memcpy(text + client_id.size + 1, user.at, user.size);
+  text[client_id.size + 1 + user.size] = '\0';
+  return text;
+}
+
 // A session that becomes durable: what another shard has under this identifier ends first. False: this CONNECT is handled again
 // when that shard has answered.
 static bool alone(struct connection *connection, const struct mqtt_connect *connect)
@@ -277,10 +335,7 @@ static bool alone(struct connection *connection, const struct mqtt_connect *conn
   if (!shard->journal.on || connection->alone || client_id.size == 0) return true;
   uint8_t other = shard_owner(shard, client_id);
   if (other == shard->settings.shard || session_find(shard, client_id)) return true;
-  char *text = malloc(client_id.size + 1);
-  if (!text) abort();  // two sessions of one client would be the price
-  memcpy(text, client_id.at, client_id.size);
-  text[client_id.size] = '\0';
+  char *text = take_over_text(client_id, user_of(connection));
   uint64_t ticket = ticket_for_connect(shard, connection, take_over_name(shard, client_id));
   shard_send_mail(shard, other, (struct mail){.kind = MAIL_TAKE_OVER, .text = text, .ticket = ticket});
   connection_pause(connection, PAUSED_TAKE_OVER);
@@ -290,8 +345,10 @@ static bool alone(struct connection *connection, const struct mqtt_connect *conn
 void take_over_mail(struct shard *shard, struct mail *mail)
 {
   const struct session *session = session_find(shard, span_text(mail->text));
-  if (session && session->connection) take_over(session->connection, "");
-  shard_send_mail(shard, mail->from, (struct mail){.kind = MAIL_DONE, .ticket = mail->ticket});
+  bool allowed = !session || owner_allows(session, span_text(mail->text + strlen(mail->text) + 1));
+  if (allowed && session && session->connection) take_over(session->connection, "");
+  shard_send_mail(shard, mail->from,
+                  (struct mail){.kind = MAIL_DONE, .flags = allowed ? 0 : MAIL_REFUSED, .ticket = mail->ticket});
   free(mail->text);
 }
 
@@ -302,10 +359,11 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   if (!decode(connection, first, body, &packet)) return false;
   const struct mqtt_connect *connect = &packet.connect;
   struct span client_id = connect->client_id;
+  if (connection->authenticate && !admission_granted(connection)) return admission_ask(connection, connect, body);
   uint8_t home = home_of(connection, connect);
   if (home != shard->settings.shard) {
     connection->state = MIGRATING;
-    connection->migrate_to = home;
+    connection->migrate_to = home & 0xfu;
     connection->version = 0;
     return false;
   }
@@ -321,6 +379,7 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   }
   if (connection->alone) ticket_forget(shard, connection);
   set_flow(connection, connect);
+  if (!check_owner(connection, client_id) || !open_access(connection, connect, client_id)) return false;
   const struct session *earlier = session_find(shard, client_id);
   bool was_durable = earlier && earlier->durable;
   bool present;
@@ -332,12 +391,15 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
     wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + connection->keep_alive_s * UINT64_C(1500)});
   shard->counters.connects_accepted++;
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_connected", FIELD_SPAN("client", client_id),
-      FIELD_TEXT("address", connection->address), FIELD_UINT("version", connection->version),
-      FIELD_BOOL("session_present", present), FIELD_UINT("keep_alive", connection->keep_alive_s));
+      FIELD_SPAN("user", user_of(connection)), FIELD_TEXT("address", connection->address),
+      FIELD_UINT("version", connection->version), FIELD_BOOL("session_present", present),
+      FIELD_UINT("keep_alive", connection->keep_alive_s));
   // What the client may count on: that its session is kept, or that the one before is gone.
   // An end that is not safe yet may be that of its own, by an earlier CONNECT that was not answered.
   bool ending = !journal_safe(&shard->journal, shard->journal.ended);
   uint64_t need = was_durable || connection->session->durable || ending ? journal_need_all(shard) : 0;
   send_connack(connection, connect, present, assign ? client_id : (struct span){0}, need);
-  return connection->state == CONNECTED;
+  if (connection->state != CONNECTED) return false;
+  admission_settle(connection);
+  return true;
 }

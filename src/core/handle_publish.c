@@ -147,6 +147,26 @@ static bool hits_full_queue(const struct connection *connection, const struct mq
   return false;
 }
 
+// Access control does not let it in. A client before 5.0 cannot be told by an acknowledgement: it gets one all the same, or its connection
+// ends (limits.denied_disconnects).
+static bool deny(struct connection *connection, const struct mqtt_publish *publish)
+{
+  struct shard *shard = connection->shard;
+  shard->counters.publish_refused[REFUSE_NOT_AUTHORIZED]++;
+  static const char text[] = "access control does not allow to publish this";
+  if (connection->version != MQTT_5_0 && shard->limits.denied_disconnects)
+    return fail(connection, MQTT_NOT_AUTHORIZED, NULL, text);
+  return answer(connection, publish, MQTT_NOT_AUTHORIZED, text, 0);
+}
+
+static bool may_publish(struct connection *connection, const struct mqtt_publish *publish)
+{
+  const struct shard *shard = connection->shard;
+  if (!shard->acl) return true;
+  uint64_t hash = index_hash(&shard->index, publish->topic);
+  return access_may_publish(connection, publish->topic, hash, publish->qos, publish->retain);
+}
+
 // Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then.
 static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_go_on)
 {
@@ -157,6 +177,10 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
   }
   if (topic_reserved(publish->topic)) {
     *out_go_on = refuse(connection, publish, REFUSE_NOT_AUTHORIZED, MQTT_NOT_AUTHORIZED, "the topic belongs to the broker");
+    return false;
+  }
+  if (!may_publish(connection, publish)) {
+    *out_go_on = deny(connection, publish);
     return false;
   }
   if (publish->retain && !retained_room(shard, publish)) {

@@ -19,7 +19,7 @@ static bool queue_durably(struct session *session, const struct copy *copy)
   return session_queue_retained(session, copy, RETAINED_WITH_SUBACK);
 }
 
-static void queue_retained(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id)
+static void queue_retained(struct connection *connection, const struct mqtt_subscription *wanted, uint8_t qos, uint32_t id)
 {
   struct shard *shard = connection->shard;
   struct session *session = connection->session;
@@ -28,7 +28,7 @@ static void queue_retained(struct connection *connection, const struct mqtt_subs
   if (!cursor) return;
   struct tag *tag = id ? tag_create(&id, 1) : NULL;
   if (wanted->no_local || connection->bridge) cursor->origin_excluded = session->origin;
-  struct copy copy = {.cursor = cursor, .tag = tag, .qos = wanted->qos, .retain = true, .is_cursor = true};
+  struct copy copy = {.cursor = cursor, .tag = tag, .qos = qos, .retain = true, .is_cursor = true};
   bool queued = queue_durably(session, &copy);
   if (queued || queue_append(&session->queue, &shard->pool, &copy) != OK) {
     copy_release(shard, &copy);
@@ -45,23 +45,25 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   struct mqtt_filter filter;
   if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
   if (topic_too_deep(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
+  uint8_t qos = wanted->qos;
+  if (!access_may_subscribe(connection, filter.filter, &qos)) return MQTT_NOT_AUTHORIZED;
   if (shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
   struct subscription options = {.id = id,
-                                 .qos = wanted->qos,
+                                 .qos = qos,
                                  .no_local = wanted->no_local || connection->bridge,
                                  .retain_as_published = wanted->retain_as_published || connection->bridge};
   bool is_new;
   if (filter.share.size > 0) {
     if (share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
     durable_subscribed(session, &options, wanted->filter);
-    return (enum mqtt_reason)wanted->qos;
+    return (enum mqtt_reason)qos;
   }
   if (session_subscribe(session, &options, filter.filter, ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
   durable_subscribed(session, &options, wanted->filter);
   bool send = wanted->retain_handling == MQTT_RETAIN_SEND ||
               (wanted->retain_handling == MQTT_RETAIN_SEND_IF_NEW && is_new);  // [MQTT-3.3.1-9..11]
-  if (send) queue_retained(connection, wanted, id);
-  return (enum mqtt_reason)wanted->qos;
+  if (send) queue_retained(connection, wanted, qos, id);
+  return (enum mqtt_reason)qos;
 }
 
 // SUBACK, at once or when all shards know and the journal has it.

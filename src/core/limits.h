@@ -27,6 +27,7 @@ struct limits {
   uint32_t session_expiry_max_s;  // UINT32_MAX: sessions may live for ever
   uint32_t connect_timeout_ms;
   enum share_strategy share_strategy;
+  bool denied_disconnects;  // before 5.0: a PUBLISH that access control denies ends its connection; else it is acknowledged and dropped
 };
 
 // The defaults of the configuration, for tests and simulation.

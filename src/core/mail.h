@@ -11,7 +11,7 @@ enum mail_kind {
   MAIL_PUBLISH,  // message: deliver to your subscribers. flags: MAIL_RETAIN to store it (or to clear) too; MAIL_COMMIT: tell when it is safe
   MAIL_INTEREST_ADD,  // text: a filter somebody on the sender's shard subscribes to; flags: MAIL_DURABLE, a durable session does. ticket: answer with MAIL_DONE
   MAIL_INTEREST_REMOVE,  // text
-  MAIL_DONE,             // ticket
+  MAIL_DONE,             // ticket. flags: MAIL_REFUSED, to a MAIL_TAKE_OVER
   MAIL_SHARE_JOIN,       // text: "share/filter"; member joins the group that the receiver owns. ticket
   MAIL_SHARE_LEAVE,      // text, member
   MAIL_SHARE_STATE,      // text, member, flags: MAIL_ONLINE or 0
@@ -20,12 +20,12 @@ enum mail_kind {
   MAIL_SHARE_CREDIT,     // text, member, count: that many deliveries are complete
   MAIL_CONGESTION,  // flags: MAIL_CONGESTED or 0: whether the sender has congested sessions (congestion.c); one has just recovered
   MAIL_FREE,        // message: the first of a chain of the receiver's messages that nobody needs any more
-  MAIL_TAKE_OVER,  // text: a client identifier that moves to the sender, which will keep its session. ticket
+  MAIL_TAKE_OVER,  // text: a client identifier that moves to the sender, which will keep its session; behind its NUL the user. ticket
   MAIL_COMMITTED,  // ticket: how many bytes of the receiver's MAIL_PUBLISH with MAIL_COMMIT are safe
   MAIL_HOST,       // pointer: belongs to the loop, core never sees it
 };
 
-enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2, MAIL_CONGESTED = 4, MAIL_COMMIT = 8, MAIL_DURABLE = 16 };
+enum { MAIL_RETAIN = 1, MAIL_ONLINE = 2, MAIL_CONGESTED = 4, MAIL_COMMIT = 8, MAIL_DURABLE = 16, MAIL_REFUSED = 32 };
 
 struct mail {
   uint8_t kind;

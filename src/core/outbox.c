@@ -116,13 +116,14 @@ struct fill {
   struct unsent *large;  // for a topic and properties that are larger than the scratch memory altogether
 };
 
-enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, NO_ROOM };
+enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, DROPPED_DENIED, NO_ROOM };
 
 // Whether the message can be written now, and how. What was sent before does not expire: its delivery has started [MQTT-3.3.2-5,
 // 4.4.0-1], and the client may hold its packet identifier.
 static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
 {
   struct connection *connection = fill->connection;
+  if (fill->shard->acl && !access_may_receive(connection, e->message)) return DROPPED_DENIED;
   if (!again && message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
   measure(connection, e, qos, true);
   if (e->size > connection->maximum_packet_size && e->alias) measure(connection, e, qos, false);  // may fit without
@@ -175,18 +176,22 @@ static bool quota_left(const struct fill *fill)
 
 static void count_dropped(struct fill *fill, enum fate fate)
 {
+  struct counters *counters = &fill->shard->counters;
   if (fate == DROPPED_EXPIRED)
-    fill->shard->counters.expired++;
+    counters->expired++;
   else
-    fill->shard->counters.dropped[fate == DROPPED_AGE ? DROP_QUEUE_AGE : DROP_PACKET_TOO_LARGE]++;
+    counters->dropped[fate == DROPPED_AGE      ? DROP_QUEUE_AGE
+                      : fate == DROPPED_DENIED ? DROP_NOT_AUTHORIZED
+                                               : DROP_PACKET_TOO_LARGE]++;
 }
 
 static void record_dropped(struct session *session, const struct copy *copy, enum fate fate)
 {
   if (!session->durable || copy->qos == 0) return;
-  enum record_outcome outcome = fate == DROPPED_EXPIRED ? OUTCOME_EXPIRED
-                                : fate == DROPPED_AGE   ? OUTCOME_QUEUE_AGE
-                                                        : OUTCOME_PACKET_TOO_LARGE;
+  enum record_outcome outcome = fate == DROPPED_EXPIRED  ? OUTCOME_EXPIRED
+                                : fate == DROPPED_AGE    ? OUTCOME_QUEUE_AGE
+                                : fate == DROPPED_DENIED ? OUTCOME_REFUSED
+                                                         : OUTCOME_PACKET_TOO_LARGE;
   durable_done(session, copy, outcome);
 }
 

@@ -207,6 +207,7 @@ bool session_queue_retained(struct session *session, const struct copy *place, u
     if (result == CURSOR_END) return true;
     if (result == CURSOR_MORE) return false;
     if (message_expired(message, shard->now)) continue;
+    if (shard->acl && session->connection && !access_may_receive(session->connection, message)) continue;
     struct copy copy = {.message = message, .tag = place->tag, .retain = true, .from_cursor = true};
     copy.qos = message->qos < place->qos ? message->qos : place->qos;
     if (!has_room(session, copy.qos, message_size(message))) {
@@ -290,6 +291,7 @@ void will_free(struct shard *shard, struct will *will)
 {
   if (!will) return;
   if (will->message) message_unref(&shard->pool, will->message);
+  identity_unref(will->identity);
   free(will);
 }
 
@@ -300,6 +302,11 @@ static void will_send(struct session *session)
   session->will = NULL;
   if (!will) return;
   struct message *message = will->message;
+  if (will->ask && !access_may_send_will(shard, will->identity, session_id(session), message)) {
+    will_free(shard, will);
+    durable_will(session);
+    return;
+  }
   if (will->has_expiry) message->expiry_ms = shard->now.ms + will->expiry_s * UINT64_C(1000);
   will->message = NULL;
   will_free(shard, will);
@@ -344,6 +351,10 @@ void session_detach(struct session *session, bool with_will)
 {
   struct shard *shard = session->shard;
   assert(session->connection);
+  if (session->will) {
+    session->will->ask = true;
+    session->will->identity = identity_ref(access_identity(session->connection));
+  }
   session->connection = NULL;
   congestion_leave(session);
   shard->counters.clients--;
@@ -410,6 +421,7 @@ void session_end(struct session *session)
   share_free_memberships(session);
   will_send(session);
   durable_end(session);
+  owner_forget(session);
   map_remove(&shard->sessions, id_hash(shard, session_id(session)), session);
   pool_charge(&shard->pool, -(int64_t)(sizeof *session + session->client_id_size));
   free(session);
@@ -419,6 +431,7 @@ void session_end(struct session *session)
 void session_free(struct session *session)
 {
   struct shard *shard = session->shard;
+  owner_forget(session);
   for (uint32_t place = 0; place < session->window.span; place++) copy_release(shard, window_at(&session->window, place));
   session->window.count = 0;
   window_deinit(&session->window, &shard->pool);

@@ -13,6 +13,7 @@
 
 struct shard;
 struct connection;
+struct identity;
 struct membership;
 
 struct will {
@@ -21,6 +22,8 @@ struct will {
   uint32_t delay_s;
   uint32_t expiry_s;
   bool has_expiry;
+  bool ask;  // it is asked about again when it is sent: not after a restart, which forgets whose it was
+  const struct identity *identity;  // then: of the client that has left it; NULL: anonymous
 };
 
 enum { SESSION_NEVER_EXPIRES = UINT32_MAX };
@@ -47,6 +50,7 @@ struct session {
   uint32_t expiry_s;
   uint32_t progress_ms;  // low bits of when it last acknowledged something, or was first given something to do
   bool congested;        // see congestion.c
+  bool owned;            // see owner.h
   uint16_t client_id_size;
   char client_id[];
 };

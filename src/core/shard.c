@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "core/admission.h"
 
 static void sweep_fired(struct timer *timer, struct mono now)
 {
@@ -72,10 +73,13 @@ void shard_destroy(struct shard *shard)
   if (!shard) return;
   for (struct link *link; (link = list_take_first(&shard->connections));)
     connection_free(CONTAINER_OF(link, struct connection, all));
+  acl_unref(shard->acl);
+  admission_deinit(shard);
   ticket_free_all(shard);
   size_t cursor = 0;
   for (struct session *session; (session = map_next(&shard->sessions, &cursor));) session_free(session);
   map_deinit(&shard->sessions);
+  map_deinit(&shard->owners);
   map_deinit(&shard->memberships);
   journal_deinit(shard);
   share_free_groups(shard);
@@ -243,7 +247,10 @@ void shard_mail(struct shard *shard, struct mail *mail)
     case MAIL_COMMITTED: journal_mail_committed(shard, mail); break;
     case MAIL_INTEREST_ADD:
     case MAIL_INTEREST_REMOVE: interest_mail(shard, mail); break;
-    case MAIL_DONE: ticket_done(shard, mail->ticket); break;
+    case MAIL_DONE:
+      if (mail->flags & MAIL_REFUSED) ticket_refuse(shard, mail->ticket);
+      ticket_done(shard, mail->ticket);
+      break;
     case MAIL_SHARE_JOIN:
     case MAIL_SHARE_LEAVE:
     case MAIL_SHARE_STATE:

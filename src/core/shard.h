@@ -4,6 +4,7 @@
 // A turn of whoever drives a shard (src/net/loop.c, or the simulation):
 //   shard_set_time → shard_mail for every mail → shard_receive for every readable connection → shard_tick
 //   → for every connection of shard_next_attention: read what it wants (connection_wants)
+//   → have the questions of shard_next_authentication answered
 //   → for every other shard: move the outgoing mails (shard_outgoing) on
 //   → with a journal: hand the batch (shard_take_batch) and the loads (shard_next_load) to the store
 //   → sleep until shard_next_ms, a socket or a mail
@@ -26,8 +27,11 @@
 #include "core/mail.h"
 #include "mqtt/reason.h"
 
-struct shard;
+struct admission;
+struct authentication;
 struct connection;
+struct enhanced;
+struct shard;
 
 enum { SHARDS_MAX = 16 };
 
@@ -43,6 +47,8 @@ struct shard_settings {
   uint64_t journal_epoch_ms;     // journal time is the monotonic time plus this
   uint64_t
       journal_high_bytes;  // so much may wait for the disk before publishers do; what is under way must fit the store's reserve
+  void (*free_enhanced)(
+      struct enhanced *);  // of an exchange that nobody goes on with; may be NULL where no answer brings any
 };
 
 // NULL when memory is short.
@@ -66,8 +72,10 @@ int64_t shard_next_ms(const struct shard *shard);
 // ---- Connections
 
 struct connection_origin {
-  const char *address;  // of the peer, for logs: "192.0.2.7:51234". The driver's; lives as long as the connection
-  bool anonymous;       // the listener lets clients in without credentials
+  const char *address;          // of the peer, for logs: "192.0.2.7:51234". The driver's; lives as long as the connection
+  bool anonymous;               // the listener lets clients in whatever they show
+  bool authenticate;            // every CONNECT becomes a question, and `anonymous` is not looked at
+  struct admission *admission;  // shard_adopt takes it, whatever it returns: from connection_take_admission. NULL: none
 };
 
 // A transport has connected. `transport` is the driver's and handed back by connection_transport. NULL when memory is short.
@@ -92,6 +100,9 @@ enum receive_result {
 
 // Bytes from the peer, in any portions. Parsed in place; what is left of a packet is kept.
 enum receive_result shard_receive(struct shard *shard, struct connection *connection, struct span bytes, size_t *out_taken);
+
+// What a connection that reported RECEIVE_MIGRATE has shown, for the shard that adopts it; before shard_detach. NULL: nothing.
+struct admission *connection_take_admission(struct connection *connection);
 
 // Takes a connection that reported RECEIVE_MIGRATE away: returns the shard to hand it to, and the bytes received so far, which the
 // caller frees. The connection is gone afterwards.
@@ -133,6 +144,15 @@ size_t connection_output(struct shard *shard, struct connection *connection, uin
 // The transport took the first `size` bytes of what connection_output returned; the rest is kept and offered first next time.
 // Returns what the connection wants now that these bytes are gone: CONNECTION_OUTPUT (there may be more), CONNECTION_CLOSE, or 0.
 unsigned connection_sent(struct shard *shard, struct connection *connection, size_t size);
+
+// ---- Who clients are (core/authentication.h)
+
+// The next question; it is the driver's until it hands it back. NULL: none. The connection waits, but not for longer than connect_timeout_ms.
+struct authentication *shard_next_authentication(struct shard *shard);
+
+// The answer; takes it. The connection may be gone meanwhile. Unless it says MQTT_CONTINUE_AUTHENTICATION, `enhanced` is freed here if it
+// is still there.
+void shard_authenticated(struct shard *shard, struct authentication *answer);
 
 // ---- Other shards
 

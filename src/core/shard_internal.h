@@ -4,9 +4,11 @@
 #include "base/map.h"
 #include "base/prng.h"
 #include "base/wheel.h"
+#include "core/access.h"
 #include "core/connection.h"
 #include "core/durable.h"
 #include "core/index.h"
+#include "core/owner.h"
 #include "core/retained.h"
 #include "core/session.h"
 #include "core/share.h"
@@ -43,6 +45,9 @@ struct shard {
   struct map sessions;     // by client identifier
   struct map groups;       // owned here, by key
   struct map memberships;  // of our sessions, by number
+  struct map owners;       // see owner.c
+  struct map asking;       // admissions with a question that is out, by its ticket
+  struct authentication *first_question, *last_question;  // not taken yet
   struct link connections;
   struct link attention;
   struct link paused;
@@ -61,6 +66,7 @@ struct shard {
   bool hit_congestion;        // by the message that is being routed
   uint64_t next_number;       // sessions, memberships, tickets
   uint32_t turn_copies;       // since output was last handled
+  struct acl *acl;            // NULL: everybody may do everything; see access.h
   // Between connection_output and connection_sent.
   struct offer {
     struct connection *connection;

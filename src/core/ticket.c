@@ -51,6 +51,14 @@ bool ticket_has_connect(const struct shard *shard, uint64_t client)
   return false;
 }
 
+static struct ticket *find(struct shard *shard, uint64_t number);
+
+void ticket_refuse(struct shard *shard, uint64_t number)
+{
+  const struct ticket *ticket = find(shard, number);
+  if (ticket && ticket->connection) ticket->connection->foreign = true;
+}
+
 uint64_t ticket_for_shard(struct shard *shard, uint8_t target, uint64_t number)
 {
   struct ticket *ticket = create(shard);

@@ -16,6 +16,7 @@ uint64_t ticket_for_connection(struct shard *shard, struct connection *connectio
 
 // ... or handle its CONNECT again, which waits until another shard has ended what it had of the client (a hash of the identifier, not 0).
 uint64_t ticket_for_connect(struct shard *shard, struct connection *connection, uint64_t client);
+void ticket_refuse(struct shard *shard, uint64_t ticket);  // ... which that shard does not do: the client is another user's
 bool ticket_has_connect(const struct shard *shard, uint64_t client);
 
 // ... or tell another shard that its ticket is done.

@@ -2,7 +2,11 @@
 
 #include "core/shard_internal.h"
 
-static const struct connection_origin ORIGIN = {.address = "192.0.2.1:1000", .anonymous = true};
+static struct connection_origin origin_of(const struct bench *bench)
+{
+  return (struct connection_origin){
+      .address = "192.0.2.1:1000", .anonymous = !bench->authenticate, .authenticate = bench->authenticate};
+}
 
 // ---- The broker
 
@@ -23,6 +27,20 @@ bool bench_logged(const struct bench *bench, const char *event)
   return false;
 }
 
+static void free_exchange(struct enhanced *exchange)
+{
+  ++*exchange->freed;
+  free(exchange);
+}
+
+struct enhanced *bench_exchange(unsigned *freed)
+{
+  struct enhanced *exchange = malloc(sizeof *exchange);
+  assert_non_null(exchange);
+  exchange->freed = freed;
+  return exchange;
+}
+
 static void create_shards(struct bench *bench)
 {
   for (uint8_t i = 0; i < bench->shard_count; i++) {
@@ -36,7 +54,8 @@ static void create_shards(struct bench *bench)
                                       .journal = bench->store,
                                       .journal_waits = bench->journal_waits,
                                       .journal_epoch_ms = bench->epoch_ms,
-                                      .journal_high_bytes = 16 << 20};
+                                      .journal_high_bytes = 16 << 20,
+                                      .free_enhanced = free_exchange};
     bench->shards[i] = shard_create(&settings, bench->now);
     assert_non_null(bench->shards[i]);
   }
@@ -68,8 +87,19 @@ void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct l
   create_shards(bench);
 }
 
+static void forget_question(struct authentication *question)
+{
+  if (question->enhanced) free_exchange(question->enhanced);
+  question->enhanced = NULL;
+  authentication_free(question);
+}
+
 static void destroy_shards(struct bench *bench)
 {
+  for (struct authentication *question; (question = bench->questions);) {
+    bench->questions = question->next;
+    forget_question(question);
+  }
   for (uint8_t i = 0; i < bench->shard_count; i++) shard_destroy(bench->shards[i]);
   assert_int_equal(bench->budget.used_bytes, 0);
 }
@@ -196,10 +226,12 @@ static void migrate(struct client *client)
   struct bench *bench = client->bench;
   uint8_t *input;
   size_t size;
+  struct connection_origin origin = origin_of(bench);
+  origin.admission = connection_take_admission(client->connection);
   uint8_t to = shard_detach(bench->shards[client->shard], client->connection, &input, &size);
   assert_int_not_equal(to, client->shard);
   client->shard = to;
-  client->connection = shard_adopt(bench->shards[to], client, &ORIGIN, span_of(input, size));
+  client->connection = shard_adopt(bench->shards[to], client, &origin, span_of(input, size));
   assert_non_null(client->connection);
   free(input);
 }
@@ -273,6 +305,71 @@ static bool offer_inputs(struct bench *bench)
     moved |= offer_input(client, false);
   }
   return moved;
+}
+
+// ---- Questions
+
+const struct authentication *bench_question(const struct bench *bench)
+{
+  assert_non_null(bench->questions);
+  return bench->questions;
+}
+
+static void hand_back(struct bench *bench, const struct answer *answer)
+{
+  struct authentication *question = bench->questions;
+  assert_non_null(question);
+  bench->questions = question->next;
+  question->next = NULL;
+  question->reason = answer->reason;
+  question->expires = answer->expires;
+  if (answer->reason != MQTT_SUCCESS && answer->reason != MQTT_CONTINUE_AUTHENTICATION) question->why = "the test says so";
+  if (answer->reason == MQTT_SUCCESS) {
+    struct identity identity = {.method = "test",
+                                .user = span_text(answer->user ? answer->user : ""),
+                                .listener = span_text("listener"),
+                                .expires_ms = answer->expires.ms ? 1 : 0};
+    question->identity = identity_create(&identity);
+    assert_non_null(question->identity);
+  }
+  if (answer->data) {
+    question->answer_size = strlen(answer->data);
+    question->answer = malloc(question->answer_size);
+    assert_non_null(question->answer);
+    memcpy(question->answer, answer->data, question->answer_size);
+  }
+  if (question->enhanced && question->enhanced != answer->enhanced) free_exchange(question->enhanced);
+  question->enhanced = answer->enhanced;
+  const uint8_t *shard = question->driver;
+  shard_authenticated(bench->shards[*shard], question);
+}
+
+void bench_answer(struct bench *bench, const struct answer *answer)
+{
+  hand_back(bench, answer);
+  bench_run(bench);
+}
+
+static bool take_questions(struct bench *bench)
+{
+  bool any = false;
+  for (uint8_t i = 0; i < bench->shard_count; i++) {
+    for (struct authentication *question; (question = shard_next_authentication(bench->shards[i]));) {
+      any = true;
+      assert_null(question->next);
+      bench->numbers[i] = i;
+      question->driver = &bench->numbers[i];
+      struct authentication **end = &bench->questions;
+      while (*end) end = &(*end)->next;
+      *end = question;
+    }
+  }
+  while (bench->believe && bench->questions) {
+    char user[64];
+    snprintf(user, sizeof user, "%.*s", (int)bench->questions->user.size, (const char *)bench->questions->user.at);
+    hand_back(bench, &(struct answer){.user = user});
+  }
+  return any;
 }
 
 // ---- The journal
@@ -423,6 +520,7 @@ void bench_run(struct bench *bench)
       shard_tick(bench->shards[i]);
       moved |= give_attention(bench, i);
     }
+    moved |= take_questions(bench);
     moved |= carry_mails(bench);
     moved |= serve_journal(bench);
   }
@@ -465,7 +563,8 @@ struct client *client_open(struct bench *bench, enum mqtt_version version, uint8
   client->next_id = 1;
   client->next = bench->clients;
   bench->clients = client;
-  client->connection = shard_open(bench->shards[shard], client, &ORIGIN);
+  struct connection_origin origin = origin_of(bench);
+  client->connection = shard_open(bench->shards[shard], client, &origin);
   assert_non_null(client->connection);
   assert_ptr_equal(connection_transport(client->connection), client);
   return client;

@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "bench_store.h"
+#include "core/authentication.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
@@ -25,6 +26,10 @@ struct bench {
   size_t carry;                       // most mails taken at once; 0: all
   size_t scratch_size;                // BENCH_SCRATCH
   size_t yields;                      // RECEIVE_YIELD seen
+  bool authenticate;                  // connections that are opened now are asked who they are
+  bool believe;                       // every question is answered at once: the client is who it says
+  uint8_t numbers[SHARDS_MAX];        // of the shards
+  struct authentication *questions;   // that are out, the oldest first
   struct store_bench *store;          // NULL: a broker without a journal
   bool journal_waits;
   uint64_t epoch_ms;
@@ -74,6 +79,24 @@ void bench_advance(struct bench *bench, uint64_t ms);  // every timer fires in i
 void bench_set_limits(struct bench *bench, const struct limits *limits);
 struct counters bench_counters(const struct bench *bench);  // of all shards
 bool bench_logged(const struct bench *bench, const char *event);
+
+// ---- Questions. `driver` of one is the shard that asks.
+
+struct answer {
+  enum mqtt_reason reason;
+  const char *user, *data;  // NULL: none
+  struct mono expires;
+  struct enhanced *enhanced;
+};
+
+// What a test knows of an exchange.
+struct enhanced {
+  unsigned *freed;  // counts
+};
+struct enhanced *bench_exchange(unsigned *freed);
+
+const struct authentication *bench_question(const struct bench *bench);  // the oldest, there must be one
+void bench_answer(struct bench *bench, const struct answer *answer);     // of it; and runs
 
 // A client identifier that the shard owns: "c<number>", the first from `*number` on, which is left behind it.
 void bench_id_on(const struct bench *bench, uint8_t shard, unsigned *number, char out[16]);
