@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "net/gate.h"
+
 enum { BACKLOG = 4096 };
 
 static enum status fail(struct error *error, const struct listener_settings *settings, const char *what)
@@ -133,6 +135,8 @@ enum status listener_open(const struct listener_settings *settings, struct liste
   listener->fd = -1;
   listener->kind = settings->kind;
   listener->websocket = settings->websocket;
+  listener->tls = settings->tls;
+  pthread_mutex_init(&listener->gate_lock, NULL);
   listener->url = strdup(settings->url);
   listener->websocket_path = settings->websocket_path ? strdup(settings->websocket_path) : NULL;
   enum status status;
@@ -162,6 +166,8 @@ void listener_unref(struct listener *listener)
 {
   if (!listener || atomic_fetch_sub_explicit(&listener->refs, 1, memory_order_acq_rel) > 1) return;
   listener_close(listener);
+  gate_unref(listener->gate);
+  pthread_mutex_destroy(&listener->gate_lock);
   free(listener->url);
   free(listener->unix_path);
   free(listener->websocket_path);
@@ -174,6 +180,24 @@ void listener_close(struct listener *listener)
   close(listener->fd);
   listener->fd = -1;
   if (listener->unix_path) unlink(listener->unix_path);
+}
+
+struct gate *listener_gate(struct listener *listener)
+{
+  pthread_mutex_lock(&listener->gate_lock);
+  struct gate *gate = gate_ref(listener->gate);
+  pthread_mutex_unlock(&listener->gate_lock);
+  return gate;
+}
+
+void listener_set_gate(struct listener *listener, struct gate *gate)
+{
+  pthread_mutex_lock(&listener->gate_lock);
+  struct gate *before = listener->gate;
+  listener->gate = gate;
+  atomic_fetch_add(&listener->gate_generation, 1);
+  pthread_mutex_unlock(&listener->gate_lock);
+  gate_unref(before);
 }
 
 uint16_t listener_port(const struct listener *listener)

@@ -2,11 +2,14 @@
 // Opened by the control thread, then shared by all loops.
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
+
+struct gate;
 
 enum listener_kind { LISTENER_TCP, LISTENER_UNIX };
 
@@ -25,6 +28,10 @@ struct listener {
   _Atomic uint32_t rate;             // accepted per second at most; 0: no limit
   bool websocket;
   char *websocket_path;  // NULL: any
+  bool tls;              // its connections begin with a TLS handshake: see net/handshaker.h
+  pthread_mutex_t gate_lock;
+  struct gate *gate;                 // NULL: anybody, by `anonymous`. Under the lock
+  _Atomic uint32_t gate_generation;  // counts up with every new gate
 };
 
 struct listener_settings {
@@ -38,6 +45,7 @@ struct listener_settings {
   int passed_fd;  // from the service manager; -1: none
   bool websocket;
   const char *websocket_path;
+  bool tls;
 };
 
 // Binds and listens. One reference. ERR_EXISTS: the address is in use. The error says which address.
@@ -48,6 +56,11 @@ void listener_unref(struct listener *listener);  // the last one frees; NULL is 
 
 // Stops accepting: closes the socket and removes a Unix socket's file. After all loops have let go of the descriptor.
 void listener_close(struct listener *listener);
+
+// Who may come in by it. Any thread. The result is a reference, NULL when there is none; set takes the caller's reference and lets
+// go of the one before. Connections are not told: see net_set_gate.
+struct gate *listener_gate(struct listener *listener);
+void listener_set_gate(struct listener *listener, struct gate *gate);
 
 // The port that was bound, for port 0; 0 for Unix sockets.
 uint16_t listener_port(const struct listener *listener);

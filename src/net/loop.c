@@ -50,6 +50,7 @@ void loop_drop(struct loop *loop, struct transport *transport)
 {
   // An event of this turn may still point to it: it is freed when the turn is over.
   unwatch(loop, transport);
+  if (transport->layers) loop_tls_leave(loop, transport);
   atomic_fetch_sub_explicit(&transport->listener->connections, 1, memory_order_relaxed);
   atomic_fetch_sub_explicit(&loop->net->connections, 1, memory_order_relaxed);
   transport->connection = NULL;
@@ -70,6 +71,38 @@ static void block(struct loop *loop, struct transport *transport, bool blocked)
   set_interest(loop, transport);
 }
 
+static void close_politely(struct loop *loop, struct transport *transport)
+{
+  transport_goodbye(transport);
+  closed(loop, transport);
+}
+
+// The shard is done with it. What a layer still holds goes first, unless the shard's patience has ended before: it asks again then.
+static void finish(struct loop *loop, struct transport *transport)
+{
+  if (transport->ending || !transport_waits(transport)) {
+    close_politely(loop, transport);
+    return;
+  }
+  transport->ending = true;
+  block(loop, transport, true);
+}
+
+// There is nothing new to write. False when the connection is gone.
+static bool flush(struct loop *loop, struct transport *transport)
+{
+  const struct span nothing[2] = {{0}, {0}};
+  if (transport_waits(transport) && transport_write(transport, nothing) < 0) {
+    closed(loop, transport);
+    return false;
+  }
+  bool unsent = transport_waits(transport);
+  block(loop, transport, unsent);
+  if (unsent || !transport->ending) return true;
+  close_politely(loop, transport);
+  return false;
+}
+
 // Writes until there is nothing more or the socket is full. False when the connection is gone.
 static bool write_output(struct loop *loop, struct transport *transport)
 {
@@ -77,23 +110,24 @@ static bool write_output(struct loop *loop, struct transport *transport)
   for (;;) {
     struct output output;
     size_t size = connection_output(loop->shard, connection, loop->scratch, sizeof loop->scratch, &output);
-    if (size == 0) {
-      block(loop, transport, transport_frame_unsent(transport));
-      return true;
-    }
+    if (size == 0) return flush(loop, transport);
     ssize_t written = transport_write(transport, output.parts);
     unsigned wants = connection_sent(loop->shard, connection, written > 0 ? (size_t)written : 0);
-    if (written < 0 || wants & CONNECTION_CLOSE) {
-      if (written >= 0) transport_goodbye(transport);
+    if (written < 0) {
       closed(loop, transport);
       return false;
+    }
+    if (wants & CONNECTION_CLOSE) {
+      finish(loop, transport);
+      return transport->connection;
     }
     if ((size_t)written < size) {
       block(loop, transport, true);
       return true;
     }
-    if (!(wants & CONNECTION_OUTPUT)) {
-      block(loop, transport, transport_frame_unsent(transport));
+    bool unsent = transport->layers && transport_waits(transport);
+    if (!(wants & CONNECTION_OUTPUT) || unsent) {
+      block(loop, transport, unsent);
       return true;
     }
   }
@@ -118,8 +152,7 @@ static void give_attention(struct loop *loop)
   for (struct connection *connection; (connection = shard_next_attention(loop->shard, &wants));) {
     struct transport *transport = connection_transport(connection);
     if (wants & CONNECTION_CLOSE) {
-      transport_goodbye(transport);
-      closed(loop, transport);
+      finish(loop, transport);
       continue;
     }
     if (wants & CONNECTION_OUTPUT && !transport->blocked && !write_output(loop, transport)) continue;
@@ -133,6 +166,7 @@ static void hand_over(struct loop *loop, struct transport *transport)
   if (!handoff) abort();
   handoff->transport = transport;
   unwatch(loop, transport);
+  if (transport->layers) loop_tls_leave(loop, transport);
   uint8_t target = shard_detach(loop->shard, transport->connection, &handoff->input, &handoff->size);
   transport->connection = NULL;
   loop_send(loop, target, (struct mail){.kind = MAIL_HOST, .flags = HOST_HANDOFF, .pointer = handoff});
@@ -155,33 +189,48 @@ static void receive(struct loop *loop, struct transport *transport, struct span 
   }
 }
 
+static void refuse_framing(struct loop *loop, const struct transport *transport, const char *why)
+{
+  loop->counters.refused_framing++;
+  LOG(&loop->log, loop->now, LOG_WARNING, "framing_refused", FIELD_TEXT("address", transport->address),
+      FIELD_TEXT("listener", transport->listener->url), FIELD_TEXT("detail", why ? why : ""));
+}
+
 static void read_input(struct loop *loop, struct transport *transport)
 {
-  ssize_t size = recv(transport->fd, loop->input, sizeof loop->input, MSG_DONTWAIT);
-  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size <= 0) {
-    closed(loop, transport);
+  size_t size;
+  const char *why = NULL;
+  enum transport_result ended = transport_read(transport, loop->input, sizeof loop->input, &size, &why);
+  if (size > 0) {
+    struct span bytes;
+    ended = transport_unwrap(transport, loop->input, size, &bytes, &why);
+    if (bytes.size > 0) receive(loop, transport, bytes);
+    if (!transport->connection) return;
+  }
+  if (ended == TRANSPORT_OK) {
+    if (transport->layers && !transport->blocked) block(loop, transport, transport_waits(transport));
     return;
   }
-  struct span bytes;
-  const char *why;
-  enum transport_result result = transport_unwrap(transport, loop->input, (size_t)size, &bytes, &why);
-  if (bytes.size > 0) receive(loop, transport, bytes);
-  if (!transport->connection || result == TRANSPORT_OK) return;
-  if (result == TRANSPORT_REFUSED) {
-    loop->counters.refused_framing++;
-    LOG(&loop->log, loop->now, LOG_WARNING, "framing_refused", FIELD_TEXT("address", transport->address),
-        FIELD_TEXT("listener", transport->listener->url), FIELD_TEXT("detail", why));
-  }
+  if (ended == TRANSPORT_REFUSED) refuse_framing(loop, transport, why);
   // Packets that came in front of the end have been handled; their answers are written if they can be.
-  give_attention(loop);
+  if (size > 0) give_attention(loop);
   if (transport->connection) closed(loop, transport);
 }
 
 // A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which saves a round
 // trip, and the watching altogether when another loop owns the client.
-void loop_begin(struct loop *loop, struct transport *transport)
+void loop_open(struct loop *loop, struct transport *transport)
 {
+  struct connection_origin origin = {
+      .address = transport->address,
+      .anonymous = atomic_load_explicit(&transport->listener->anonymous, memory_order_relaxed),
+  };
+  transport->connection = shard_open(loop->shard, transport, &origin);
+  if (!transport->connection) {
+    loop_drop(loop, transport);
+    return;
+  }
+  if (transport->layers) loop_tls_join(loop, transport);
   transport->reading = true;
   read_input(loop, transport);
   if (transport->connection && !watch(loop, transport)) closed(loop, transport);
@@ -281,6 +330,7 @@ static void adopt(struct loop *loop, struct handoff *handoff)
   transport->connection = shard_adopt(loop->shard, transport, &origin, span_of(handoff->input, handoff->size));
   transport->reading = true;
   transport->paused = false;
+  if (transport->connection && transport->layers) loop_tls_join(loop, transport);
   if (!transport->connection)
     loop_drop(loop, transport);
   else if (!watch(loop, transport))
@@ -322,7 +372,8 @@ static int timeout_ms(struct loop *loop)
 {
   int64_t next = shard_next_ms(loop->shard);
   if (loop->outgoing_left && (next < 0 || next > 1)) next = 1;  // the other's mailbox was full: try again soon
-  int64_t accept = loop_accept_resumes_ms(loop);
+  if (loop_tls_busy(loop)) next = 0;
+  int64_t accept = accepter_resumes_ms(&loop->accepter);
   if (accept >= 0 && (next < 0 || accept < next)) next = accept;
   return next < 0 ? -1 : next > 1000000 ? 1000000 : (int)next;
 }
@@ -334,7 +385,7 @@ static int wait_events(struct loop *loop, struct epoll_event *events, int capaci
     // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the other.
     atomic_store_explicit(&loop->sleeping, true, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
-    if (mails_wait(loop) || journal_waits(loop)) timeout = 0;
+    if (mails_wait(loop) || journal_waits(loop) || loop_tls_busy(loop)) timeout = 0;
   }
   int count = epoll_wait(loop->epoll, events, capacity, timeout);
   atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
@@ -356,17 +407,19 @@ static void turn(struct loop *loop)
   loop->now = loop_clock();
   shard_set_time(loop->shard, loop->now);
   take_journal(loop);
+  loop_tls_take_arrived(loop);
   take_mails(loop);
   for (int i = 0; i < count; i++) {
     enum source_kind kind = *(const enum source_kind *)events[i].data.ptr;
     if (kind == SOURCE_TRANSPORT) {
       handle_transport(loop, events[i].data.ptr, events[i].events);
     } else if (kind == SOURCE_LISTENER) {
-      loop_accept(loop, events[i].data.ptr);
+      accepter_accept(&loop->accepter, events[i].data.ptr);
     }
     // SOURCE_WAKE: watched for edges, so that nobody has to read it.
   }
-  loop_resume_accepting(loop);
+  loop_tls_check_some(loop);
+  accepter_resume(&loop->accepter);
   shard_tick(loop->shard);
   loop_post_outgoing(loop);  // first: the others can begin while this one writes
   give_attention(loop);

@@ -10,6 +10,7 @@
 #include "core/shard.h"
 #include "net/listener.h"
 
+struct gate;
 struct loop;
 struct net;
 struct store;
@@ -22,7 +23,18 @@ struct net_counters {
   uint64_t refused_framing;  // PROXY header, WebSocket handshake or frames
   uint64_t accept_errors;    // out of descriptors, for example; accepting pauses and goes on
   uint64_t rate_pauses;      // connection_rate reached
+  uint64_t tls_full;         // TLS handshakes that came through: full ones
+  uint64_t tls_resumed;      // ... of a session or with a ticket from before
+  uint64_t tls_failed;       // ... that the two sides did not agree on: versions, certificates, keys, nonsense
+  uint64_t tls_closed;       // ... that the peer gave up
+  uint64_t tls_timeouts;     // ... that took longer than limits.connect_timeout
+  uint64_t tls_crowded;      // ... that went because too many were in progress
+  uint64_t tls_in_progress;  // now
+  uint64_t tls_connections;  // open, and past their handshake
+  uint64_t tls_revoked;      // disconnected because a new CRL names their certificate
 };
+
+void net_counters_add(struct net_counters *sum, const struct net_counters *other);
 
 struct net_settings {
   uint8_t loops;
@@ -32,6 +44,7 @@ struct net_settings {
   uint32_t max_connections;
   log_sink *log_sink;  // called on the loops' threads, each with its own context
   void *log_contexts[SHARDS_MAX];
+  void *handshake_log_context;  // for the thread of TLS handshakes; NULL: that of the first loop
   enum log_level log_level;
   struct store *store;           // NULL: no journal. Outlives the net; used by nobody else from net_start to net_stop
   struct log *store_log;         // that of the store
@@ -56,11 +69,18 @@ void net_destroy(struct net *net);
 
 uint8_t net_loops(const struct net *net);
 
-// Accepts from the listener; it stays the caller's (each transport takes its own reference).
+// Starts the threads that a listener needs, where they do not run yet. Before the two below, which abort where it would have failed.
+CHECK_RESULT enum status net_prepare(struct net *net, const struct listener *listener, struct error *error);
+
+// Accepts from the listener; it stays the caller's (each transport takes its own reference). One with TLS has a gate by then.
 void net_add_listener(struct net *net, struct listener *listener);
 
-// Its socket is not used any more when this returns; connections stay.
+// Its socket is not used any more when this returns; connections stay, and handshakes in progress go on.
 void net_remove_listener(struct net *net, struct listener *listener);
+
+// Who may come in by the listener from now on; takes the caller's reference, NULL: anybody. Connections stay, but for clients whose certificate the
+// new gate's CRL revokes: these are disconnected soon after (0x87), and reported in the log.
+void net_set_gate(struct net *net, struct listener *listener, struct gate *gate);
 
 void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level);
 

@@ -1,10 +1,12 @@
-// Between loop.c (the turn), accept.c (new connections) and net.c (the control thread's side).
+// Between loop.c (the turn), loop_tls.c (what connections with TLS need besides) and net.c (the control thread's side).
 #pragma once
 
 #include <pthread.h>
 #include <semaphore.h>
 
 #include "base/list.h"
+#include "net/accept.h"
+#include "net/handshaker.h"
 #include "net/keeper.h"
 #include "net/loop.h"
 #include "net/mailbox.h"
@@ -28,17 +30,6 @@ struct task {
   sem_t *done;
 };
 
-// A listener as one loop sees it.
-struct accepting {
-  enum source_kind source;
-  struct listener *listener;
-  struct link link;
-  uint64_t paused_until_ms;  // 0: accepting
-  uint64_t round_ms;         // when it was last asked to accept
-  uint64_t window_ms;        // the second that `window_count` counts in
-  uint32_t window_count;
-};
-
 struct loop {
   struct net *net;
   struct shard *shard;
@@ -53,8 +44,12 @@ struct loop {
   struct mono now;
   struct log log;
   struct transport *dead;
-  struct link accepting;
+  struct accepter accepter;
   struct net_counters counters;
+  // Connections with TLS
+  _Atomic(struct transport *) arrived;  // through with their handshake; the last one first
+  struct link secure;                   // all
+  uint32_t secure_count, unchecked;     // so many, from the front of `secure`, are to be looked at with new CRLs
   pthread_t thread;
   bool started;
   _Atomic bool sleeping;
@@ -65,8 +60,10 @@ struct loop {
 
 struct net {
   struct loop *loop[SHARDS_MAX];
-  struct store *store;    // NULL: there is no journal
-  struct keeper *keeper;  // the same
+  struct store *store;            // NULL: there is no journal
+  struct keeper *keeper;          // the same
+  struct handshaker *handshaker;  // NULL: no listener has had TLS yet
+  struct handshaker_settings handshakes;
   uint8_t loops;
   _Atomic uint32_t connections;
   _Atomic uint32_t max_connections;
@@ -74,7 +71,6 @@ struct net {
 
 struct mono loop_clock(void);
 void *loop_main(void *loop);
-void loop_begin(struct loop *loop, struct transport *transport);
 void loop_drop(struct loop *loop, struct transport *transport);  // its connection is gone already
 void loop_send(struct loop *loop, uint8_t target, struct mail mail);
 void loop_bury(struct loop *loop);  // frees the transports that were dropped
@@ -82,9 +78,14 @@ void loop_post_outgoing(struct loop *loop);
 void loop_wake(struct loop *target);
 void loop_run_task(struct loop *loop, struct task *task);
 
-// accept.c
-void loop_accept(struct loop *loop, struct accepting *accepting);
-void loop_resume_accepting(struct loop *loop);
-int64_t loop_accept_resumes_ms(const struct loop *loop);  // -1: nothing is paused
-void loop_add_listener(struct loop *loop, struct listener *listener);
-void loop_remove_listener(struct loop *loop, const struct listener *listener);
+// What is new to the shard, with the bytes that it has sent already.
+void loop_open(struct loop *loop, struct transport *transport);
+
+// loop_tls.c
+void loop_tls_arrive(struct loop *loop, struct transport *transport);  // the handshaker's thread
+void loop_tls_take_arrived(struct loop *loop);
+void loop_tls_join(struct loop *loop, struct transport *transport);   // it is this loop's now
+void loop_tls_leave(struct loop *loop, struct transport *transport);  // ... no longer
+void loop_tls_check_all(struct loop *loop);                           // a gate is new: looked over in the next turns
+void loop_tls_check_some(struct loop *loop);
+bool loop_tls_busy(const struct loop *loop);  // the next turn is not to wait

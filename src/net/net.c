@@ -12,17 +12,48 @@
 
 enum { STACK_SIZE = 256 * 1024 };
 
+// The first loop accepts for all: two that take turns at one socket get in each other's way, which costs more than the work itself, and many
+// connections move to another loop anyway when their CONNECT has been read.
+enum { ACCEPTING_LOOP = 0 };
+
 static void loop_destroy(struct loop *loop)
 {
   if (!loop) return;
-  while (!list_empty(&loop->accepting))
-    loop_remove_listener(loop, CONTAINER_OF(loop->accepting.next, struct accepting, link)->listener);
+  accepter_remove_all(&loop->accepter);
   shard_destroy(loop->shard);
   loop_bury(loop);
   if (loop->epoll >= 0) close(loop->epoll);
   if (loop->wake >= 0) close(loop->wake);
   free(loop->mailboxes);
   free(loop);
+}
+
+static void open_accepted(void *context, struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                          const char *address)
+{
+  (void)peer;
+  struct loop *loop = context;
+  struct transport *transport = transport_create(fd, listener, address);
+  if (!transport) {
+    close(fd);
+    return;
+  }
+  atomic_fetch_add_explicit(&listener->connections, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&loop->net->connections, 1, memory_order_relaxed);
+  loop_open(loop, transport);
+}
+
+static void init_accepter(struct loop *loop)
+{
+  loop->accepter = (struct accepter){.epoll = loop->epoll,
+                                     .now = &loop->now,
+                                     .log = &loop->log,
+                                     .counters = &loop->counters,
+                                     .connections = &loop->net->connections,
+                                     .max_connections = &loop->net->max_connections,
+                                     .open = open_accepted,
+                                     .context = loop};
+  list_init(&loop->accepter.accepting);
 }
 
 static enum status loop_create(struct net *net, const struct net_settings *settings, uint8_t number, struct error *error)
@@ -35,13 +66,15 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
   loop->number = number;
   loop->now = loop_clock();
   loop->wake_source = SOURCE_WAKE;
-  list_init(&loop->accepting);
+  list_init(&loop->secure);
+  list_init(&loop->accepter.accepting);
   log_init(&loop->log, settings->log_sink, settings->log_contexts[number], settings->log_level);
   loop->epoll = epoll_create1(EPOLL_CLOEXEC);
   loop->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = &loop->wake_source};
   if (loop->epoll < 0 || loop->wake < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) < 0)
     return error_set(error, status_from_errno(errno), "cannot make an event loop: %s", strerror(errno));
+  init_accepter(loop);
   size_t size = (settings->loops + 1u) * sizeof *loop->mailboxes;
   loop->mailboxes = aligned_alloc(_Alignof(struct mailbox), size);
   struct shard_settings shard = {.shard = number,
@@ -87,6 +120,27 @@ static enum status create_keeper(struct net *net, const struct net_settings *set
   return keeper_create(&keeper, &net->keeper, error);
 }
 
+static void through(void *context, struct transport *transport)
+{
+  struct net *net = context;
+  loop_tls_arrive(net->loop[ACCEPTING_LOOP], transport);
+}
+
+// What the handshaker needs when there is to be one.
+static struct handshaker_settings handshakes_of(struct net *net, const struct net_settings *settings)
+{
+  return (struct handshaker_settings){.time_limit_ms = settings->limits.connect_timeout_ms,
+                                      .seed = settings->seed,
+                                      .log_sink = settings->log_sink,
+                                      .log_context = settings->handshake_log_context ? settings->handshake_log_context
+                                                                                     : settings->log_contexts[0],
+                                      .log_level = settings->log_level,
+                                      .connections = &net->connections,
+                                      .max_connections = &net->max_connections,
+                                      .through = through,
+                                      .context = net};
+}
+
 enum status net_create(const struct net_settings *settings, struct net **out, struct error *error)
 {
   assert(settings->loops >= 1);
@@ -95,6 +149,7 @@ enum status net_create(const struct net_settings *settings, struct net **out, st
   if (!net) return error_set(error, ERR_NO_MEMORY, "no memory for the network");
   net->loops = settings->loops;
   net->max_connections = settings->max_connections;
+  net->handshakes = handshakes_of(net, settings);
   enum status status = OK;
   for (uint8_t i = 0; i < settings->loops && status == OK; i++) status = loop_create(net, settings, i, error);
   if (status == OK) status = create_keeper(net, settings, error);
@@ -180,18 +235,14 @@ static void run_on_all(struct net *net, void (*run)(struct loop *, void *), void
   run_on(net, 0, (uint8_t)(net->loops - 1), run, argument);
 }
 
-// The first loop accepts for all: two that take turns at one socket get in each other's way, which costs more than the work itself, and many
-// connections move to another loop anyway when their CONNECT has been read.
-enum { ACCEPTING_LOOP = 0 };
-
 static void add_listener(struct loop *loop, void *argument)
 {
-  loop_add_listener(loop, argument);
+  accepter_add(&loop->accepter, argument);
 }
 
 static void remove_listener(struct loop *loop, void *argument)
 {
-  loop_remove_listener(loop, argument);
+  accepter_remove(&loop->accepter, argument);
 }
 
 uint8_t net_loops(const struct net *net)
@@ -199,14 +250,39 @@ uint8_t net_loops(const struct net *net)
   return net->loops;
 }
 
+enum status net_prepare(struct net *net, const struct listener *listener, struct error *error)
+{
+  if (!listener->tls || net->handshaker) return OK;
+  return handshaker_create(&net->handshakes, &net->handshaker, error);
+}
+
 void net_add_listener(struct net *net, struct listener *listener)
 {
-  run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, add_listener, listener);
+  if (listener->tls && net_prepare(net, listener, NULL) != OK) abort();
+  if (listener->tls)
+    handshaker_add_listener(net->handshaker, listener);
+  else
+    run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, add_listener, listener);
 }
 
 void net_remove_listener(struct net *net, struct listener *listener)
 {
-  run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, remove_listener, listener);
+  if (!listener->tls)
+    run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, remove_listener, listener);
+  else if (net->handshaker)
+    handshaker_remove_listener(net->handshaker, listener);
+}
+
+static void check_all(struct loop *loop, void *argument)
+{
+  (void)argument;
+  loop_tls_check_all(loop);
+}
+
+void net_set_gate(struct net *net, struct listener *listener, struct gate *gate)
+{
+  listener_set_gate(listener, gate);
+  if (listener->tls && net->handshaker) run_on_all(net, check_all, NULL);
 }
 
 struct new_limits {
@@ -225,6 +301,9 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
 {
   struct new_limits new_limits = {.limits = limits, .log_level = log_level};
   atomic_store(&net->max_connections, max_connections);
+  net->handshakes.time_limit_ms = limits->connect_timeout_ms;
+  net->handshakes.log_level = log_level;
+  if (net->handshaker) handshaker_set_limits(net->handshaker, limits->connect_timeout_ms, log_level);
   if (net->keeper) keeper_set_log_level(net->keeper, log_level);
   run_on_all(net, set_limits, &new_limits);
 }
@@ -239,6 +318,25 @@ static void snapshot(struct loop *loop, void *argument)
   const struct snapshot *into = argument;
   shard_counters(loop->shard, &into->shards[loop->number]);
   into->loops[loop->number] = loop->counters;
+  into->loops[loop->number].tls_connections = loop->secure_count;
+}
+
+void net_counters_add(struct net_counters *sum, const struct net_counters *other)
+{
+  sum->accepted += other->accepted;
+  sum->refused_limit += other->refused_limit;
+  sum->refused_framing += other->refused_framing;
+  sum->accept_errors += other->accept_errors;
+  sum->rate_pauses += other->rate_pauses;
+  sum->tls_full += other->tls_full;
+  sum->tls_resumed += other->tls_resumed;
+  sum->tls_failed += other->tls_failed;
+  sum->tls_closed += other->tls_closed;
+  sum->tls_timeouts += other->tls_timeouts;
+  sum->tls_crowded += other->tls_crowded;
+  sum->tls_in_progress += other->tls_in_progress;
+  sum->tls_connections += other->tls_connections;
+  sum->tls_revoked += other->tls_revoked;
 }
 
 void net_snapshot(struct net *net, struct counters *out, struct net_counters *out_net)
@@ -247,13 +345,8 @@ void net_snapshot(struct net *net, struct counters *out, struct net_counters *ou
   struct snapshot into = {.shards = out, .loops = loops};
   run_on_all(net, snapshot, &into);
   *out_net = (struct net_counters){0};
-  for (uint8_t i = 0; i < net->loops; i++) {
-    out_net->accepted += loops[i].accepted;
-    out_net->refused_limit += loops[i].refused_limit;
-    out_net->refused_framing += loops[i].refused_framing;
-    out_net->accept_errors += loops[i].accept_errors;
-    out_net->rate_pauses += loops[i].rate_pauses;
-  }
+  for (uint8_t i = 0; i < net->loops; i++) net_counters_add(out_net, &loops[i]);
+  if (net->handshaker) handshaker_count(net->handshaker, out_net);
 }
 
 bool net_journal(struct net *net, struct store_counters *out, enum journal_state *out_state)
@@ -320,6 +413,8 @@ static enum status stop_keeper(struct net *net, struct error *error)
 
 enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms, struct error *error)
 {
+  handshaker_destroy(net->handshaker);
+  net->handshaker = NULL;
   run_on_all(net, disconnect_all, &reason);
   uint64_t deadline_ms = loop_clock().ms + patience_ms;
   while (atomic_load(&net->connections) > 0 && loop_clock().ms < deadline_ms) usleep(1000);
@@ -366,10 +461,12 @@ static void discard_outgoing_handoffs(struct loop *loop)
 void net_destroy(struct net *net)
 {
   if (!net) return;
+  handshaker_destroy(net->handshaker);
   for (uint8_t i = 0; i < net->loops; i++)
     if (net->loop[i] && net->loop[i]->shard && net->loop[i]->mailboxes) {
       discard_mails(net->loop[i]);
       discard_outgoing_handoffs(net->loop[i]);
+      loop_tls_take_arrived(net->loop[i]);
       close_transports(net->loop[i]);
     }
   for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);
