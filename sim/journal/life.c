@@ -208,6 +208,7 @@ void life_crash(struct world *world, enum sim_crash how)
   world->broker.dying = false;
   world->crash_at = 0;
   world->crashes++;
+  if (world->ever_bad) world->bad_crash = world->crashes;
   world->ever_bad = world->disk_bad;
   if (how == SIM_POWER_CUT) world->broker.boot_ms = world->now_ms - 1000 - pick(world, 30000);
 }
@@ -244,7 +245,7 @@ void life_stop(struct world *world)
     world_fail(world, "the store does not finish: %s", status_name(status));
   if (keeper->committed < keeper->given) {
     if (!world->disk_bad && world->plan.roomy) world_fail(world, "a clean stop leaves batches behind");
-    world->crashes++;  // what was not acknowledged is gone
+    world->bad_crash = ++world->crashes;  // what was not acknowledged is gone
     if (!world->plan.waits) world->lossy = true;
   }
   count_past(world);

@@ -189,7 +189,7 @@ static void check_count(const struct read *read)
   struct message *message = read->message;
   struct receipt *receipt = session_receipt(read->session, message);
   // While the disk fails, acknowledgements that are not safe make room for what a crash then does not know to have been sent.
-  bool crashed = world->statistics.disk_faults > 0 && receipt->fresh > 0 && receipt->crashes != (uint16_t)world->crashes;
+  bool crashed = receipt->fresh > 0 && receipt->crashes < world->bad_crash;
   receipt->crashes = (uint16_t)world->crashes;
   if (read->as_retained || read->unclear) {
     receipt->retained++;
@@ -309,8 +309,7 @@ void oracle_connack(struct client *client, bool present)
   const struct session *session = client->session;
   if (present && client->connect_clean) world_fail(world, "session present after a clean start of client %s", client->id);
   if (world->lossy) return;
-  // While the disk fails, the end of a session may be taken back although a second clean start was answered.
-  if (present && !session && !client->connect_open && world->statistics.disk_faults == 0)
+  if (present && !session && !client->connect_open)
     world_fail(world, "client %s has a session that it never began", client->id);
   if (present && session && client->connect_gone)
     world_fail(world, "session %u of client %s should have expired", session->number, client->id);

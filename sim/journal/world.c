@@ -367,24 +367,6 @@ static void clear_retained(struct world *world)
   }
 }
 
-// Dead segments go with the second checkpoint from now on: enough is written for that.
-static void write_on(struct world *world)
-{
-  struct client *client = world->clients[0];
-  uint64_t bytes = 0, wanted = 5 * world->plan.replay_bytes;
-  while (bytes < wanted && !world->failed) {
-    for (unsigned i = 0; i < 3; i++) round_of_all(world, true);  // checkpoints come between batches
-    if (!client_may_publish(client)) rest(world, true);
-    struct message *message = model_message(world, client);
-    message->qos = 1;
-    message->retain = true;
-    message->payload_size = world->broker.limits.retained_messages > 0 ? 4 : 2000;
-    bytes += message->payload_size + 100;
-    client_publish(client, message);
-  }
-  rest(world, true);
-}
-
 static void drain(struct world *world)
 {
   TRACE(world, "---- draining");
@@ -394,7 +376,6 @@ static void drain(struct world *world)
     client_connect(client, true);
   }
   if (!world->failed) rest(world, true);
-  if (!world->failed && world->plan.replay_bytes <= JUDGED_REPLAY) write_on(world);
   clear_retained(world);
   world->ending = true;
   for (unsigned i = 0; i < world->client_count && !world->failed; i++) client_disconnect(world->clients[i], false, true);

@@ -21,8 +21,6 @@
 struct client;
 struct world;
 
-enum { JUDGED_REPLAY = 40000 };  // the journal's size at the end is judged where this much is replayed at most
-
 enum { SHARDS = 4, CLIENTS = 12, TOPICS = 8, FILTERS = 9, GROUPS = 2, MAILS = 256, WITNESSES = 2, BATCHES = 2, LOADS = 64 };
 
 #define NEVER UINT64_MAX
@@ -246,6 +244,7 @@ struct world {
   bool nameless_rotten;  // a message without payload
   bool unreadable;       // the disk failed to read or to open some, but not all: what is there may be given up
   bool ever_bad;         // the disk failed since the broker started
+  unsigned bad_crash;    // `crashes` after the last one of a broker whose disk had failed
   bool has_digest;       // of what was applied when it died
   uint64_t digest;
   unsigned crashes, link_count, session_count;
