@@ -1,0 +1,224 @@
+#include "tls/pem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+#include "tls/openssl_error.h"
+
+enum {
+  CERTIFICATES_LIMIT = 4 << 20,  // a system's whole bundle of CAs is a quarter of it
+  KEY_LIMIT = 64 << 10,
+  CRLS_LIMIT = 256 << 20,
+};
+
+// ---- Files
+
+static enum status read_descriptor(int fd, const char *path, const char *expected, size_t limit, uint8_t **out,
+                                   size_t *out_size, struct error *error)
+{
+  struct stat facts;
+  if (fstat(fd, &facts) != 0) return error_set(error, status_from_errno(errno), "%s: %s", path, strerror(errno));
+  if (!S_ISREG(facts.st_mode)) return error_set(error, ERR_INVALID, "%s: is no regular file: expected %s", path, expected);
+  if (facts.st_size < 0 || (uint64_t)facts.st_size > limit)
+    return error_set(error, ERR_LIMIT, "%s: is larger than %zu bytes: expected %s", path, limit, expected);
+  size_t size = (size_t)facts.st_size;
+  uint8_t *bytes = malloc(size + 1);
+  if (!bytes) return error_set(error, ERR_NO_MEMORY, "%s: not enough memory to read it", path);
+  size_t got = 0;
+  while (got < size) {
+    ssize_t count = read(fd, bytes + got, size - got);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      int why = errno;
+      file_wipe(bytes, size);
+      return error_set(error, status_from_errno(why), "%s: %s", path, strerror(why));
+    }
+    if (count == 0) break;  // it has become shorter: what is there is looked at
+    got += (size_t)count;
+  }
+  bytes[got] = '\0';
+  *out = bytes;
+  *out_size = got;
+  return OK;
+}
+
+enum status file_read(const char *path, const char *expected, size_t limit, uint8_t **out, size_t *out_size,
+                      struct error *error)
+{
+  // A named pipe must not hold up a reload.
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return error_set(error, status_from_errno(errno), "%s: %s: expected %s", path, strerror(errno), expected);
+  enum status status = read_descriptor(fd, path, expected, limit, out, out_size, error);
+  close(fd);
+  return status;
+}
+
+void file_wipe(uint8_t *bytes, size_t size)
+{
+  if (!bytes) return;
+  OPENSSL_cleanse(bytes, size);
+  free(bytes);
+}
+
+// Reads a file into a BIO over memory; file_wipe the bytes after the BIO is freed.
+static enum status open_pem(const char *path, const char *expected, size_t limit, uint8_t **bytes, size_t *size, BIO **out,
+                            struct error *error)
+{
+  enum status status = file_read(path, expected, limit, bytes, size, error);
+  if (status != OK) return status;
+  *out = BIO_new_mem_buf(*bytes, (int)*size);
+  if (*out) return OK;
+  file_wipe(*bytes, *size);
+  return error_set(error, ERR_NO_MEMORY, "%s: not enough memory to read it", path);
+}
+
+// ---- PEM
+
+// The next item of a file has failed to parse: the end of the file, or a mistake in it?
+static bool at_end(void)
+{
+  unsigned long why = ERR_peek_last_error();
+  return ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE;
+}
+
+static enum status explain(const char *path, const char *kind, int count, const char *expected, struct error *error)
+{
+  if (at_end()) {
+    ERR_clear_error();
+    return count > 0 ? OK : error_set(error, ERR_INVALID, "%s: holds no %s: expected %s", path, kind, expected);
+  }
+  return error_set(error, ERR_INVALID, "%s: %s %d cannot be read (%s): expected %s", path, kind, count + 1,
+                   openssl_reason("malformed"), expected);
+}
+
+enum status pem_certificates(const char *path, STACK_OF(X509) * *out, struct error *error)
+{
+  static const char expected[] = "certificates in PEM (-----BEGIN CERTIFICATE-----)";
+  uint8_t *bytes;
+  size_t size;
+  BIO *file;
+  enum status status = open_pem(path, expected, CERTIFICATES_LIMIT, &bytes, &size, &file, error);
+  if (status != OK) return status;
+  STACK_OF(X509) *certificates = sk_X509_new_null();
+  X509 *certificate;
+  ERR_clear_error();
+  while ((certificate = PEM_read_bio_X509(file, NULL, NULL, NULL)))
+    if (!sk_X509_push(certificates, certificate)) {
+      X509_free(certificate);
+      break;
+    }
+  status = explain(path, "certificate", sk_X509_num(certificates), expected, error);
+  BIO_free(file);
+  file_wipe(bytes, size);
+  if (status == OK)
+    *out = certificates;
+  else
+    sk_X509_pop_free(certificates, X509_free);
+  return status;
+}
+
+enum status pem_crls(const char *path, STACK_OF(X509_CRL) * *out, struct error *error)
+{
+  static const char expected[] = "certificate revocation lists in PEM (-----BEGIN X509 CRL-----)";
+  uint8_t *bytes;
+  size_t size;
+  BIO *file;
+  enum status status = open_pem(path, expected, CRLS_LIMIT, &bytes, &size, &file, error);
+  if (status != OK) return status;
+  STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+  X509_CRL *crl;
+  ERR_clear_error();
+  while ((crl = PEM_read_bio_X509_CRL(file, NULL, NULL, NULL)))
+    if (!sk_X509_CRL_push(crls, crl)) {
+      X509_CRL_free(crl);
+      break;
+    }
+  status = explain(path, "CRL", sk_X509_CRL_num(crls), expected, error);
+  BIO_free(file);
+  file_wipe(bytes, size);
+  if (status == OK)
+    *out = crls;
+  else
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
+  return status;
+}
+
+// OpenSSL asks for the pass phrase of an encrypted key: there is nobody to type it.
+static int no_pass_phrase(char *text, int size, int writing, void *asked)
+{
+  (void)text, (void)size, (void)writing;
+  *(bool *)asked = true;
+  return -1;
+}
+
+enum status pem_key(const char *path, EVP_PKEY **out, struct error *error)
+{
+  static const char expected[] = "a private key in PEM (-----BEGIN PRIVATE KEY-----)";
+  uint8_t *bytes;
+  size_t size;
+  BIO *file;
+  enum status status = open_pem(path, expected, KEY_LIMIT, &bytes, &size, &file, error);
+  if (status != OK) return status;
+  bool encrypted = false;
+  ERR_clear_error();
+  EVP_PKEY *key = PEM_read_bio_PrivateKey(file, NULL, no_pass_phrase, &encrypted);
+  if (key)
+    *out = key;
+  else if (encrypted)
+    status =
+        error_set(error, ERR_INVALID,
+                  "%s: the key is encrypted, and nobody is there to type its pass phrase: decrypt it (openssl pkey -in %s)",
+                  path, path);
+  else
+    status = explain(path, "private key", 0, expected, error);
+  ERR_clear_error();
+  BIO_free(file);
+  file_wipe(bytes, size);
+  return status;
+}
+
+// ---- Words
+
+const char *name_text(const X509_NAME *name, char text[static NAME_TEXT])
+{
+  BIO *out = BIO_new(BIO_s_mem());
+  int size = 0;
+  if (out && X509_NAME_print_ex(out, name, 0, XN_FLAG_ONELINE & ~ASN1_STRFLGS_ESC_MSB & ~XN_FLAG_SPC_EQ) >= 0)
+    size = BIO_read(out, text, NAME_TEXT - 1);
+  text[size > 0 ? size : 0] = '\0';
+  BIO_free(out);
+  return text[0] ? text : "without a name";
+}
+
+const char *time_text(const ASN1_TIME *time, char text[static TIME_TEXT])
+{
+  BIO *out = BIO_new(BIO_s_mem());
+  int size = 0;
+  if (out && ASN1_TIME_print_ex(out, time, ASN1_DTFLGS_ISO8601) > 0) size = BIO_read(out, text, TIME_TEXT - 1);
+  text[size > 0 ? size : 0] = '\0';
+  BIO_free(out);
+  return text[0] ? text : "an unreadable date";
+}
+
+const char *key_weakness(const EVP_PKEY *key)
+{
+  int bits = EVP_PKEY_get_bits(key);
+  switch (EVP_PKEY_get_base_id(key)) {
+    case EVP_PKEY_RSA:
+    case EVP_PKEY_RSA_PSS: return bits < 2048 ? "RSA keys need at least 2048 bits" : NULL;
+    case EVP_PKEY_EC: return bits < 256 ? "EC keys need at least 256 bits (P-256)" : NULL;
+    case EVP_PKEY_ED25519:
+    case EVP_PKEY_ED448: return NULL;
+    default: return "keys have to be RSA of at least 2048 bits, EC of at least 256 bits, Ed25519 or Ed448";
+  }
+}
