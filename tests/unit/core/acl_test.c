@@ -5,7 +5,12 @@
 #include "core/acl.h"
 #include "mqtt/topic.h"
 
-enum { MOST_TOPICS = 4, PUB = ACL_PUBLISH, SUB = ACL_SUBSCRIBE, REC = ACL_RECEIVE, ALL = PUB | SUB | REC };
+enum { MOST_TOPICS = 4 };
+
+#define PUB ACL_PUBLISH
+#define SUB ACL_SUBSCRIBE
+#define REC ACL_RECEIVE
+#define ALL (PUB | SUB | REC)
 
 // A rule in short: "user:ann", "client:c*", "cert.ou:x", "*", "anonymous".
 struct short_rule {
