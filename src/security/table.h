@@ -48,7 +48,8 @@
        (passwords, user, password, now), PASSWORD_FAILED) \
   CALL(const char *const *, passwords_groups, (const struct passwords *passwords, struct span user), (passwords, user), NULL) \
   CALL(size_t, passwords_scram, \
-       (const struct passwords *passwords, struct span user, struct span secret, struct wall now, struct scram_verifier *out), \
+       (const struct passwords *passwords, struct span user, struct span secret, struct wall now, \
+        struct scram_verifier out[PASSWORDS_PER_USER]), \
        (passwords, user, secret, now, out), 0) \
   LOAD(password_hash, \
        (enum password_kind kind, struct span password, struct span like, char **out, struct error *error), \
