@@ -1,17 +1,23 @@
 // Sequences of events into one or two shards. The input is a program of one-byte operations with their arguments: connections open,
-// packets (ready-made, and raw bytes) arrive, time passes, output is taken in pieces, mails travel, connections end. Looked for:
+// packets (ready-made, and raw bytes) arrive, time passes, output is taken in pieces, mails travel, questions are answered, connections end. Looked for:
 // assertions, memory errors, leaks, counters that do not balance, output that does not decode.
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/authentication.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { LINKS = 8, SCRATCH = 4096, RAW_MAX = 64, EVENTS_MAX = 4000 };
+
+// An exchange that somebody has to free.
+struct enhanced {
+  char byte;
+};
 
 struct fuzz_link {
   struct connection *connection;
@@ -26,6 +32,8 @@ struct program {
   struct shard *shards[2];
   uint8_t shard_count;
   uint64_t now_ms;
+  bool authenticate;
+  struct authentication *questions;  // the latest first
   struct fuzz_link links[LINKS];
 };
 
@@ -47,9 +55,15 @@ static void end_link(struct program *program, struct fuzz_link *link)
   *link = (struct fuzz_link){0};
 }
 
+static struct connection_origin origin_of(const struct program *program)
+{
+  return (struct connection_origin){
+      .address = "fuzz", .anonymous = !program->authenticate, .authenticate = program->authenticate};
+}
+
 static void offer(struct program *program, struct fuzz_link *link, struct span bytes)
 {
-  static const struct connection_origin origin = {.address = "fuzz", .anonymous = true};
+  struct connection_origin origin = origin_of(program);
   struct shard *shard = program->shards[link->shard];
   size_t taken = 0;
   uint8_t *exact = malloc(bytes.size ? bytes.size : 1);
@@ -60,6 +74,7 @@ static void offer(struct program *program, struct fuzz_link *link, struct span b
   check(taken <= bytes.size);
   link->paused = result == RECEIVE_PAUSED;
   if (result != RECEIVE_MIGRATE) return;
+  origin.admission = connection_take_admission(link->connection);
   uint8_t *input = NULL;
   size_t input_size = 0;
   link->shard = shard_detach(shard, link->connection, &input, &input_size);
@@ -119,6 +134,63 @@ static void carry_mails(struct program *program, uint8_t from, size_t most)
   shard_outgoing_taken(program->shards[from], to, count);
 }
 
+// ---- Questions
+
+static void free_exchange(struct enhanced *exchange)
+{
+  free(exchange);
+}
+
+static void take_questions(struct program *program)
+{
+  for (uint8_t i = 0; i < program->shard_count; i++) {
+    for (struct authentication *question; (question = shard_next_authentication(program->shards[i]));) {
+      question->next = program->questions;
+      question->driver = program->shards[i];
+      program->questions = question;
+    }
+  }
+}
+
+// Whoever the client says it is, mostly.
+static void answer(struct program *program)
+{
+  struct authentication *question = program->questions;
+  if (!question) return;
+  program->questions = question->next;
+  question->next = NULL;
+  uint8_t choice = next(program);
+  if (choice & 1 && question->method.size > 0) {
+    question->reason = MQTT_CONTINUE_AUTHENTICATION;
+    if (!question->enhanced) question->enhanced = calloc(1, sizeof *question->enhanced);
+    check(question->enhanced != NULL);
+  } else if (choice & 2) {
+    question->reason = choice & 4 ? MQTT_BAD_USER_NAME_OR_PASSWORD : MQTT_SERVER_BUSY;
+  } else {
+    bool ends = choice & 8;
+    const struct identity identity = {.user = question->user, .method = "fuzz", .expires_ms = ends};
+    question->identity = identity_create(&identity);
+    check(question->identity != NULL);
+    if (ends) question->expires.ms = program->now_ms + (choice >> 4) * 50u;
+  }
+  if (choice & 0x10) {
+    question->answer = calloc(1, 9);
+    check(question->answer != NULL);
+    question->answer_size = 9;
+  }
+  shard_authenticated(question->driver, question);
+}
+
+static void forget_questions(struct program *program)
+{
+  for (struct authentication *question; (question = program->questions);) {
+    program->questions = question->next;
+    free_exchange(question->enhanced);
+    question->enhanced = NULL;
+    authentication_free(question);
+  }
+}
+
 // ---- Packets that random bytes would hardly ever form
 
 static size_t text(uint8_t *out, const char *value)
@@ -144,7 +216,14 @@ static const char *pick_filter(uint8_t choice)
   return filters[choice % 16];
 }
 
-static void make_connect(struct program *program, struct mqtt_packet *packet)
+static void set_method(struct mqtt_properties *properties, uint8_t choice)
+{
+  properties->present |= 1ull << MQTT_PROPERTY_AUTHENTICATION_METHOD | 1ull << MQTT_PROPERTY_AUTHENTICATION_DATA;
+  properties->authentication_method = span_text(choice & 0x10 ? "N" : "M");
+  properties->authentication_data = span_text("data");
+}
+
+static void make_connect(struct program *program, struct mqtt_packet *packet, uint8_t more)
 {
   static const enum mqtt_version versions[] = {MQTT_5_0, MQTT_3_1_1, MQTT_3_1, MQTT_5_0};
   static const char *const ids[] = {"x", "y", "z", ""};
@@ -157,6 +236,10 @@ static void make_connect(struct program *program, struct mqtt_packet *packet)
   connect->keep_alive_s = flags & 0x20 ? 1 : 0;
   connect->properties.present = 1ull << MQTT_PROPERTY_SESSION_EXPIRY;
   connect->properties.session_expiry_s = numbers & 7;
+  connect->has_user_name = connect->has_password = more & 2;
+  connect->user_name = span_text(!(more & 2) ? "" : more & 4 ? "ann" : "bob");
+  connect->password = span_text(more & 2 ? "secret" : "");
+  if (more & 8) set_method(&connect->properties, more);
   if (numbers & 8) {
     connect->properties.present |= 1ull << MQTT_PROPERTY_RECEIVE_MAXIMUM | 1ull << MQTT_PROPERTY_TOPIC_ALIAS_MAXIMUM;
     connect->properties.receive_maximum = 1;
@@ -216,10 +299,11 @@ static void send_packet(struct program *program, struct fuzz_link *link, uint8_t
   uint8_t bytes[8192], scratch[64], payload[8192];
   memcpy(payload, zeros, sizeof payload);
   struct mqtt_packet packet = {0};
-  enum mqtt_version version = next(program) & 1 ? MQTT_5_0 : MQTT_3_1_1;
+  uint8_t more = next(program);
+  enum mqtt_version version = more & 1 ? MQTT_5_0 : MQTT_3_1_1;
   switch (kind % 8) {
     case 0:
-      make_connect(program, &packet);
+      make_connect(program, &packet, more);
       version = packet.connect.version;
       break;
     case 1:
@@ -232,7 +316,11 @@ static void send_packet(struct program *program, struct fuzz_link *link, uint8_t
       packet.ack = (struct mqtt_ack){.packet_id = (uint16_t)(1 + id % 16), .reason = id & 0x80 ? MQTT_QUOTA_EXCEEDED : 0};
       break;
     }
-    case 6: packet.type = MQTT_PINGREQ; break;
+    case 6:
+      packet.type = more & 8 ? MQTT_AUTH : MQTT_PINGREQ;
+      packet.disconnect.reason = more & 2 ? MQTT_RE_AUTHENTICATE : MQTT_CONTINUE_AUTHENTICATION;
+      if (more & 8) set_method(&packet.disconnect.properties, more);
+      break;
     default:
       packet.type = MQTT_DISCONNECT;
       packet.disconnect.reason = next(program) & 1 ? MQTT_DISCONNECT_WITH_WILL : MQTT_SUCCESS;
@@ -257,7 +345,7 @@ static void check_balance(const struct shard *shard)
 
 static void open_link(struct program *program, struct fuzz_link *link, uint8_t argument)
 {
-  static const struct connection_origin origin = {.address = "fuzz", .anonymous = true};
+  struct connection_origin origin = origin_of(program);
   if (link->connection) return;
   *link = (struct fuzz_link){.shard = argument % program->shard_count};
   link->connection = shard_open(program->shards[link->shard], link, &origin);
@@ -292,7 +380,10 @@ static void step(struct program *program)
     case 5:
       if (readable) raw(program, link);
       break;
-    case 6: shard_tick(program->shards[index]); break;
+    case 6:
+      shard_tick(program->shards[index]);
+      answer(program);
+      break;
     case 7:
       if (link->connection) shard_disconnect(program->shards[link->shard], link->connection, MQTT_ADMINISTRATIVE_ACTION);
       break;
@@ -305,6 +396,7 @@ static void step(struct program *program)
     attend(program, i);
     check_balance(program->shards[i]);
   }
+  take_questions(program);
 }
 
 static void finish(struct program *program)
@@ -312,6 +404,7 @@ static void finish(struct program *program)
   for (unsigned i = 0; i < LINKS; i++)
     if (program->links[i].connection && i % 2) end_link(program, &program->links[i]);
   for (uint8_t i = 0; i < program->shard_count; i++) shard_destroy(program->shards[i]);
+  forget_questions(program);
   check(program->budget.used_bytes == 0);
 }
 
@@ -320,6 +413,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   struct program program = {.at = data, .end = data + size, .now_ms = 1000};
   uint8_t plan = next(&program);
   program.shard_count = 1 + (plan & 1);
+  program.authenticate = plan & 0x40;
   program.budget.limit_bytes = plan & 2 ? 40000 : 1 << 30;
   log_init(&program.log, NULL, NULL, LOG_ERROR);
   struct limits limits = limits_default();
@@ -338,7 +432,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .limits = limits,
                                       .seed = 42,
                                       .budget = &program.budget,
-                                      .log = &program.log};
+                                      .log = &program.log,
+                                      .free_enhanced = free_exchange};
     program.shards[i] = shard_create(&settings, (struct mono){program.now_ms});
     check(program.shards[i] != NULL);
   }
