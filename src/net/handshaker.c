@@ -26,7 +26,8 @@
 enum {
   STACK_SIZE = 256 * 1024,
   EVENTS = 256,
-  GRACE_MS = 200,  // who has moved within this time is not thrown out for others
+  GRACE_MS = 200,   // who has moved within this time is not thrown out for others,
+  HASTE_MS = 2000,  // ... unless it is at it for longer than this: some would send a byte at a time
   PEER_KEY = 17,
   NICENESS = 5,  // when there is one core for all, connected clients come first
 };
@@ -199,7 +200,8 @@ static struct pending *idle_of(const struct handshaker *handshaker, const struct
 {
   LIST_EACH (link, &peer->pendings) {
     struct pending *pending = CONTAINER_OF(link, struct pending, of_peer);
-    if (handshaker->now.ms - pending->moved_ms >= GRACE_MS) return pending;
+    if (handshaker->now.ms - pending->moved_ms >= GRACE_MS || handshaker->now.ms - pending->began_ms >= HASTE_MS)
+      return pending;
   }
   return NULL;
 }

@@ -10,6 +10,7 @@
 #include "core/shard.h"
 #include "net/listener.h"
 
+struct acl;
 struct gate;
 struct loop;
 struct net;
@@ -44,7 +45,7 @@ struct net_settings {
   uint32_t max_connections;
   log_sink *log_sink;  // called on the loops' threads, each with its own context
   void *log_contexts[SHARDS_MAX];
-  void *handshake_log_context;  // for the thread of TLS handshakes; NULL: that of the first loop
+  void *side_log_context;  // of the threads beside the loops; NULL: that of the first loop
   enum log_level log_level;
   struct store *store;           // NULL: no journal. Outlives the net; used by nobody else from net_start to net_stop
   struct log *store_log;         // that of the store
@@ -69,8 +70,10 @@ void net_destroy(struct net *net);
 
 uint8_t net_loops(const struct net *net);
 
-// Starts the threads that a listener needs, where they do not run yet. Before the two below, which abort where it would have failed.
-CHECK_RESULT enum status net_prepare(struct net *net, const struct listener *listener, struct error *error);
+// Starts the threads that a listener and its gate (NULL: none) need, where they do not run yet. Before the three below, which abort where it would have
+// failed; a reload prepares all, then changes all.
+CHECK_RESULT enum status net_prepare(struct net *net, const struct listener *listener, const struct gate *gate,
+                                     struct error *error);
 
 // Accepts from the listener; it stays the caller's (each transport takes its own reference). One with TLS has a gate by then.
 void net_add_listener(struct net *net, struct listener *listener);
@@ -81,6 +84,9 @@ void net_remove_listener(struct net *net, struct listener *listener);
 // Who may come in by the listener from now on; takes the caller's reference, NULL: anybody. Connections stay, but for clients whose certificate the
 // new gate's CRL revokes: these are disconnected soon after (0x87), and reported in the log.
 void net_set_gate(struct net *net, struct listener *listener, struct gate *gate);
+
+// Who may do what, for all connections, from now on; NULL: no list. Each shard takes its own reference.
+void net_set_acl(struct net *net, struct acl *acl);
 
 void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level);
 

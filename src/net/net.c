@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/access.h"
 #include "net/loop_internal.h"
 
 enum { STACK_SIZE = 256 * 1024 };
@@ -132,8 +133,8 @@ static struct handshaker_settings handshakes_of(struct net *net, const struct ne
   return (struct handshaker_settings){.time_limit_ms = settings->limits.connect_timeout_ms,
                                       .seed = settings->seed,
                                       .log_sink = settings->log_sink,
-                                      .log_context = settings->handshake_log_context ? settings->handshake_log_context
-                                                                                     : settings->log_contexts[0],
+                                      .log_context = settings->side_log_context ? settings->side_log_context
+                                                                                : settings->log_contexts[0],
                                       .log_level = settings->log_level,
                                       .connections = &net->connections,
                                       .max_connections = &net->max_connections,
@@ -250,15 +251,16 @@ uint8_t net_loops(const struct net *net)
   return net->loops;
 }
 
-enum status net_prepare(struct net *net, const struct listener *listener, struct error *error)
+enum status net_prepare(struct net *net, const struct listener *listener, const struct gate *gate, struct error *error)
 {
+  (void)gate;
   if (!listener->tls || net->handshaker) return OK;
   return handshaker_create(&net->handshakes, &net->handshaker, error);
 }
 
 void net_add_listener(struct net *net, struct listener *listener)
 {
-  if (listener->tls && net_prepare(net, listener, NULL) != OK) abort();
+  if (listener->tls && net_prepare(net, listener, NULL, NULL) != OK) abort();
   if (listener->tls)
     handshaker_add_listener(net->handshaker, listener);
   else
@@ -283,6 +285,16 @@ void net_set_gate(struct net *net, struct listener *listener, struct gate *gate)
 {
   listener_set_gate(listener, gate);
   if (listener->tls && net->handshaker) run_on_all(net, check_all, NULL);
+}
+
+static void set_acl(struct loop *loop, void *argument)
+{
+  access_set_list(loop->shard, argument);
+}
+
+void net_set_acl(struct net *net, struct acl *acl)
+{
+  run_on_all(net, set_acl, acl);
 }
 
 struct new_limits {
