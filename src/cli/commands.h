@@ -17,6 +17,7 @@ int bench_command(int argc, char **argv);
 int sense_command(int argc, char **argv);
 int top_command(int argc, char **argv);
 int journal_command(int argc, char **argv);
+int passwd_command(int argc, char **argv);
 int check_command(int argc, char **argv);
 
 // "skerry help config ...": argv[0] is "config".
