@@ -74,9 +74,9 @@ static bool nests_too_deep(struct span text)
 
 json_t *jwt_parse_json(struct span text, json_error_t *out_error, const char **out_why)
 {
-  *out_why = "it is not a JSON object, or has a name twice";
+  *out_why = "not a JSON object, or one with a name twice";
   if (nests_too_deep(text)) {
-    *out_why = "its JSON is nested too deeply";
+    *out_why = "nested too deeply";
     return NULL;
   }
   json_t *value = json_loadb(text.at ? (const char *)text.at : "", text.size, JSON_REJECT_DUPLICATES, out_error);
@@ -132,12 +132,10 @@ static json_t *decode_json(struct span text, const char **out_why)
   uint8_t *bytes = malloc(base64url_bytes(text.size));
   size_t size = 0;
   json_t *value = NULL;
-  if (!bytes)
-    *out_why = no_memory;
-  else if (!base64url_decode(text, bytes, &size))
-    *out_why = "it is not base64url";
-  else
-    value = jwt_parse_json(span_of(bytes, size), NULL, out_why);
+  if (bytes && base64url_decode(text, bytes, &size)) value = jwt_parse_json(span_of(bytes, size), NULL, out_why);
+  if (!value)
+    *out_why = bytes ? "a part of the token is not base64url of a JSON object, has a name twice or is nested too deeply"
+                     : no_memory;
   free(bytes);
   return value;
 }
@@ -206,16 +204,16 @@ struct header {
 static const char *read_header(const json_t *json, struct header *out)
 {
   const json_t *alg = json_object_get(json, "alg"), *kid = json_object_get(json, "kid");
-  if (!json_is_string(alg)) return "its header names no algorithm";
-  if (json_object_get(json, "crit")) return "its header asks for an extension that is not known here";
-  if (kid && !json_is_string(kid)) return "its header has a key identifier that is no text";
+  if (!json_is_string(alg)) return "the token's header names no algorithm";
+  if (json_object_get(json, "crit")) return "the token's header asks for an extension that is not known here";
+  if (kid && !json_is_string(kid)) return "the token's header has a key identifier that is no text";
   out->kid = kid ? json_string_value(kid) : NULL;
   for (enum jwt_alg i = 0; i < JWT_ALGS; i++) {
     if (strcmp(json_string_value(alg), jwt_alg_name(i)) != 0) continue;
     out->alg = i;
     return NULL;
   }
-  return "its algorithm is none of RS256, ES256, EdDSA and HS256";
+  return "the token's algorithm is none of RS256, ES256, EdDSA and HS256";
 }
 
 static const char *check_signature(const struct jwt_keys *keys, const struct header *header, const struct parts *parts)
@@ -223,7 +221,7 @@ static const char *check_signature(const struct jwt_keys *keys, const struct hea
   uint8_t signature[SIGNATURE_BYTES];
   size_t size = 0;
   if (base64url_bytes(parts->signature.size) > sizeof signature || !base64url_decode(parts->signature, signature, &size))
-    return "its signature is not base64url, or too long";
+    return "the token's signature is not base64url, or too long";
   bool any = false;
   for (size_t i = 0; i < keys->count; i++) {
     const struct jwt_key *key = &keys->keys[i];
@@ -232,7 +230,7 @@ static const char *check_signature(const struct jwt_keys *keys, const struct hea
     any = true;
     if (fits_key(key, parts->signed_text, span_of(signature, size))) return NULL;
   }
-  return any ? "its signature does not fit" : "there is no key for its algorithm and key identifier";
+  return any ? "the token's signature does not fit" : "there is no key for the token's algorithm and key identifier";
 }
 
 // ---- Claims
@@ -283,12 +281,12 @@ static const char *check_times(const struct jwt_keys *keys, const json_t *claims
 {
   bool has_end, has_start, has_issue;
   int64_t end_ms = 0, start_ms = 0, issue_ms = 0, leeway_ms = (int64_t)keys->leeway_s * 1000;
-  if (!take_time(claims, "exp", &has_end, &end_ms)) return "its exp is not a time in seconds";
-  if (!take_time(claims, "nbf", &has_start, &start_ms)) return "its nbf is not a time in seconds";
-  if (!take_time(claims, "iat", &has_issue, &issue_ms)) return "its iat is not a time in seconds";
-  if (has_end && now.ms >= end_ms + leeway_ms) return "it has expired";
-  if (has_start && now.ms < start_ms - leeway_ms) return "it is not valid yet";
-  if (has_issue && now.ms < issue_ms - leeway_ms) return "it was issued in the future";
+  if (!take_time(claims, "exp", &has_end, &end_ms)) return "the token's exp is not a time in seconds";
+  if (!take_time(claims, "nbf", &has_start, &start_ms)) return "the token's nbf is not a time in seconds";
+  if (!take_time(claims, "iat", &has_issue, &issue_ms)) return "the token's iat is not a time in seconds";
+  if (has_end && now.ms >= end_ms + leeway_ms) return "the token has expired";
+  if (has_start && now.ms < start_ms - leeway_ms) return "the token is not valid yet";
+  if (has_issue && now.ms < issue_ms - leeway_ms) return "the token was issued in the future";
   *out_expires_ms = has_end ? end_ms + leeway_ms : 0;
   return NULL;
 }
@@ -297,8 +295,9 @@ static const char *check_parties(const struct jwt_keys *keys, const json_t *clai
 {
   const json_t *issuer = json_object_get(claims, "iss");
   if (keys->issuer && !(json_is_string(issuer) && strcmp(json_string_value(issuer), keys->issuer) == 0))
-    return "it is from another issuer";
-  if (keys->audience && !is_or_has(json_object_get(claims, "aud"), keys->audience)) return "it is for another audience";
+    return "the token is from another issuer";
+  if (keys->audience && !is_or_has(json_object_get(claims, "aud"), keys->audience))
+    return "the token is for another audience";
   return NULL;
 }
 
@@ -357,7 +356,7 @@ static bool collect_value(struct collected *collected, struct span name, const j
 
 static const char *collect_facts(struct collected *collected, json_t *claims)
 {
-  static const char too_many[] = "it has too many claims";
+  static const char too_many[] = "the token has too many claims";
   const char *key;
   json_t *value;
   size_t names = 0;
@@ -365,7 +364,7 @@ static const char *collect_facts(struct collected *collected, json_t *claims)
   {
     size_t size = strlen(key);
     if (json_is_object(value) || json_is_null(value)) continue;
-    if (size > CLAIM_NAME_BYTES) return "it has a claim with too long a name";
+    if (size > CLAIM_NAME_BYTES) return "the token has a claim with too long a name";
     if (++names > JWT_CLAIMS_MAX) return too_many;
     struct span name = span_of(collected->at, strlen("jwt.") + size);
     memcpy(collected->at, "jwt.", strlen("jwt."));
@@ -387,12 +386,12 @@ static const char *collect_groups(struct collected *collected, const json_t *gro
     collected->groups[collected->group_count++] = text_of(groups);
     return NULL;
   }
-  if (!json_is_array(groups)) return "its groups are neither a text nor an array of texts";
+  if (!json_is_array(groups)) return "the token's groups are neither a text nor an array of texts";
   size_t count = json_array_size(groups);
-  if (count > JWT_CLAIMS_MAX) return "it has too many groups";
+  if (count > JWT_CLAIMS_MAX) return "the token has too many groups";
   for (size_t i = 0; i < count; i++) {
     const json_t *group = json_array_get(groups, i);
-    if (!json_is_string(group)) return "its groups are neither a text nor an array of texts";
+    if (!json_is_string(group)) return "the token's groups are neither a text nor an array of texts";
     collected->groups[collected->group_count++] = text_of(group);
   }
   return NULL;
@@ -402,7 +401,7 @@ static const char *make_identity(const struct jwt_keys *keys, json_t *claims, st
                                  struct identity *parts, const struct identity **out)
 {
   const json_t *user = find_claim(claims, keys->username);
-  if (!json_is_string(user) || json_string_length(user) == 0) return "it has no text in the claim of the user name";
+  if (!json_is_string(user) || json_string_length(user) == 0) return "the token has no text in the claim of the user name";
   const char *why = collect_facts(collected, claims);
   if (!why) why = collect_groups(collected, find_claim(claims, keys->groups));
   if (why) return why;
@@ -438,8 +437,8 @@ static const char *verify(const struct jwt_keys *keys, struct span token, struct
 {
   struct parts parts;
   const char *why = NULL;
-  if (token.size > JWT_TOKEN_BYTES) return "it is too long";
-  if (!split(token, &parts)) return "it does not have three parts";
+  if (token.size > JWT_TOKEN_BYTES) return "the token is too long";
+  if (!split(token, &parts)) return "the token does not have three parts";
   json_t *json = decode_json(parts.header, &why);
   if (!json) return why;
   struct header header;

@@ -1,11 +1,11 @@
 // Answers the questions of shards (core/authentication.h) by what a gate says. What costs next to nothing (certificates,
 // pre-shared keys, nobody) is answered where it is asked; tokens and exchanges go to one thread, passwords to others,
-// because hashing takes tens of milliseconds. Both queues are bounded, and who guesses waits (auth/backoff.h). A password
-// has its turn by address, so that many from one place do not delay the one from another.
+// because hashing takes tens of milliseconds. Both queues are bounded, and who guesses waits (auth/backoff.h). Passwords
+// have their turn by address, so that many from one place do not delay the one from another.
 //
 // Which way decides, for a client that names no method of enhanced authentication: the first of the gate's that the client
-// shows something for. Whether that is right comes after: a wrong token is not tried as a password. A client that names a
-// method has it decide alone.
+// shows something for (net/security_answer.h). Whether that is right comes after. A client that names a method has it decide
+// alone.
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "core/authentication.h"
 #include "core/identity.h"
 #include "net/gate.h"
@@ -24,20 +23,20 @@ struct authenticator;
 enum {
   AUTHENTICATOR_THREADS_MAX = 4,     // that hash
   AUTHENTICATOR_QUESTIONS = 1000,    // that may wait, if nothing else is set
-  AUTHENTICATOR_PATIENCE_MS = 30000  // what has waited longer is not worked on: its client has given up
+  AUTHENTICATOR_PATIENCE_MS = 10000  // the same, how long
 };
 
 enum auth_refusal {
-  AUTH_REFUSED_CREDENTIALS,  // 0x86: a password, token, exchange or certificate that does not do
-  AUTH_REFUSED_NOTHING,      // 0x87: the listener wants credentials, and there are none that it can check
-  AUTH_REFUSED_METHOD,       // 0x8C: a method of enhanced authentication that the listener does not have
-  AUTH_REFUSED_BUSY,         // 0x89: a queue was full, or the wait too long
-  AUTH_REFUSED_BACKOFF,      // 0x9F: too many wrong ones from there
-  AUTH_REFUSED_PROTOCOL,     // 0x81, 0x82 and the like: an exchange that breaks its own rules; or memory was short
+  AUTH_REFUSED_CREDENTIALS,  // 0x86: a password or token that does not do
+  AUTH_REFUSED_NOT_AUTHORIZED,  // 0x87: nothing that the listener can check; an exchange, or a certificate's name, that does not do
+  AUTH_REFUSED_METHOD,          // 0x8C: a method of enhanced authentication that the listener does not have
+  AUTH_REFUSED_BUSY,            // 0x89: a queue was full, the wait too long, or memory short
+  AUTH_REFUSED_BACKOFF,         // 0x9F: too many wrong ones from there
+  AUTH_REFUSED_OTHER,           // an exchange that breaks its rules
   AUTH_REFUSALS
 };
 
-// "credentials", "nothing", ...: the label of the metric.
+// "credentials", "not_authorized", ...: the label of the metric.
 const char *auth_refusal_name(enum auth_refusal refusal);
 
 enum { HASH_BUCKETS = 12 };  // of authenticator_counters.hash_us: up to 1, 2, 4, ... 1024 ms, and more
@@ -47,19 +46,19 @@ struct authenticator_counters {
   uint64_t accepted_anonymous;
   uint64_t refused[AUTH_REFUSALS];
   uint32_t waiting;          // questions in the queues
-  uint32_t backoff_entries;  // addresses, and users at addresses, that have shown something wrong lately
+  uint32_t backoff_entries;  // addresses, and users at addresses, that are remembered
   uint64_t hash_count;       // passwords that were hashed
   uint64_t hash_us_sum;
   uint64_t hash_us[HASH_BUCKETS];
 };
 
 struct authenticator_settings {
-  uint8_t threads;     // that hash, 1..AUTHENTICATOR_THREADS_MAX; 0: one for every two cores
-  uint32_t questions;  // that may wait in each queue; half of them from one address. 0: AUTHENTICATOR_QUESTIONS
-  uint64_t seed;       // secret and random
-  struct log *log;     // the authenticator's own, or NULL
-  void (*news)(void *context,
-               uint8_t loop);  // authenticator_take has something for this loop. On threads of the authenticator
+  uint8_t threads;       // that hash, 1..AUTHENTICATOR_THREADS_MAX; 0: one for every two cores
+  uint32_t questions;    // that may wait in each queue; half of them from one address. 0: AUTHENTICATOR_QUESTIONS
+  uint32_t patience_ms;  // see authenticator_set_patience. 0: AUTHENTICATOR_PATIENCE_MS
+  uint64_t seed;         // secret and random
+  // authenticator_take has something for this loop. On threads of the authenticator.
+  void (*news)(void *context, uint8_t loop);
   void *context;
   void (*clock)(struct mono *out_mono, struct wall *out_wall);  // NULL: the system's; tests have their own
 };
@@ -71,8 +70,6 @@ CHECK_RESULT enum status authenticator_create(const struct authenticator_setting
 // Ends the threads, after what each of them works on, and frees what is asked and not taken. The loops must not run any
 // more. NULL is harmless.
 void authenticator_destroy(struct authenticator *authenticator);
-
-void authenticator_set_log_level(struct authenticator *authenticator, enum log_level level);  // any thread
 
 // ---- For loops
 
@@ -98,5 +95,8 @@ struct authentication *authenticator_take(struct authenticator *authenticator, u
 bool authenticator_answered(const struct authenticator *authenticator, uint8_t loop);
 
 // ---- For any thread
+
+// What has waited longer than that is not worked on: its client has given up, or is about to. limits.connect_timeout.
+void authenticator_set_patience(struct authenticator *authenticator, uint32_t patience_ms);
 
 void authenticator_counters(struct authenticator *authenticator, struct authenticator_counters *out);
