@@ -92,7 +92,7 @@ bool acl_pattern_matches(struct span pattern, struct span text);
 // ERR_INVALID with words.
 CHECK_RESULT enum status acl_topic_check(struct span filter, struct error *error);
 
-struct acl_node *acl_node_create(struct acl *acl, struct acl_node *parent, struct span level, bool has_variables);
+struct acl_node *acl_node_create(struct acl *acl, struct acl_node *parent, struct span level, bool has_parts);
 void acl_nodes_free(struct acl *acl);
 
 // Adds rule `number` at a checked filter.

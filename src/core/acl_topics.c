@@ -18,6 +18,20 @@ static bool starts_with(struct span text, const char *prefix)
   return text.size >= size && memcmp(text.at, prefix, size) == 0;
 }
 
+static const char *const variables[] = {"client_id",   "username",         "cert.cn",      "cert.ou",
+                                        "cert.o",      "cert.san_dns",     "cert.san_uri", "cert.san_email",
+                                        "cert.serial", "cert.fingerprint", "jwt.sub"};
+
+enum { VARIABLES = sizeof variables / sizeof variables[0] };
+
+// What TLS knows of a client's certificate.
+static bool is_certificate_field(struct span name)
+{
+  for (size_t i = 0; i < VARIABLES; i++)
+    if (starts_with(name, "cert.") && span_equal(name, span_text(variables[i]))) return true;
+  return false;
+}
+
 static bool variable_kind(struct span name, struct acl_part *out)
 {
   if (span_equal(name, span_text("client_id"))) {
@@ -25,8 +39,7 @@ static bool variable_kind(struct span name, struct acl_part *out)
   } else if (span_equal(name, span_text("username"))) {
     *out = (struct acl_part){.kind = ACL_PART_USER};
   } else {
-    bool known = (starts_with(name, "cert.") && name.size > 5) || (starts_with(name, "jwt.") && name.size > 4);
-    if (!known) return false;
+    if (!is_certificate_field(name) && !(starts_with(name, "jwt.") && name.size > 4)) return false;
     *out = (struct acl_part){.kind = ACL_PART_FACT, .text = name};
   }
   return true;
@@ -70,13 +83,11 @@ static bool has_variables(struct span level)
 
 static enum status unknown_variable(struct span name, struct error *error)
 {
-  static const char *const known[] = {"client_id",    "username",     "cert.cn",        "cert.ou", "cert.o",
-                                      "cert.san_dns", "cert.san_uri", "cert.san_email", "jwt.sub"};
   char word[64];
   size_t size = name.size < sizeof word - 1 ? name.size : sizeof word - 1;
   memcpy(word, name.at, size);
   word[size] = '\0';
-  const char *nearest = nearest_name(word, known, sizeof known / sizeof known[0]);
+  const char *nearest = nearest_name(word, variables, VARIABLES);
   if (nearest) return error_set(error, ERR_INVALID, "unknown variable {%s}; did you mean {%s}?", word, nearest);
   return error_set(error, ERR_INVALID,
                    "unknown variable {%s}; there are {client_id}, {username}, {cert.FIELD} and {jwt.CLAIM}", word);
@@ -212,11 +223,11 @@ static void fill_level(struct acl_node *node, struct span level)
   node->level_size = (uint16_t)size;
 }
 
-struct acl_node *acl_node_create(struct acl *acl, struct acl_node *parent, struct span level, bool variables)
+struct acl_node *acl_node_create(struct acl *acl, struct acl_node *parent, struct span level, bool has_parts)
 {
   size_t parts = 0;
   struct acl_part part;
-  for (size_t cursor = 0; variables && next_part(level, &cursor, &part) == PART_FOUND;) parts++;
+  for (size_t cursor = 0; has_parts && next_part(level, &cursor, &part) == PART_FOUND;) parts++;
   size_t texts = (sizeof(struct acl_node) + level.size + _Alignof(struct acl_part) - 1) & ~(_Alignof(struct acl_part) - 1);
   struct acl_node *node = malloc(texts + parts * sizeof *node->parts);
   if (!node) return NULL;

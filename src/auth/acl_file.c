@@ -1,0 +1,182 @@
+// Access control lists from files: which form it is, and what is wrong in it.
+
+#include "auth/acl_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "auth/acl_reading.h"
+#include "base/utf8.h"
+
+enum { MAX_FILE = 16 << 20 };
+
+// ---- Mistakes
+
+void acl_complain(struct acl_reading *reading, size_t line, size_t column, const char *format, ...)
+{
+  reading->failed = true;
+  if (reading->problem_count == ACL_MAX_PROBLEMS) return;
+  char where[48] = "", *text = NULL, *whole = NULL;
+  if (line && column)
+    snprintf(where, sizeof where, ":%zu:%zu", line, column);
+  else if (line)
+    snprintf(where, sizeof where, ":%zu", line);
+  va_list arguments;
+  va_start(arguments, format);
+  int size = vasprintf(&text, format, arguments);
+  va_end(arguments);
+  if (size >= 0 && asprintf(&whole, "%s%s: %s", reading->name, where, text) < 0) whole = NULL;
+  if (size >= 0) free(text);
+  if (!reading->problems) reading->problems = calloc(ACL_MAX_PROBLEMS, sizeof *reading->problems);
+  if (whole && reading->problems) {
+    reading->problems[reading->problem_count++] = whole;
+  } else {
+    reading->short_of_memory = true;
+    free(whole);
+  }
+}
+
+void acl_take(struct acl_reading *reading, const struct acl_rule *rule, size_t column)
+{
+  struct error error;
+  enum status status = acl_add(reading->acl, rule, &error);
+  if (status == ERR_NO_MEMORY) reading->short_of_memory = reading->failed = true;
+  if (status && status != ERR_NO_MEMORY) acl_complain(reading, rule->line, column, "%s", error.text);
+}
+
+const char *acl_show(struct span text, char out[ACL_SHOWN + 1])
+{
+  size_t size = utf8_cut(text, text.size < ACL_SHOWN ? text.size : ACL_SHOWN);
+  for (size_t i = 0; i < size; i++) out[i] = (char)(text.at[i] < ' ' || text.at[i] == 0x7f ? '?' : text.at[i]);
+  out[size] = '\0';
+  return out;
+}
+
+// ---- Which form
+
+static struct span next_line(struct span text, size_t *cursor)
+{
+  struct span rest = span_from(text, *cursor);
+  const uint8_t *end = rest.size > 0 ? memchr(rest.at, '\n', rest.size) : NULL;
+  size_t size = end ? (size_t)(end - rest.at) : rest.size;
+  *cursor += size + (end != NULL);
+  return span_of(rest.at, size);
+}
+
+// The first line that is no comment says it. A key of YAML has a colon behind it.
+static bool is_mosquitto(struct span text)
+{
+  static const char *const words[] = {"topic", "user", "pattern"};
+  for (size_t cursor = 0; cursor < text.size;) {
+    struct span line = next_line(text, &cursor);
+    if (line.size == 0 || line.at[0] == '#' || line.at[0] == '\r') continue;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+      size_t size = strlen(words[i]);
+      if (line.size > size && memcmp(line.at, words[i], size) == 0 && line.at[size] == ' ') return true;
+    }
+    size_t blanks = 0;
+    while (blanks < line.size && (line.at[blanks] == ' ' || line.at[blanks] == '\t' || line.at[blanks] == '\r')) blanks++;
+    if (blanks < line.size && line.at[blanks] != '#') return false;
+  }
+  return false;
+}
+
+static bool is_text(struct acl_reading *reading, struct span text)
+{
+  size_t line = 1, start = 0;
+  for (size_t at = 0; at < text.size;) {
+    size_t size = text.at[at] < 0x80 ? text.at[at] != 0 : utf8_next(span_from(text, at)).size;
+    if (size == 0) {
+      acl_complain(reading, line, at - start + 1, "not UTF-8 text: byte 0x%02x; save the file as UTF-8", text.at[at]);
+      return false;
+    }
+    if (text.at[at] == '\n') {
+      line++;
+      start = at + 1;
+    }
+    at += size;
+  }
+  return true;
+}
+
+enum status acl_file_parse(struct span text, const char *name, struct acl **out, char ***out_problems, size_t *out_count)
+{
+  struct acl_reading reading = {.name = name};
+  *out_problems = NULL;
+  *out_count = 0;
+  enum status status = acl_create(&reading.acl);
+  if (status) return status;
+  if (text.size > MAX_FILE)
+    acl_complain(&reading, 0, 0, "is larger than 16MiB; this is no access control list");
+  else if (!is_text(&reading, text))
+    ;  // said
+  else if (is_mosquitto(text))
+    acl_read_mosquitto(&reading, text);
+  else
+    acl_read_yaml(&reading, text);
+  *out_problems = reading.problems;
+  *out_count = reading.problem_count;
+  if (!reading.failed) {
+    *out = reading.acl;
+    return OK;
+  }
+  acl_unref(reading.acl);
+  return reading.short_of_memory ? ERR_NO_MEMORY : ERR_INVALID;
+}
+
+// ---- Files
+
+// The whole file, but of a larger one only so much that it is seen to be too large. Heap.
+static enum status read_all(int fd, uint8_t **out, size_t *out_size)
+{
+  size_t size = 0, capacity = 16 << 10;
+  uint8_t *text = malloc(capacity);
+  while (text) {
+    ssize_t got = read(fd, text + size, capacity - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      int error_number = errno;
+      free(text);
+      errno = error_number;
+      return ERR_IO;
+    }
+    size += (size_t)got;
+    if (got == 0 || size > MAX_FILE) {
+      *out = text;
+      *out_size = size;
+      return OK;
+    }
+    if (size < capacity) continue;
+    uint8_t *more = realloc(text, capacity *= 2);
+    if (!more) free(text);
+    text = more;
+  }
+  return ERR_NO_MEMORY;
+}
+
+enum status acl_file_load(const char *path, struct acl **out, char ***out_problems, size_t *out_count)
+{
+  *out_problems = NULL;
+  *out_count = 0;
+  uint8_t *text = NULL;
+  size_t size = 0;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  enum status status = fd < 0 ? ERR_IO : read_all(fd, &text, &size);
+  int error_number = errno;
+  if (fd >= 0) close(fd);
+  if (status == ERR_IO) {
+    struct acl_reading reading = {.name = path};
+    acl_complain(&reading, 0, 0, "cannot be read: %s", strerror(error_number));
+    *out_problems = reading.problems;
+    *out_count = reading.problem_count;
+    return status_from_errno(error_number);
+  }
+  if (status == OK) status = acl_file_parse(span_of(text, size), path, out, out_problems, out_count);
+  free(text);
+  return status;
+}
