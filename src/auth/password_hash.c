@@ -67,11 +67,19 @@ static bool take_parameter(struct span *rest, char name, uint32_t *out)
   return parse_number(span_of(value.at, comma ? (size_t)(comma - value.at) : value.size), out);
 }
 
+// sodium_base642bin takes bytes above 0x7F for letters.
+static bool is_ascii(struct span text)
+{
+  for (size_t i = 0; i < text.size; i++)
+    if (text.at[i] > 0x7F) return false;
+  return true;
+}
+
 static bool take_base64(struct span *rest, int variant, size_t minimum, size_t maximum, uint8_t *out, uint8_t *out_size)
 {
   struct span field = take_field(rest);
   size_t size = 0;
-  if (field.size == 0) return false;
+  if (field.size == 0 || !is_ascii(field)) return false;
   if (sodium_base642bin(out, maximum, (const char *)field.at, field.size, NULL, &size, NULL, variant) != 0) return false;
   if (size < minimum) return false;
   *out_size = (uint8_t)size;

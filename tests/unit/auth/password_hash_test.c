@@ -152,6 +152,9 @@ static void damaged_hashes_are_refused(void **state)
   refuse("$7$+101" TAIL_64, "damaged");
   refuse("$7$101$$bePzWo/796SGZ2lBKpZcU2FQhQXnjiEADnvU8yLzaxu1BwlSR076rTWeGRrvgBz757DxNPmtAZpVls5xSi9daw==", "damaged");
   refuse("$7$101$c2FsdHNhbHRzYWx0$bePzWo", "damaged");
+  refuse("$7$101$c2F\xFF\xFF\xFF\xFF"
+         "dHNhbHRzYWx0$bePzWo/796SGZ2lBKpZcU2FQhQXnjiEADnvU8yLzaxu1BwlSR076rTWeGRrvgBz757DxNPmtAZpVls5xSi9daw==",
+         "damaged");
   refuse("$6$c2FsdHNhbHRzYWx0$bePzWo/7", "crypt(3)");
   refuse("$argon2i$v=19$m=64,t=2,p=1" TAIL, "not known");
   refuse("$2y$10$abcdefghijklmnopqrstuu", "not known");
