@@ -51,7 +51,7 @@ static void create_shards(struct world *world)
                                       .journal = true,
                                       .journal_waits = world->plan.waits,
                                       .journal_epoch_ms = store_epoch_ms(broker->keeper.store),
-                                      .journal_high_bytes = 16 << 20};
+                                      .journal_high_bytes = world->plan.high_bytes};
     broker->shards[i] = shard_create(&settings, broker_mono(world));
     if (!broker->shards[i]) abort();
   }

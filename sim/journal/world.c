@@ -60,6 +60,8 @@ static void choose_plan(struct world *world)
   plan->window = plan->backlog ? 65536 : windows[pick(world, 3)];
   plan->segment_bytes = UINT64_C(4096) << pick(world, 5);
   plan->limit_bytes = UINT64_C(1) << 30;
+  // Without a choice of its own: the worlds of earlier seeds stay as they were.
+  plan->high_bytes = world->seed % 3 == 0 ? UINT64_C(256) << world->seed / 3 % 8 : UINT64_C(16) << 20;
   plan->reserve_bytes = plan->segment_bytes * (1 + pick(world, 2));
   plan->replay_bytes = plan->segment_bytes * (1 + pick(world, 8));
   if (!plan->tiny_limit) return;

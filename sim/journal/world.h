@@ -41,6 +41,7 @@ struct plan {
   uint32_t load_entries;  // most entries of a queue that are loaded at once
   size_t window;          // of the network
   uint64_t segment_bytes, limit_bytes, reserve_bytes, replay_bytes;
+  uint64_t high_bytes;  // under way to the disk: publishers wait
 };
 
 // What an author wrote. Lives as long as the world.
