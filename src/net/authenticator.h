@@ -27,8 +27,8 @@ enum {
 };
 
 enum auth_refusal {
-  AUTH_REFUSED_CREDENTIALS,  // 0x86: a password or token that does not do
-  AUTH_REFUSED_NOT_AUTHORIZED,  // 0x87: nothing that the listener can check; an exchange, or a certificate's name, that does not do
+  AUTH_REFUSED_CREDENTIALS,     // 0x86: a password or token that does not do
+  AUTH_REFUSED_NOT_AUTHORIZED,  // 0x87: nothing that the listener can check; an exchange or certificate that does not do
   AUTH_REFUSED_METHOD,          // 0x8C: a method of enhanced authentication that the listener does not have
   AUTH_REFUSED_BUSY,            // 0x89: a queue was full, the wait too long, or memory short
   AUTH_REFUSED_BACKOFF,         // 0x9F: too many wrong ones from there
