@@ -314,15 +314,14 @@ static uint8_t home_of(struct connection *connection, const struct mqtt_connect 
   return home_by_id(connection, client_id);
 }
 
-// An identifier, and behind its NUL a user. Neither has one in it.
+// An identifier, and behind its NUL a user.
 static char *take_over_text(struct span client_id, struct span user)
 {
-  char *text = malloc(client_id.size + user.size + 2);
+  char *text = malloc(client_id.size + user.size + 1);
   if (!text) abort();  // two sessions of one client would be the price
   memcpy(text, client_id.at, client_id.size);
   text[client_id.size] = '\0';
   if (user.size > 0) memcpy(text + client_id.size + 1, user.at, user.size);
-  text[client_id.size + 1 + user.size] = '\0';
   return text;
 }
 
@@ -335,9 +334,11 @@ static bool alone(struct connection *connection, const struct mqtt_connect *conn
   if (!shard->journal.on || connection->alone || client_id.size == 0) return true;
   uint8_t other = shard_owner(shard, client_id);
   if (other == shard->settings.shard || session_find(shard, client_id)) return true;
-  char *text = take_over_text(client_id, user_of(connection));
+  struct span user = user_of(connection);
+  char *text = take_over_text(client_id, user);
   uint64_t ticket = ticket_for_connect(shard, connection, take_over_name(shard, client_id));
-  shard_send_mail(shard, other, (struct mail){.kind = MAIL_TAKE_OVER, .text = text, .ticket = ticket});
+  shard_send_mail(shard, other,
+                  (struct mail){.kind = MAIL_TAKE_OVER, .text = text, .count = (uint32_t)user.size, .ticket = ticket});
   connection_pause(connection, PAUSED_TAKE_OVER);
   return false;
 }
@@ -345,7 +346,7 @@ static bool alone(struct connection *connection, const struct mqtt_connect *conn
 void take_over_mail(struct shard *shard, struct mail *mail)
 {
   const struct session *session = session_find(shard, span_text(mail->text));
-  bool allowed = !session || owner_allows(session, span_text(mail->text + strlen(mail->text) + 1));
+  bool allowed = !session || owner_allows(session, span_of(mail->text + strlen(mail->text) + 1, mail->count));
   if (allowed && session && session->connection) take_over(session->connection, "");
   shard_send_mail(shard, mail->from,
                   (struct mail){.kind = MAIL_DONE, .flags = allowed ? 0 : MAIL_REFUSED, .ticket = mail->ticket});

@@ -20,7 +20,7 @@ enum mail_kind {
   MAIL_SHARE_CREDIT,     // text, member, count: that many deliveries are complete
   MAIL_CONGESTION,  // flags: MAIL_CONGESTED or 0: whether the sender has congested sessions (congestion.c); one has just recovered
   MAIL_FREE,        // message: the first of a chain of the receiver's messages that nobody needs any more
-  MAIL_TAKE_OVER,  // text: a client identifier that moves to the sender, which will keep its session; behind its NUL the user. ticket
+  MAIL_TAKE_OVER,  // text: a client identifier that moves to the sender, which will keep its session; behind its NUL the user, `count` bytes. ticket
   MAIL_COMMITTED,  // ticket: how many bytes of the receiver's MAIL_PUBLISH with MAIL_COMMIT are safe
   MAIL_HOST,       // pointer: belongs to the loop, core never sees it
 };

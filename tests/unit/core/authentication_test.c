@@ -63,6 +63,10 @@ static void expect_auth(struct client *client, enum mqtt_reason reason, const ch
   assert_int_equal(auth->reason, reason);
   assert_span_text(auth->properties.authentication_method, "M");
   assert_int_equal(MQTT_HAS(&auth->properties, AUTHENTICATION_DATA), data != NULL);
+  assert_false(MQTT_HAS(&auth->properties, REASON_STRING));
+  struct mqtt_user_property user;
+  size_t cursor = 0;
+  assert_false(mqtt_next_user_property(&auth->properties, &cursor, &user));
   if (data) assert_span_text(auth->properties.authentication_data, data);
 }
 
