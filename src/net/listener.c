@@ -195,6 +195,7 @@ void listener_set_gate(struct listener *listener, struct gate *gate)
   pthread_mutex_lock(&listener->gate_lock);
   struct gate *before = listener->gate;
   listener->gate = gate;
+  atomic_store(&listener->gated, gate);
   atomic_fetch_add(&listener->gate_generation, 1);
   pthread_mutex_unlock(&listener->gate_lock);
   gate_unref(before);

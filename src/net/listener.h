@@ -31,6 +31,7 @@ struct listener {
   bool tls;              // its connections begin with a TLS handshake: see net/handshaker.h
   pthread_mutex_t gate_lock;
   struct gate *gate;                 // NULL: anybody, by `anonymous`. Under the lock
+  _Atomic bool gated;                // there is one
   _Atomic uint32_t gate_generation;  // counts up with every new gate
 };
 

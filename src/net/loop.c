@@ -167,6 +167,7 @@ static void hand_over(struct loop *loop, struct transport *transport)
   handoff->transport = transport;
   unwatch(loop, transport);
   if (transport->layers) loop_tls_leave(loop, transport);
+  handoff->admission = connection_take_admission(transport->connection);
   uint8_t target = shard_detach(loop->shard, transport->connection, &handoff->input, &handoff->size);
   transport->connection = NULL;
   loop_send(loop, target, (struct mail){.kind = MAIL_HOST, .flags = HOST_HANDOFF, .pointer = handoff});
@@ -217,14 +218,19 @@ static void read_input(struct loop *loop, struct transport *transport)
   if (transport->connection) closed(loop, transport);
 }
 
+static struct connection_origin origin_of(const struct transport *transport)
+{
+  const struct listener *listener = transport->listener;
+  return (struct connection_origin){.address = transport->address,
+                                    .anonymous = atomic_load_explicit(&listener->anonymous, memory_order_relaxed),
+                                    .authenticate = atomic_load_explicit(&listener->gated, memory_order_acquire)};
+}
+
 // A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which saves a round
 // trip, and the watching altogether when another loop owns the client.
 void loop_open(struct loop *loop, struct transport *transport)
 {
-  struct connection_origin origin = {
-      .address = transport->address,
-      .anonymous = atomic_load_explicit(&transport->listener->anonymous, memory_order_relaxed),
-  };
+  struct connection_origin origin = origin_of(transport);
   transport->connection = shard_open(loop->shard, transport, &origin);
   if (!transport->connection) {
     loop_drop(loop, transport);
@@ -326,7 +332,8 @@ void loop_post_outgoing(struct loop *loop)
 static void adopt(struct loop *loop, struct handoff *handoff)
 {
   struct transport *transport = handoff->transport;
-  struct connection_origin origin = {.address = transport->address, .anonymous = transport->listener->anonymous};
+  struct connection_origin origin = origin_of(transport);
+  origin.admission = handoff->admission;
   transport->connection = shard_adopt(loop->shard, transport, &origin, span_of(handoff->input, handoff->size));
   transport->reading = true;
   transport->paused = false;
@@ -385,7 +392,7 @@ static int wait_events(struct loop *loop, struct epoll_event *events, int capaci
     // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the other.
     atomic_store_explicit(&loop->sleeping, true, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
-    if (mails_wait(loop) || journal_waits(loop) || loop_tls_busy(loop)) timeout = 0;
+    if (mails_wait(loop) || journal_waits(loop) || loop_tls_busy(loop) || loop_auth_waits(loop)) timeout = 0;
   }
   int count = epoll_wait(loop->epoll, events, capacity, timeout);
   atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
@@ -407,6 +414,7 @@ static void turn(struct loop *loop)
   loop->now = loop_clock();
   shard_set_time(loop->shard, loop->now);
   take_journal(loop);
+  loop_auth_take(loop);
   loop_tls_take_arrived(loop);
   take_mails(loop);
   for (int i = 0; i < count; i++) {
@@ -421,8 +429,10 @@ static void turn(struct loop *loop)
   loop_tls_check_some(loop);
   accepter_resume(&loop->accepter);
   shard_tick(loop->shard);
+  (void)loop_auth_ask(loop);
   loop_post_outgoing(loop);  // first: the others can begin while this one writes
-  give_attention(loop);
+  do give_attention(loop);
+  while (loop_auth_ask(loop));  // of connections that went on
   loop_post_outgoing(loop);
   loop_bury(loop);
 }

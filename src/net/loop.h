@@ -11,6 +11,7 @@
 #include "net/listener.h"
 
 struct acl;
+struct authenticator_counters;
 struct gate;
 struct loop;
 struct net;
@@ -45,7 +46,7 @@ struct net_settings {
   uint32_t max_connections;
   log_sink *log_sink;  // called on the loops' threads, each with its own context
   void *log_contexts[SHARDS_MAX];
-  void *side_log_context;  // of the threads beside the loops; NULL: that of the first loop
+  void *side_log_context;  // of the thread for TLS handshakes; NULL: that of the first loop
   enum log_level log_level;
   struct store *store;           // NULL: no journal. Outlives the net; used by nobody else from net_start to net_stop
   struct log *store_log;         // that of the store
@@ -92,6 +93,9 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
 
 // The balanced counters of every shard, each taken between two turns; `out` has net_loops() of them.
 void net_snapshot(struct net *net, struct counters *out, struct net_counters *out_net);
+
+// What the authenticator counts. False when there is none: no listener has had a gate.
+bool net_authentication(struct net *net, struct authenticator_counters *out);
 
 // The same of the store; of a moment ago when it waits for its disk. False when there is no journal.
 bool net_journal(struct net *net, struct store_counters *out, enum journal_state *out_state);

@@ -1,4 +1,5 @@
-// Between loop.c (the turn), loop_tls.c (what connections with TLS need besides) and net.c (the control thread's side).
+// Between loop.c (the turn), loop_tls.c (what connections with TLS need besides), loop_auth.c (who clients are) and net.c (the control thread's
+// side).
 #pragma once
 
 #include <pthread.h>
@@ -6,6 +7,7 @@
 
 #include "base/list.h"
 #include "net/accept.h"
+#include "net/authenticator.h"
 #include "net/handshaker.h"
 #include "net/keeper.h"
 #include "net/loop.h"
@@ -19,6 +21,7 @@ enum { HOST_HANDOFF, HOST_TASK };
 
 struct handoff {
   struct transport *transport;
+  struct admission *admission;  // what the client has shown; NULL: nothing
   uint8_t *input;
   size_t size;
 };
@@ -64,6 +67,7 @@ struct net {
   struct keeper *keeper;          // the same
   struct handshaker *handshaker;  // NULL: no listener has had TLS yet
   struct handshaker_settings handshakes;
+  _Atomic(struct authenticator *) authenticator;  // NULL: no listener has had a gate yet
   uint8_t loops;
   _Atomic uint32_t connections;
   _Atomic uint32_t max_connections;
@@ -89,3 +93,8 @@ void loop_tls_leave(struct loop *loop, struct transport *transport);  // ... no 
 void loop_tls_check_all(struct loop *loop);                           // a gate is new: looked over in the next turns
 void loop_tls_check_some(struct loop *loop);
 bool loop_tls_busy(const struct loop *loop);  // the next turn is not to wait
+
+// loop_auth.c
+bool loop_auth_ask(struct loop *loop);  // whether answers have gone back to the shard
+void loop_auth_take(struct loop *loop);
+bool loop_auth_waits(const struct loop *loop);  // there are answers to take

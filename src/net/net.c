@@ -251,11 +251,30 @@ uint8_t net_loops(const struct net *net)
   return net->loops;
 }
 
+// On a thread of the authenticator.
+static void answered(void *context, uint8_t loop)
+{
+  struct net *net = context;
+  loop_wake(net->loop[loop]);
+}
+
+static enum status create_authenticator(struct net *net, struct error *error)
+{
+  const struct authenticator_settings settings = {
+      .patience_ms = net->handshakes.time_limit_ms, .seed = net->handshakes.seed, .news = answered, .context = net};
+  struct authenticator *authenticator;
+  enum status status = authenticator_create(&settings, &authenticator, error);
+  if (status == OK) atomic_store(&net->authenticator, authenticator);
+  return status;
+}
+
 enum status net_prepare(struct net *net, const struct listener *listener, const struct gate *gate, struct error *error)
 {
-  (void)gate;
-  if (!listener->tls || net->handshaker) return OK;
-  return handshaker_create(&net->handshakes, &net->handshaker, error);
+  enum status status = OK;
+  if (gate && !atomic_load(&net->authenticator)) status = create_authenticator(net, error);
+  if (status == OK && listener->tls && !net->handshaker)
+    status = handshaker_create(&net->handshakes, &net->handshaker, error);
+  return status;
 }
 
 void net_add_listener(struct net *net, struct listener *listener)
@@ -283,6 +302,7 @@ static void check_all(struct loop *loop, void *argument)
 
 void net_set_gate(struct net *net, struct listener *listener, struct gate *gate)
 {
+  if (net_prepare(net, listener, gate, NULL) != OK) abort();
   listener_set_gate(listener, gate);
   if (listener->tls && net->handshaker) run_on_all(net, check_all, NULL);
 }
@@ -316,6 +336,8 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
   net->handshakes.time_limit_ms = limits->connect_timeout_ms;
   net->handshakes.log_level = log_level;
   if (net->handshaker) handshaker_set_limits(net->handshaker, limits->connect_timeout_ms, log_level);
+  struct authenticator *authenticator = atomic_load(&net->authenticator);
+  if (authenticator) authenticator_set_patience(authenticator, limits->connect_timeout_ms);
   if (net->keeper) keeper_set_log_level(net->keeper, log_level);
   run_on_all(net, set_limits, &new_limits);
 }
@@ -359,6 +381,13 @@ void net_snapshot(struct net *net, struct counters *out, struct net_counters *ou
   *out_net = (struct net_counters){0};
   for (uint8_t i = 0; i < net->loops; i++) net_counters_add(out_net, &loops[i]);
   if (net->handshaker) handshaker_count(net->handshaker, out_net);
+}
+
+bool net_authentication(struct net *net, struct authenticator_counters *out)
+{
+  struct authenticator *authenticator = atomic_load(&net->authenticator);
+  if (authenticator) authenticator_counters(authenticator, out);
+  return authenticator;
 }
 
 bool net_journal(struct net *net, struct store_counters *out, enum journal_state *out_state)
@@ -423,6 +452,12 @@ static enum status stop_keeper(struct net *net, struct error *error)
   return keeper_stop(net->keeper, error);
 }
 
+// What it was asked last, nobody waits for any more.
+static void destroy_authenticator(struct net *net)
+{
+  authenticator_destroy(atomic_exchange(&net->authenticator, NULL));
+}
+
 enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms, struct error *error)
 {
   handshaker_destroy(net->handshaker);
@@ -436,11 +471,13 @@ enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience
     pthread_join(net->loop[i]->thread, NULL);
     net->loop[i]->started = false;
   }
+  destroy_authenticator(net);
   return net->keeper ? stop_keeper(net, error) : OK;
 }
 
 static void discard_handoff(struct handoff *handoff)
 {
+  admission_free(handoff->admission);
   transport_destroy(handoff->transport);
   free(handoff->input);
   free(handoff);
@@ -481,6 +518,7 @@ void net_destroy(struct net *net)
       loop_tls_take_arrived(net->loop[i]);
       close_transports(net->loop[i]);
     }
+  destroy_authenticator(net);
   for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);
   keeper_destroy(net->keeper);
   free(net);
