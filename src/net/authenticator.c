@@ -4,7 +4,6 @@
 #include "net/authenticator.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,7 +20,7 @@
 #include "core/shard.h"
 #include "net/security_answer.h"
 
-enum { STACK_SIZE = 512 * 1024, NICENESS = 5, THREADS = AUTHENTICATOR_THREADS_MAX + 1 };
+enum { STACK_SIZE = 512 * 1024, NICENESS = 5 };
 
 // A question that waits.
 struct job {
@@ -43,6 +42,14 @@ struct lane {
   uint32_t count;
 };
 
+// Threads for one kind of work. They start with the first of it: where only certificates are shown there are none.
+struct workers {
+  void *(*main)(void *authenticator);
+  pthread_cond_t there_is_work;
+  pthread_t threads[AUTHENTICATOR_THREADS_MAX];
+  uint8_t wanted, running;
+};
+
 struct answers {
   struct authentication *first, *last;
   _Atomic uint32_t count;
@@ -57,7 +64,7 @@ struct authenticator {
   _Atomic uint32_t patience_ms;
 
   pthread_mutex_t lock;
-  pthread_cond_t quick_work, hash_work;
+  struct workers quick_workers, hash_workers;
   bool stop;
   struct link quick;  // tokens and exchanges, in order
   uint32_t quick_count;
@@ -67,9 +74,6 @@ struct authenticator {
   struct backoff *backoff;
   struct authenticator_counters counters;
   struct answers answers[SHARDS_MAX];
-
-  pthread_t threads[THREADS];
-  uint8_t thread_count;
 };
 
 const char *auth_refusal_name(enum auth_refusal refusal)
@@ -234,25 +238,42 @@ static struct lane *take_lane(struct authenticator *authenticator, const struct 
   return lane;
 }
 
+// False: there is none. The lock is held.
+static bool start_workers(struct authenticator *authenticator, struct workers *workers)
+{
+  if (workers->running == workers->wanted) return true;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, STACK_SIZE);
+  // What cannot be started now is tried again with the next question.
+  while (workers->running < workers->wanted &&
+         pthread_create(&workers->threads[workers->running], &attributes, workers->main, authenticator) == 0)
+    workers->running++;
+  pthread_attr_destroy(&attributes);
+  return workers->running > 0;
+}
+
 // False: there is no room. From one address at most half of it is taken.
 static bool queue_password(struct authenticator *authenticator, struct job *job)
 {
   if (authenticator->hash_count >= authenticator->questions) return false;
+  if (!start_workers(authenticator, &authenticator->hash_workers)) return false;
   struct lane *lane = take_lane(authenticator, &job->source);
   if (!lane || lane->count >= (authenticator->questions + 1) / 2) return false;
   list_append(&lane->jobs, &job->link);
   lane->count++;
   authenticator->hash_count++;
-  pthread_cond_signal(&authenticator->hash_work);
+  pthread_cond_signal(&authenticator->hash_workers.there_is_work);
   return true;
 }
 
 static bool queue_quick(struct authenticator *authenticator, struct job *job)
 {
   if (authenticator->quick_count >= authenticator->questions) return false;
+  if (!start_workers(authenticator, &authenticator->quick_workers)) return false;
   list_append(&authenticator->quick, &job->link);
   authenticator->quick_count++;
-  pthread_cond_signal(&authenticator->quick_work);
+  pthread_cond_signal(&authenticator->quick_workers.there_is_work);
   return true;
 }
 
@@ -347,8 +368,7 @@ static void hand_back(struct authenticator *authenticator, struct job *job)
   pthread_mutex_lock(&authenticator->lock);
 }
 
-static void run(struct authenticator *authenticator, pthread_cond_t *there_is_work,
-                struct job *(*next)(struct authenticator *))
+static void run(struct authenticator *authenticator, struct workers *workers, struct job *(*next)(struct authenticator *))
 {
   pthread_mutex_lock(&authenticator->lock);
   while (!authenticator->stop) {
@@ -357,7 +377,7 @@ static void run(struct authenticator *authenticator, pthread_cond_t *there_is_wo
       work(authenticator, job);
       hand_back(authenticator, job);
     } else {
-      pthread_cond_wait(there_is_work, &authenticator->lock);
+      pthread_cond_wait(&workers->there_is_work, &authenticator->lock);
     }
   }
   pthread_mutex_unlock(&authenticator->lock);
@@ -367,7 +387,7 @@ static void *quick_main(void *argument)
 {
   struct authenticator *authenticator = argument;
   (void)pthread_setname_np(pthread_self(), "skerry-auth");
-  run(authenticator, &authenticator->quick_work, next_quick);
+  run(authenticator, &authenticator->quick_workers, next_quick);
   return NULL;
 }
 
@@ -376,7 +396,7 @@ static void *hash_main(void *argument)
   struct authenticator *authenticator = argument;
   (void)pthread_setname_np(pthread_self(), "skerry-hash");
   (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
-  run(authenticator, &authenticator->hash_work, next_password);
+  run(authenticator, &authenticator->hash_workers, next_password);
   return NULL;
 }
 
@@ -451,25 +471,18 @@ void authenticator_counters(struct authenticator *authenticator, struct authenti
 
 // ---- Starting and ending
 
-static enum status start_thread(struct authenticator *authenticator, void *(*entry)(void *), struct error *error)
-{
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, STACK_SIZE);
-  int result = pthread_create(&authenticator->threads[authenticator->thread_count], &attributes, entry, authenticator);
-  pthread_attr_destroy(&attributes);
-  if (result != 0)
-    return error_set(error, status_from_errno(result), "cannot start a thread that checks credentials: %s",
-                     strerror(result));
-  authenticator->thread_count++;
-  return OK;
-}
-
 static uint8_t hashing_threads(uint8_t wanted)
 {
   if (wanted > 0) return wanted < AUTHENTICATOR_THREADS_MAX ? wanted : AUTHENTICATOR_THREADS_MAX;
   long half = sysconf(_SC_NPROCESSORS_ONLN) / 2;
   return half < 1 ? 1 : half > AUTHENTICATOR_THREADS_MAX ? AUTHENTICATOR_THREADS_MAX : (uint8_t)half;
+}
+
+static void workers_init(struct workers *workers, void *(*entry)(void *authenticator), uint8_t wanted)
+{
+  workers->main = entry;
+  workers->wanted = wanted;
+  pthread_cond_init(&workers->there_is_work, NULL);
 }
 
 enum status authenticator_create(const struct authenticator_settings *settings, struct authenticator **out,
@@ -490,19 +503,13 @@ enum status authenticator_create(const struct authenticator_settings *settings, 
   authenticator->backoff = backoff;
   authenticator_set_patience(authenticator, settings->patience_ms);
   pthread_mutex_init(&authenticator->lock, NULL);
-  pthread_cond_init(&authenticator->quick_work, NULL);
-  pthread_cond_init(&authenticator->hash_work, NULL);
+  workers_init(&authenticator->quick_workers, quick_main, 1);
+  workers_init(&authenticator->hash_workers, hash_main, hashing_threads(settings->threads));
   list_init(&authenticator->quick);
   list_init(&authenticator->lanes);
   map_init(&authenticator->lane_map);
-  enum status status = start_thread(authenticator, quick_main, error);
-  for (uint8_t i = hashing_threads(settings->threads); i > 0 && status == OK; i--)
-    status = start_thread(authenticator, hash_main, error);
-  if (status == OK)
-    *out = authenticator;
-  else
-    authenticator_destroy(authenticator);
-  return status;
+  *out = authenticator;
+  return OK;
 }
 
 static void discard(struct authentication *asked)
@@ -512,15 +519,22 @@ static void discard(struct authentication *asked)
   authentication_free(asked);
 }
 
+static void workers_end(struct workers *workers)
+{
+  for (uint8_t i = 0; i < workers->running; i++) pthread_join(workers->threads[i], NULL);
+  pthread_cond_destroy(&workers->there_is_work);
+}
+
 void authenticator_destroy(struct authenticator *authenticator)
 {
   if (!authenticator) return;
   pthread_mutex_lock(&authenticator->lock);
   authenticator->stop = true;
-  pthread_cond_broadcast(&authenticator->quick_work);
-  pthread_cond_broadcast(&authenticator->hash_work);
+  pthread_cond_broadcast(&authenticator->quick_workers.there_is_work);
+  pthread_cond_broadcast(&authenticator->hash_workers.there_is_work);
   pthread_mutex_unlock(&authenticator->lock);
-  for (uint8_t i = 0; i < authenticator->thread_count; i++) pthread_join(authenticator->threads[i], NULL);
+  workers_end(&authenticator->quick_workers);
+  workers_end(&authenticator->hash_workers);
   for (struct job *job; (job = next_quick(authenticator)) || (job = next_password(authenticator));) {
     discard(job->asked);
     job_free(job);
@@ -529,8 +543,6 @@ void authenticator_destroy(struct authenticator *authenticator)
     for (struct authentication *asked; (asked = authenticator_take(authenticator, i));) discard(asked);
   map_deinit(&authenticator->lane_map);
   backoff_destroy(authenticator->backoff);
-  pthread_cond_destroy(&authenticator->quick_work);
-  pthread_cond_destroy(&authenticator->hash_work);
   pthread_mutex_destroy(&authenticator->lock);
   free(authenticator);
 }

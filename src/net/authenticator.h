@@ -63,7 +63,7 @@ struct authenticator_settings {
   void (*clock)(struct mono *out_mono, struct wall *out_wall);  // NULL: the system's; tests have their own
 };
 
-// Starts the threads.
+// Threads start with the first question that needs them.
 CHECK_RESULT enum status authenticator_create(const struct authenticator_settings *settings, struct authenticator **out,
                                               struct error *error);
 

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -839,6 +840,35 @@ static void what_is_not_taken_is_freed_at_the_end(void **state)
   authenticator_destroy(NULL);
 }
 
+static unsigned threads(void)
+{
+  unsigned count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  assert_non_null(tasks);
+  while (readdir(tasks)) count++;
+  closedir(tasks);
+  return count;
+}
+
+static void threads_start_when_there_is_work_for_them(void **state)
+{
+  (void)state;
+  struct gate gate = GATE(AUTH_CERT, AUTH_PASSWORD, AUTH_JWT);
+  struct authenticator *authenticator = create(0);
+  unsigned before = threads();
+  gate.anonymous = true;
+  assert_int_equal(reason_of(authenticator, &gate, NULL, NULL), MQTT_SUCCESS);
+  authentication_free(ask_with_certificate(authenticator, &gate, NULL, NULL));
+  assert_int_equal(threads(), before);
+  assert_int_equal(reason_of(authenticator, &gate, "ann", "right"), MQTT_SUCCESS);
+  assert_int_equal(threads(), before + 1);
+  assert_int_equal(reason_of(authenticator, &gate, "ann", "token:ann:60"), MQTT_SUCCESS);
+  assert_int_equal(threads(), before + 2);
+  assert_int_equal(reason_of(authenticator, &gate, "ann", "right"), MQTT_SUCCESS);
+  assert_int_equal(threads(), before + 2);
+  destroy(authenticator, &gate);
+}
+
 static void refusals_have_names(void **state)
 {
   (void)state;
@@ -874,6 +904,7 @@ int main(void)
       cmocka_unit_test(addresses_take_turns),
       cmocka_unit_test(who_has_waited_too_long_is_not_worked_for),
       cmocka_unit_test(what_is_not_taken_is_freed_at_the_end),
+      cmocka_unit_test(threads_start_when_there_is_work_for_them),
       cmocka_unit_test(refusals_have_names),
   };
   return cmocka_run_group_tests_name("authenticator", tests, NULL, NULL);
