@@ -12,13 +12,16 @@
 
 #include "auth/passwords.h"
 
+// As Mosquitto 2.1 writes it: salt and hash of 64 bytes.
+#define MOSQUITTO_2_1                                                                                                       \
+  "$argon2id$v=19$m=47104,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg"   \
+  "$0nGWzMjUf6oZ8fu++KVWZ307KBwF+7muwVYQDW8cuHnSmGdMHDscax04wks4UJxdtWjhb6cn4MM+XUREOEBN/Q"
+
 // Made with the reference implementation of argon2, with mosquitto_passwd 2.0.11, and with Python's hashlib; the password of all is "secret".
 static const char *const foreign[] = {
     "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$pbviq+1UUgwZCmLIr4Hgk7mEMsxnRLuOb2HfvIaBwGY",
     "$argon2id$v=19$m=256,t=2,p=4$MDEyMzQ1Njc4OWFiY2RlZg$Fcya4k4B13JITbB2iGsFgnYITGCHoY5HmMv8AoxO1Jg",
-    // As Mosquitto 2.1 writes it: salt and hash of 64 bytes.
-    "$argon2id$v=19$m=47104,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg"
-    "$0nGWzMjUf6oZ8fu++KVWZ307KBwF+7muwVYQDW8cuHnSmGdMHDscax04wks4UJxdtWjhb6cn4MM+XUREOEBN/Q",
+    MOSQUITTO_2_1,
     "$7$101$kEglIOvDTgqHNFXO$QlrdxMnlTEsgd7viAvETou0Cw7hIN/0PtK1pBQwT4uweyuqr0hPsXBZzxlrwHXuBHLjBsORtmEViYMdkI+4WgQ==",
     "$7$1000$c2FsdHNhbHRzYWx0$bePzWo/796SGZ2lBKpZcU2FQhQXnjiEADnvU8yLzaxu1BwlSR076rTWeGRrvgBz757DxNPmtAZpVls5xSi9daw==",
     "$6$WdCyY25fH0G+BCNS$cHXBtGbrKKPf8/ZYRi2XIjxlG1I8fDPHT+qI4kNddF/oHVkAkBbhTKNpDz5qpGNog5x1vpMA9Cfw+chbktVOjA==",
