@@ -4,10 +4,15 @@
 #include <string.h>
 
 #include "client.h"
+#include "core/authentication.h"
 
 enum { SIM_SCRATCH = 65536, GUARD = 100000 };
 
-static const struct connection_origin ORIGIN = {.address = "198.51.100.7:4711", .anonymous = true};
+static struct connection_origin origin_of(const struct broker *broker)
+{
+  return (struct connection_origin){
+      .address = "198.51.100.7:4711", .anonymous = !broker->authenticate, .authenticate = broker->authenticate};
+}
 
 static void trace_log(void *context, enum log_level level, const char *event, const struct log_field *fields, size_t count)
 {
@@ -22,6 +27,7 @@ void broker_start(struct broker *broker)
 {
   struct world *world = broker->world;
   uint64_t secret = prng_next(&world->prng);
+  broker->authenticate = secret % 8 == 0;
   for (uint8_t i = 0; i < broker->shard_count; i++) {
     log_init(&broker->logs[i], trace_log, world, LOG_DEBUG);
     struct shard_settings settings = {.shard = i,
@@ -37,8 +43,19 @@ void broker_start(struct broker *broker)
   broker->idle_bytes = broker->budget.used_bytes;
 }
 
+static void forget_questions(struct broker *broker)
+{
+  for (uint8_t i = 0; i < broker->shard_count; i++) {
+    for (struct authentication *question; (question = broker->questions[i]);) {
+      broker->questions[i] = question->next;
+      authentication_free(question);
+    }
+  }
+}
+
 void broker_stop(struct broker *broker)
 {
+  forget_questions(broker);
   for (uint8_t from = 0; from < broker->shard_count; from++) {
     for (uint8_t to = 0; to < broker->shard_count; to++) {
       struct mailbox *mailbox = &broker->mail[from][to];
@@ -94,7 +111,8 @@ struct link *broker_connect(struct broker *broker, struct client *client)
   pipe_init(&link->up, world->plan.window);
   pipe_init(&link->down, world->plan.window);
   VECTOR_PUSH(&broker->links, link);
-  link->connection = shard_open(broker->shards[link->shard], link, &ORIGIN);
+  struct connection_origin origin = origin_of(broker);
+  link->connection = shard_open(broker->shards[link->shard], link, &origin);
   if (!link->connection) abort();
   TRACE(world, "link %u: client %s connects to broker %u shard %u", link->number, client->id, broker->index, link->shard);
   return link;
@@ -102,6 +120,7 @@ struct link *broker_connect(struct broker *broker, struct client *client)
 
 void link_free(struct link *link)
 {
+  admission_free(link->admission);
   pipe_deinit(&link->up);
   pipe_deinit(&link->down);
   buffer_deinit(&link->handed_over);
@@ -139,6 +158,7 @@ static void hand_over(struct link *link)
   struct broker *broker = link->broker;
   uint8_t *input = NULL;
   size_t size = 0;
+  link->admission = connection_take_admission(link->connection);
   uint8_t target = shard_detach(broker->shards[link->shard], link->connection, &input, &size);
   TRACE(link->world, "link %u moves from shard %u to %u with %zu bytes", link->number, link->shard, target, size);
   if (target >= broker->shard_count || target == link->shard) world_fail(link->world, "handed over to shard %u", target);
@@ -154,7 +174,10 @@ static void adopt(struct link *link)
   struct broker *broker = link->broker;
   link->travelling = false;
   link->paused = true;  // until the shard says so
-  link->connection = shard_adopt(broker->shards[link->shard], link, &ORIGIN, buffer_peek(&link->handed_over));
+  struct connection_origin origin = origin_of(broker);
+  origin.admission = link->admission;
+  link->admission = NULL;
+  link->connection = shard_adopt(broker->shards[link->shard], link, &origin, buffer_peek(&link->handed_over));
   if (!link->connection) abort();
   buffer_deinit(&link->handed_over);
 }
@@ -266,6 +289,42 @@ static void resume(struct link *link)
 {
   link->paused = false;
   offer_input(link, span_of(NULL, 0));
+}
+
+// ---- Questions
+
+static void answer(struct broker *broker, uint8_t shard, struct authentication *question)
+{
+  char user[80];
+  int size =
+      snprintf(user, sizeof user, "user of %.*s", (int)question->client_id.size, (const char *)question->client_id.at);
+  const struct identity identity = {.method = "simulation", .user = span_of(user, (size_t)size)};
+  question->next = NULL;
+  question->identity = identity_create(&identity);
+  if (!question->identity) abort();
+  broker->world->tick++;
+  shard_authenticated(broker->shards[shard], question);
+}
+
+// Late, and in any order.
+static bool answer_questions(struct broker *broker, uint8_t shard, bool everything)
+{
+  bool moved = false;
+  for (struct authentication *question; (question = shard_next_authentication(broker->shards[shard]));) {
+    question->next = broker->questions[shard];
+    broker->questions[shard] = question;
+  }
+  for (struct authentication **at = &broker->questions[shard]; *at;) {
+    struct authentication *question = *at;
+    if (!everything && percent(broker->world, 50)) {
+      at = &question->next;
+      continue;
+    }
+    *at = question->next;
+    answer(broker, shard, question);
+    moved = true;
+  }
+  return moved;
 }
 
 // ---- Output
@@ -452,6 +511,7 @@ bool broker_turn(struct broker *broker, uint8_t shard, bool everything)
   expect_keep_alive(broker, shard);
   shard_tick(broker->shards[shard]);
   broker->ticked_ms[shard] = world->now_ms;
+  moved |= answer_questions(broker, shard, everything);
   moved |= attend(broker, shard);
   for (size_t i = 0; i < broker->links.count && !world->failed; i++) {
     struct link *link = broker->links.items[i];

@@ -40,6 +40,7 @@ struct link {
   struct broker *broker;
   struct client *client;
   unsigned number;
+  struct admission *admission;  // while it moves between shards
   struct pipe up, down;
   bool abandoned;    // the client has gone on with another one and told nobody
   bool client_done;  // the client has seen the end or has closed
@@ -111,6 +112,8 @@ struct broker {
   uint64_t ticked_ms[SIM_SHARDS];
   uint64_t packets_out[SIM_SHARDS][16];
   uint64_t bytes_out[SIM_SHARDS];
+  bool authenticate;                             // clients are asked who they are
+  struct authentication *questions[SIM_SHARDS];  // that are not answered yet
   struct client *clients[SIM_CLIENTS];
   unsigned client_count;
   VECTOR(struct link *) links;  // open ones
