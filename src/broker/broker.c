@@ -17,6 +17,7 @@
 
 #include "broker/broker_internal.h"
 #include "broker/service.h"
+#include "security/security.h"
 #include "store/log.h"
 
 enum { STOP_PATIENCE_MS = 3000, JOURNAL_HIGH_BYTES = 16 << 20 };
@@ -28,9 +29,16 @@ struct mono broker_now(void)
   return (struct mono){(uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000};
 }
 
+struct wall broker_wall(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (struct wall){(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000};
+}
+
 // ---- Watching
 
-static void fill_view(void *context, struct status_view *out)
+void broker_fill_view(void *context, struct status_view *out)
 {
   struct broker *broker = context;
   *out = (struct status_view){.shard_count = net_loops(broker->net),
@@ -44,6 +52,7 @@ static void fill_view(void *context, struct status_view *out)
   net_snapshot(broker->net, out->shards, &out->net);
   out->has_journal = net_journal(broker->net, &out->journal, &out->journal_state);
   for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
+  out->certificate_count = broker_certificates(broker, out->certificates, CERTIFICATES_MAX);
   out->memory_used_bytes = atomic_load(&broker->budget.used_bytes);
 }
 
@@ -53,7 +62,7 @@ enum status broker_open_metrics(struct broker *broker, const struct config *conf
   const struct listen_address *address = &config->metrics.listen;
   *out = NULL;
   if (!address->text) return OK;
-  return admin_http_open(broker->base, address->host, address->port, fill_view, broker, out, error);
+  return admin_http_open(broker->base, address->host, address->port, broker_fill_view, broker, out, error);
 }
 
 static void publish_sys(evutil_socket_t fd, short what, void *context)
@@ -62,7 +71,7 @@ static void publish_sys(evutil_socket_t fd, short what, void *context)
   (void)what;
   struct broker *broker = context;
   struct status_view view;
-  fill_view(broker, &view);
+  broker_fill_view(broker, &view);
   struct mono now = broker_now();
   uint32_t interval_s = broker->sys_published.ms ? (uint32_t)((now.ms - broker->sys_published.ms + 500) / 1000) : 0;
   broker->sys_published = now;
@@ -90,7 +99,9 @@ static void take_signal(evutil_socket_t fd, short what, void *context)
   struct signalfd_siginfo info;
   if (read(fd, &info, sizeof info) != sizeof info) return;
   if (info.ssi_signo == SIGHUP) {
-    broker_reload(broker);
+    struct reload_report report;
+    broker_reload(broker, 0, &report);
+    reload_report_deinit(&report);
     return;
   }
   BROKER_LOG(broker, LOG_INFO, "stopping", FIELD_TEXT("signal", strsignal((int)info.ssi_signo)));
@@ -148,6 +159,8 @@ static enum status start_net(struct broker *broker, struct error *error)
   settings.journal_high_bytes = config->journal.reserve_bytes / 4;
   if (settings.journal_high_bytes > JOURNAL_HIGH_BYTES) settings.journal_high_bytes = JOURNAL_HIGH_BYTES;
   if (config->journal.durability == DURABILITY_INTERVAL) settings.journal_interval_ms = config->journal.interval_ms;
+  broker->side_origin = (struct log_origin){.output = &broker->output, .shard = -1};
+  settings.side_log_context = &broker->side_origin;
   for (uint8_t i = 0; i < settings.loops; i++) {
     broker->shard_origins[i] = (struct log_origin){.output = &broker->output, .shard = i};
     settings.log_contexts[i] = &broker->shard_origins[i];
@@ -158,19 +171,37 @@ static enum status start_net(struct broker *broker, struct error *error)
   return status == OK ? net_start(broker->net, error) : status;
 }
 
-static enum status start_listeners(struct broker *broker, struct error *error)
+static enum status open_listeners(struct broker *broker, struct error *error)
 {
   const struct config *config = &broker->config;
   broker->listeners = calloc(config->listener_count, sizeof(struct listener *));
   if (!broker->listeners) return error_set(error, ERR_NO_MEMORY, "out of memory");
   for (size_t i = 0; i < config->listener_count; i++) {
-    enum status status = broker_open_listener(&config->listeners[i], &broker->listeners[i], error);
+    enum status status = broker_open_listener(&config->listeners[i], &broker->user, &broker->listeners[i], error);
     if (status != OK) return status;
     broker_apply_listener(&config->listeners[i], config->connection_rate, broker->listeners[i]);
   }
-  // All could be opened: only now does any of them accept.
-  for (size_t i = 0; i < config->listener_count; i++) net_add_listener(broker->net, broker->listeners[i]);
   return OK;
+}
+
+// All sockets are open: what needs the rights of root is behind us. Files are read as the user, so that what works now works at a reload.
+static enum status settle_down(struct broker *broker, struct error *error)
+{
+  enum status status = OK;
+  if (entrance_has_secrets(&broker->config)) {
+    hardening_hide_memory();
+    status = security_load(error);
+  }
+  if (status == OK) status = hardening_prepare_directory(&broker->user, broker->config.broker.data, error);
+  if (status == OK) status = hardening_become(&broker->user, error);
+  // Becoming another user opens the memory to that user's debuggers, or closes it, as the system is set.
+  if (status == OK && entrance_has_secrets(&broker->config)) hardening_hide_memory();
+  return status;
+}
+
+static void accept_clients(struct broker *broker)
+{
+  for (size_t i = 0; i < broker->config.listener_count; i++) net_add_listener(broker->net, broker->listeners[i]);
 }
 
 static enum status start_control(struct broker *broker, struct error *error)
@@ -186,7 +217,8 @@ static enum status start_control(struct broker *broker, struct error *error)
   if (!broker->signals || !broker->sys_timer || !broker->sys)
     return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
   event_add(broker->signals, NULL);
-  return broker_open_metrics(broker, &broker->config, &broker->http, error);
+  enum status status = broker_open_metrics(broker, &broker->config, &broker->http, error);
+  return status == OK ? broker_open_control(broker, &broker->config, &broker->control, error) : status;
 }
 
 // One malloc arena: those of other threads grow by a page at a time, a system call for every few connections. The hot path allocates from
@@ -201,10 +233,16 @@ static enum status start(struct broker *broker, struct error *error)
 {
   tune_malloc();
   raise_descriptor_limit();
+  hardening_set_umask();
   enum status status = block_signals(broker, error);
-  if (status == OK) status = start_net(broker, error);
+  if (status == OK) status = hardening_find_user(broker->config.broker.user, &broker->user, error);
   if (status == OK) status = start_control(broker, error);
-  if (status == OK) status = start_listeners(broker, error);
+  if (status == OK) status = open_listeners(broker, error);
+  if (status == OK) status = settle_down(broker, error);
+  if (status == OK) status = broker_open_doors(broker, error);
+  if (status == OK) status = start_net(broker, error);
+  if (status == OK) status = broker_man_doors(broker, error);
+  if (status == OK) accept_clients(broker);
   return status;
 }
 
@@ -235,17 +273,21 @@ static bool stop_net(struct broker *broker)
 
 static bool stop(struct broker *broker)
 {
-  if (broker->net && broker->listeners) {
+  if (broker->listeners) {
     for (size_t i = 0; i < broker->config.listener_count; i++) {
       if (!broker->listeners[i]) continue;
-      net_remove_listener(broker->net, broker->listeners[i]);
+      if (broker->net) net_remove_listener(broker->net, broker->listeners[i]);
       listener_close(broker->listeners[i]);
       listener_unref(broker->listeners[i]);
     }
   }
   free(broker->listeners);
+  control_close(broker->control);
+  control_close(broker->retired_control);
   admin_http_close(broker->http);
   bool good = stop_net(broker);
+  broker_close_doors(broker);
+  broker_forget_fallback(broker);
   sys_topics_destroy(broker->sys);
   if (broker->sys_timer) event_free(broker->sys_timer);
   if (broker->signals) event_free(broker->signals);
@@ -290,6 +332,7 @@ enum broker_exit broker_run(const struct broker_options *options)
     event_base_dispatch(broker.base);
     broker.ready = false;
     service_notify("STOPPING=1");
+    (void)broker_roll_back(&broker, "the broker stops");
   } else {
     BROKER_LOG(&broker, LOG_ERROR, "start_failed", FIELD_TEXT("error", error.text));
   }

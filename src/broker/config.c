@@ -350,5 +350,6 @@ bool config_complete(struct config *config, const char *file, struct diagnostics
   for (size_t i = 0; i < config->listener_count; i++) check_clashes(&checker, config, i);
   check_journal(&checker, config);
   config_check_security(&checker, config);
+  config->limits.denied_disconnects = config->acl_denied == ACL_DENIED_DISCONNECT;
   return !checker.failed;
 }

@@ -96,9 +96,9 @@ const struct config_key config_keys[] = {
 
     {.section = "broker", .name = "user", .type = CONFIG_STRING, CONFIG_FIELD(broker.user), .minimum = 1, .maximum = 64,
      .default_note = "stay who started it", .example = "skerry",
-     .help = "The system user to become after all sockets are open, for a broker that root starts. Files are read and the "
-             "data directory is made before that; at a reload they have to be readable by this user, and ports below 1024 "
-             "cannot be opened any more."},
+     .help = "The system user to become after all sockets are open, for a broker that root starts. Keys, passwords and rules are read "
+             "as this user, at the start as at a reload; broker.data is made for it. Ports below 1024 cannot be opened any "
+             "more by a reload."},
 
     {.section = "listeners", .name = "url", .type = CONFIG_URL, .reloadable = true, LISTENER_FIELD(address),
      .default_note = "has to be given", .example = "mqtt://127.0.0.1:1883",

@@ -165,8 +165,18 @@ static void check_name(const struct subject *subject)
   }
 }
 
+static void check_acl(struct checker *checker, const struct config *config)
+{
+  if (!config->acl_shadow || config->acl.path || config->acl.rules) return;
+  checker->failed = true;
+  const struct config_key *key = config_find_key("", "acl_shadow");
+  (void)diagnostics_add(checker->diagnostics, checker->file, config->origin.marks[key - config_keys],
+                        "acl_shadow: is on trial beside a list that holds; write acl too, if need be one that allows all");
+}
+
 void config_check_security(struct checker *checker, struct config *config)
 {
+  check_acl(checker, config);
   for (size_t i = 0; i < config->listener_count; i++) {
     const struct subject subject = {.checker = checker, .config = config, .listener = &config->listeners[i], .index = i};
     if (!subject.listener->address.text) continue;

@@ -1,7 +1,8 @@
 #include "broker/broker_internal.h"
 #include "broker/service.h"
 
-enum status broker_open_listener(const struct listener_config *config, struct listener **out, struct error *error)
+enum status broker_open_listener(const struct listener_config *config, const struct hardening_user *user,
+                                 struct listener **out, struct error *error)
 {
   const struct listen_address *address = &config->address;
   struct listener_settings settings = {.url = address->text,
@@ -12,6 +13,7 @@ enum status broker_open_listener(const struct listener_config *config, struct li
                                        .unix_path = address->kind == LISTEN_UNIX ? address->path : NULL,
                                        .unix_mode = config->mode,
                                        .passed_fd = -1,
+                                       .tls = config->has_tls,
                                        .websocket = address->kind == LISTEN_WEBSOCKET};
   if (address->kind == LISTEN_WEBSOCKET) settings.websocket_path = address->path;
   if (address->kind == LISTEN_SYSTEMD) {
@@ -22,7 +24,9 @@ enum status broker_open_listener(const struct listener_config *config, struct li
           "%s: the service manager passed no socket of that name; it needs FileDescriptorName=%s in the .socket unit",
           address->text, address->path);
   }
-  return listener_open(&settings, out, error);
+  enum status status = listener_open(&settings, out, error);
+  if (status == OK && address->kind == LISTEN_UNIX) status = hardening_give(user, address->path, error);
+  return status;
 }
 
 void broker_apply_listener(const struct listener_config *config, uint32_t connection_rate, struct listener *listener)

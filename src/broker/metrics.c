@@ -87,6 +87,8 @@ static const struct metric table[] = {
     {"skerry_tls_connections", GAUGE("Open connections with TLS, past their handshake."), NET(tls_connections)},
     {"skerry_tls_revoked_total", COUNTER("Connections ended because a new CRL names the client's certificate."),
      NET(tls_revoked)},
+    {"skerry_tls_certificate_end_seconds", GAUGE("When the first of a listener's certificates ends, in seconds since 1970."),
+     .labels = "listener", .source = METRIC_CERTIFICATES},
     {"skerry_connects_accepted_total", COUNTER("CONNECT packets answered with success."), TOTAL(connects_accepted)},
     {"skerry_connects_refused_total", COUNTER("CONNECT packets refused."), TOTAL(connects_refused)},
     {"skerry_connect_timeouts_total", COUNTER("Connections closed because no CONNECT came in time."),
@@ -332,6 +334,15 @@ static void emit_build_info(struct page *page, const struct metric *metric, cons
   emit(page, "\"} 1\n");
 }
 
+static void emit_certificates(struct page *page, const struct metric *metric, const struct status_view *view)
+{
+  for (size_t i = 0; i < view->certificate_count; i++) {
+    emit(page, "%s{listener=\"", metric->name);
+    emit_label_value(page, view->certificates[i].listener);
+    emit(page, "\"} %" PRId64 "\n", view->certificates[i].end_s);
+  }
+}
+
 static void emit_journal_state(struct page *page, const struct metric *metric, enum journal_state holds)
 {
   static const enum journal_state states[] = {JOURNAL_OK, JOURNAL_FULL, JOURNAL_FAILING};
@@ -390,6 +401,7 @@ static void emit_series(struct page *page, const struct metric *metric, const st
              total->dropped[i]);
       break;
     case METRIC_FAULTS: emit_faults(page, metric, total->faults); break;
+    case METRIC_CERTIFICATES: emit_certificates(page, metric, view); break;
     case METRIC_BUILD_INFO: emit_build_info(page, metric, view); break;
     case METRIC_JOURNAL: emit_value(page, metric, u64_at(&view->journal, metric->offset)); break;
     case METRIC_JOURNAL_STATE: emit_journal_state(page, metric, view->journal_state); break;

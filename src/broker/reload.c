@@ -7,33 +7,70 @@
 #include "broker/broker_internal.h"
 #include "broker/service.h"
 
-static void refuse(struct broker *broker, const char *why)
+void reload_report_deinit(struct reload_report *report)
 {
-  broker->reloads_refused++;
-  BROKER_LOG(broker, LOG_ERROR, "reload_failed", FIELD_TEXT("error", why));
+  diagnostics_deinit(&report->mistakes);
+  config_changes_deinit(&report->changes);
+  *report = (struct reload_report){0};
 }
 
-static bool load(struct broker *broker, struct config *out)
+// One reload under way.
+struct reload {
+  struct broker *broker;
+  struct reload_report *report;
+  struct config config;      // the new one; zeroed when it has been taken
+  struct entrance entrance;  // of it; the same
+};
+
+static void refuse(struct reload *reload, const char *why)
 {
-  struct diagnostics diagnostics = {0};
-  enum status status = config_load(&broker->options->source, out, &diagnostics);
-  for (size_t i = 0; i < diagnostics.count; i++)
-    BROKER_LOG(broker, LOG_ERROR, "configuration_error", FIELD_TEXT("error", diagnostics.texts[i]));
-  if (status != OK) refuse(broker, diagnostics.count ? diagnostics.texts[0] : status_name(status));
-  diagnostics_deinit(&diagnostics);
+  snprintf(reload->report->why, sizeof reload->report->why, "%s", why);
+  reload->broker->reloads_refused++;
+  BROKER_LOG(reload->broker, LOG_ERROR, "reload_failed", FIELD_TEXT("error", why));
+}
+
+static void refuse_mistakes(struct reload *reload, enum status status)
+{
+  const struct diagnostics *mistakes = &reload->report->mistakes;
+  for (size_t i = 0; i < mistakes->count; i++)
+    BROKER_LOG(reload->broker, LOG_ERROR, "configuration_error", FIELD_TEXT("error", mistakes->texts[i]));
+  refuse(reload, mistakes->count ? mistakes->texts[0] : status_name(status));
+}
+
+static bool load(struct reload *reload)
+{
+  enum status status = config_load(&reload->broker->options->source, &reload->config, &reload->report->mistakes);
+  if (status != OK) refuse_mistakes(reload, status);
   return status == OK;
 }
 
-static bool may_change(struct broker *broker, const struct config_changes *changes)
+static bool may_change(struct reload *reload)
 {
+  const struct config_changes *changes = &reload->report->changes;
   if (changes->needs_restart == 0) return true;
   char why[256];
   size_t size = (size_t)snprintf(why, sizeof why, "needs a restart:");
   for (size_t i = 0; i < changes->count && size < sizeof why; i++)
     if (!changes->items[i].reloadable)
       size += (size_t)snprintf(why + size, sizeof why - size, " %s", changes->items[i].path);
-  refuse(broker, why);
+  refuse(reload, why);
   return false;
+}
+
+static bool build_entrance(struct reload *reload)
+{
+  struct broker *broker = reload->broker;
+  const struct entrance_before before = {.config = &broker->config, .entrance = &broker->doors.entrance};
+  if (entrance_has_secrets(&reload->config) && !entrance_has_secrets(&broker->config)) hardening_hide_memory();
+  struct error error = {0};
+  if (broker_make_secret(broker, &reload->config, &error) != OK) {
+    refuse(reload, error.text);
+    return false;
+  }
+  enum status status = entrance_build(&reload->config, broker->options->source.file, broker->doors.secret, broker_wall(),
+                                      &before, &reload->entrance, &reload->report->mistakes);
+  if (status != OK) refuse_mistakes(reload, status);
+  return status == OK;
 }
 
 static void log_changes(struct broker *broker, const struct config_changes *changes)
@@ -94,7 +131,7 @@ static enum status open_listeners(struct broker *broker, const struct config *co
         close_listener(broker, broker->listeners[k]);
         broker->listeners[k] = NULL;
       }
-    enum status status = broker_open_listener(&config->listeners[i], &next[i], error);
+    enum status status = broker_open_listener(&config->listeners[i], &broker->user, &next[i], error);
     if (status != OK) return status;
     broker_apply_listener(&config->listeners[i], config->connection_rate, next[i]);
   }
@@ -108,12 +145,13 @@ static void reopen(struct broker *broker)
     if (broker->listeners[i]) continue;
     const struct listener_config *config = &broker->config.listeners[i];
     struct error error = {0};
-    if (broker_open_listener(config, &broker->listeners[i], &error) != OK) {
+    if (broker_open_listener(config, &broker->user, &broker->listeners[i], &error) != OK) {
       BROKER_LOG(broker, LOG_ERROR, "listener_lost", FIELD_TEXT("url", config->address.text),
                  FIELD_TEXT("error", error.text));
       continue;
     }
     broker_apply_listener(config, broker->config.connection_rate, broker->listeners[i]);
+    listener_set_gate(broker->listeners[i], gate_ref(broker->doors.entrance.gates[i]));
     net_add_listener(broker->net, broker->listeners[i]);
   }
 }
@@ -121,11 +159,35 @@ static void reopen(struct broker *broker)
 // What is fixed when a socket is opened.
 static bool needs_new_socket(const struct listener_config *a, const struct listener_config *b)
 {
-  return a->ipv6_only != b->ipv6_only || a->mode != b->mode;
+  return a->ipv6_only != b->ipv6_only || a->mode != b->mode || a->has_tls != b->has_tls;
 }
 
-static bool change_listeners(struct broker *broker, const struct config *config)
+static enum status prepare_all(struct broker *broker, struct listener *const *listeners, const struct entrance *entrance,
+                               struct error *error)
 {
+  enum status status = OK;
+  for (size_t i = 0; i < entrance->count && status == OK; i++)
+    status = net_prepare(broker->net, listeners[i], entrance->gates[i], error);
+  return status;
+}
+
+// From here on nothing fails.
+static void take_listeners(struct reload *reload, struct listener **next, const bool *added)
+{
+  struct broker *broker = reload->broker;
+  for (size_t i = 0; i < reload->config.listener_count; i++) {
+    broker_apply_listener(&reload->config.listeners[i], reload->config.connection_rate, next[i]);
+    net_set_gate(broker->net, next[i], gate_ref(reload->entrance.gates[i]));
+    if (added[i]) net_add_listener(broker->net, next[i]);
+  }
+  free(broker->listeners);
+  broker->listeners = next;
+}
+
+static bool change_listeners(struct reload *reload)
+{
+  struct broker *broker = reload->broker;
+  const struct config *config = &reload->config;
   const struct config *old = &broker->config;
   struct listener **next = calloc(config->listener_count, sizeof(struct listener *));
   bool *added = calloc(config->listener_count, sizeof *added);
@@ -136,21 +198,17 @@ static bool change_listeners(struct broker *broker, const struct config *config)
     goes[i] = after == config->listener_count || needs_new_socket(&old->listeners[i], &config->listeners[after]);
   }
   struct error error = {0};
-  bool good = open_listeners(broker, config, next, added, goes, &error) == OK;
+  bool good = open_listeners(broker, config, next, added, goes, &error) == OK &&
+              prepare_all(broker, next, &reload->entrance, &error) == OK;
   if (good) {
     close_where(broker, broker->listeners, goes, old->listener_count);
-    for (size_t i = 0; i < config->listener_count; i++) {
-      broker_apply_listener(&config->listeners[i], config->connection_rate, next[i]);
-      if (added[i]) net_add_listener(broker->net, next[i]);
-    }
-    free(broker->listeners);
-    broker->listeners = next;
+    take_listeners(reload, next, added);
   } else {
     for (size_t i = 0; i < config->listener_count; i++)
       if (added[i]) listener_unref(next[i]);
     free(next);
     reopen(broker);
-    refuse(broker, error.text);
+    refuse(reload, error.text);
   }
   free(added);
   free(goes);
@@ -159,33 +217,85 @@ static bool change_listeners(struct broker *broker, const struct config *config)
 
 // ---- All of it
 
-static bool same_metrics(const struct config *a, const struct config *b)
+static bool same_text(const char *a, const char *b)
 {
-  const char *before = a->metrics.listen.text, *after = b->metrics.listen.text;
-  return before && after ? strcmp(before, after) == 0 : before == after;
+  return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static bool apply(struct broker *broker, struct config *config)
+// New sockets besides those of clients, opened before anything changes.
+struct sockets {
+  bool new_metrics, new_control;
+  struct admin_http *http;
+  struct control *control;
+};
+
+static void close_control(evutil_socket_t fd, short what, void *context)
 {
-  struct admin_http *http = NULL;
-  bool new_metrics = !same_metrics(&broker->config, config);
+  (void)fd;
+  (void)what;
+  struct broker *broker = context;
+  control_close(broker->retired_control);
+  broker->retired_control = NULL;
+}
+
+// Whoever asked for the reload on the socket that goes gets the answer yet.
+static void retire_control(struct broker *broker)
+{
+  control_close(broker->retired_control);
+  broker->retired_control = broker->control;
+  if (!broker->control) return;
+  control_retire(broker->control);
+  const struct timeval soon = {.tv_sec = 1};
+  if (event_base_once(broker->base, -1, EV_TIMEOUT, close_control, broker, &soon) < 0) close_control(-1, 0, broker);
+}
+
+static bool open_sockets(struct reload *reload, struct sockets *out)
+{
+  struct broker *broker = reload->broker;
+  const struct config *config = &reload->config;
   struct error error = {0};
-  if (new_metrics && broker_open_metrics(broker, config, &http, &error) != OK) {
-    refuse(broker, error.text);
-    return false;
-  }
-  if (!change_listeners(broker, config)) {
-    admin_http_close(http);
-    return false;
-  }
-  if (new_metrics) {
+  *out = (struct sockets){.new_metrics = !same_text(broker->config.metrics.listen.text, config->metrics.listen.text),
+                          .new_control = !same_text(broker->config.control.socket, config->control.socket)};
+  enum status status = OK;
+  if (out->new_metrics) status = broker_open_metrics(broker, config, &out->http, &error);
+  if (status == OK && out->new_control) status = broker_open_control(broker, config, &out->control, &error);
+  if (status == OK) return true;
+  admin_http_close(out->http);
+  refuse(reload, error.text);
+  return false;
+}
+
+static void take_sockets(struct broker *broker, const struct config *config, const struct sockets *sockets)
+{
+  if (sockets->new_metrics) {
     admin_http_close(broker->http);
-    broker->http = http;
+    broker->http = sockets->http;
   }
-  bool new_sys = broker->config.sys.interval_s != config->sys.interval_s;
-  config_deinit(&broker->config);
-  broker->config = *config;
-  *config = (struct config){0};
+  if (sockets->new_control) {
+    retire_control(broker);
+    broker->control = sockets->control;
+  } else if (broker->control && broker->config.control.mode != config->control.mode) {
+    control_set_mode(broker->control, config->control.mode);
+  }
+}
+
+// What was before goes to `before`, its owner's from then on.
+static bool apply(struct reload *reload, struct fallback *before)
+{
+  struct broker *broker = reload->broker;
+  struct sockets sockets;
+  if (!open_sockets(reload, &sockets)) return false;
+  if (!change_listeners(reload)) {
+    admin_http_close(sockets.http);
+    control_close(sockets.control);
+    return false;
+  }
+  take_sockets(broker, &reload->config, &sockets);
+  bool new_sys = broker->config.sys.interval_s != reload->config.sys.interval_s;
+  before->config = broker->config;
+  broker->config = reload->config;
+  reload->config = (struct config){0};
+  broker_take_entrance(broker, &reload->entrance, &before->entrance);
   broker->log.level = broker->config.log.level;
   atomic_store(&broker->output.format, (int)broker->config.log.format);
   broker->budget.limit_bytes = (int64_t)broker->config.broker.memory_limit_bytes;
@@ -201,22 +311,113 @@ static void notify_reloading(void)
   service_notify(text);
 }
 
-void broker_reload(struct broker *broker)
+// ---- Until it is confirmed
+
+static void forget(struct fallback *fallback)
+{
+  config_deinit(&fallback->config);
+  entrance_deinit(&fallback->entrance);
+  if (fallback->timer) event_free(fallback->timer);
+  *fallback = (struct fallback){0};
+}
+
+void broker_forget_fallback(struct broker *broker)
+{
+  forget(&broker->fallback);
+}
+
+static void take_time_out(evutil_socket_t fd, short what, void *context)
+{
+  (void)fd;
+  (void)what;
+  (void)broker_roll_back(context, "nobody has confirmed it");
+}
+
+// False: out of memory, and the reload must not be tried.
+static bool prepare_fallback(struct reload *reload, struct fallback *fallback)
+{
+  fallback->timer = event_new(reload->broker->base, -1, 0, take_time_out, reload->broker);
+  if (!fallback->timer) refuse(reload, "out of memory");
+  return fallback->timer != NULL;
+}
+
+static void wait_for_word(struct broker *broker, struct fallback *fallback, uint32_t confirm_ms)
+{
+  broker->fallback = *fallback;
+  *fallback = (struct fallback){0};
+  broker->fallback.waits = true;
+  broker->fallback.deadline_ms = broker_now().ms + confirm_ms;
+  const struct timeval in = {.tv_sec = confirm_ms / 1000, .tv_usec = (suseconds_t)(confirm_ms % 1000 * 1000)};
+  event_add(broker->fallback.timer, &in);
+  BROKER_LOG(broker, LOG_WARNING, "reload_waits_for_confirmation", FIELD_UINT("ms", confirm_ms));
+}
+
+bool broker_confirm(struct broker *broker)
+{
+  if (!broker->fallback.waits) return false;
+  forget(&broker->fallback);
+  BROKER_LOG(broker, LOG_INFO, "reload_confirmed", FIELD_UINT("reloads", broker->reloads));
+  return true;
+}
+
+bool broker_roll_back(struct broker *broker, const char *why)
+{
+  if (!broker->fallback.waits) return false;
+  struct reload_report report = {0};
+  struct reload reload = {
+      .broker = broker, .report = &report, .config = broker->fallback.config, .entrance = broker->fallback.entrance};
+  struct fallback undone = {0};
+  broker->fallback.config = (struct config){0};
+  broker->fallback.entrance = (struct entrance){0};
+  bool good = apply(&reload, &undone);
+  if (good)
+    BROKER_LOG(broker, LOG_WARNING, "reload_rolled_back", FIELD_TEXT("why", why),
+               FIELD_TEXT("detail", "the file still holds what was not confirmed"));
+  else
+    BROKER_LOG(broker, LOG_ERROR, "roll_back_failed", FIELD_TEXT("why", why), FIELD_TEXT("error", report.why));
+  forget(&undone);
+  forget(&broker->fallback);
+  config_deinit(&reload.config);
+  entrance_deinit(&reload.entrance);
+  reload_report_deinit(&report);
+  return good;
+}
+
+// ---- The reload
+
+static bool run(struct reload *reload, uint32_t confirm_ms)
+{
+  struct broker *broker = reload->broker;
+  if (broker->fallback.waits) {
+    refuse(reload, "the reload before waits for its confirmation; confirm it (skerry ctl confirm), or roll it back");
+    return false;
+  }
+  if (!load(reload)) return false;
+  if (config_diff(&broker->config, &reload->config, &reload->report->changes) != OK) {
+    refuse(reload, "out of memory");
+    return false;
+  }
+  if (!may_change(reload) || !build_entrance(reload)) return false;
+  struct fallback before = {0};
+  if (confirm_ms && !prepare_fallback(reload, &before)) return false;
+  bool good = apply(reload, &before);
+  if (good && confirm_ms) wait_for_word(broker, &before, confirm_ms);
+  forget(&before);
+  return good;
+}
+
+void broker_reload(struct broker *broker, uint32_t confirm_ms, struct reload_report *out)
 {
   notify_reloading();
-  struct config config = {0};
-  struct config_changes changes = {0};
-  bool good = load(broker, &config);
-  if (good && config_diff(&broker->config, &config, &changes) != OK) {
-    refuse(broker, "out of memory");
-    good = false;
-  }
-  if (good && may_change(broker, &changes) && apply(broker, &config)) {
+  *out = (struct reload_report){0};
+  struct reload reload = {.broker = broker, .report = out};
+  out->good = run(&reload, confirm_ms);
+  if (out->good) {
     broker->reloads++;
-    log_changes(broker, &changes);
-    BROKER_LOG(broker, LOG_INFO, "reloaded", FIELD_UINT("changes", changes.count));
+    log_changes(broker, &out->changes);
+    BROKER_LOG(broker, LOG_INFO, "reloaded", FIELD_UINT("changes", out->changes.count));
   }
-  config_changes_deinit(&changes);
-  config_deinit(&config);
+  config_deinit(&reload.config);
+  entrance_deinit(&reload.entrance);
   service_notify("READY=1");
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/clock.h"
@@ -9,6 +10,14 @@
 #include "core/shard.h"
 #include "net/loop.h"
 #include "store/store.h"
+
+// Of a listener with TLS.
+struct certificate_view {
+  const char *listener;  // its name; borrowed
+  int64_t end_s;         // when the first of its certificates ends, since 1970
+};
+
+enum { CERTIFICATES_MAX = 64 };
 
 struct status_view {
   struct counters shards[SHARDS_MAX];
@@ -20,6 +29,8 @@ struct status_view {
   enum journal_state journal_state;
   int64_t memory_used_bytes;
   int64_t memory_limit_bytes;
+  struct certificate_view certificates[CERTIFICATES_MAX];
+  size_t certificate_count;
   uint64_t uptime_s;
   uint64_t reloads, reloads_refused;
   const char *version;    // "0.1.0"

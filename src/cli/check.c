@@ -1,8 +1,11 @@
-// skerry check: reads configuration files as the broker would, and says what is wrong in them. Starts nothing.
+// skerry check: reads configuration files as the broker would, with the certificates, passwords and rules that they name, and says what is
+// wrong in them. Starts nothing.
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "broker/config.h"
+#include "broker/entrance.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 
@@ -11,6 +14,7 @@ enum { MAX_SETTINGS = 64 };
 struct check_options {
   const char *settings[MAX_SETTINGS];
   size_t setting_count;
+  bool keys_only;
 };
 
 static enum status add_setting(void *target, struct option_words *words, struct error *error)
@@ -23,6 +27,23 @@ static enum status add_setting(void *target, struct option_words *words, struct 
   return OK;
 }
 
+static struct wall wall_now(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (struct wall){(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000};
+}
+
+// The files that the configuration names.
+static enum status check_named_files(const struct config *config, const char *file, struct diagnostics *diagnostics)
+{
+  static const uint8_t no_secret[ENTRANCE_SECRET_SIZE] = {0};
+  struct entrance entrance;
+  enum status status = entrance_build(config, file, no_secret, wall_now(), NULL, &entrance, diagnostics);
+  entrance_deinit(&entrance);
+  return status;
+}
+
 // True when the file is in order.
 static bool check_file(const char *file, const struct check_options *options)
 {
@@ -30,6 +51,7 @@ static bool check_file(const char *file, const struct check_options *options)
   struct diagnostics diagnostics = {0};
   const struct config_source source = {.file = file, .settings = options->settings, .setting_count = options->setting_count};
   enum status status = config_load(&source, &config, &diagnostics);
+  if (status == OK && !options->keys_only) status = check_named_files(&config, file, &diagnostics);
   for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "%s\n", diagnostics.texts[i]);
   if (diagnostics.more) fprintf(stderr, "%s: and more\n", file);
   if (status == OK)
@@ -50,13 +72,19 @@ int check_command(int argc, char **argv)
        .help = "override a key of the file, as \"skerry broker --set\" does; may be repeated",
        .kind = OPTION_APPLY,
        .apply = add_setting},
+      {.name = "keys-only",
+       .help =
+           "do not read the certificates, passwords and rules that the file\nnames: for a machine that does not have them",
+       .kind = OPTION_FLAG,
+       .offset = offsetof(struct check_options, keys_only)},
   };
   const struct option_section section = {
       .title = "Options", .options = rows, .count = sizeof rows / sizeof rows[0], .target = &options};
   const struct option_command command = {
       .name = "check",
-      .summary = "Says what is wrong in configuration files of the broker, or that they are in order.",
-      .usage = "[--set KEY=VALUE] FILE...",
+      .summary =
+          "Says what is wrong in configuration files of the broker and the files that they name, or that all is in order.",
+      .usage = "[--set KEY=VALUE] [--keys-only] FILE...",
       .notes = "Exits with 0 when all files are in order, with 2 otherwise. \"skerry help config\" explains all keys.",
       .sections = &section,
       .section_count = 1,

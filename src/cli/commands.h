@@ -19,6 +19,7 @@ int top_command(int argc, char **argv);
 int journal_command(int argc, char **argv);
 int passwd_command(int argc, char **argv);
 int check_command(int argc, char **argv);
+int ctl_command(int argc, char **argv);
 int acl_command(int argc, char **argv);
 
 // "skerry help config ...": argv[0] is "config".

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"journal", journal_command, "look into a broker's journal: what it holds, whether it is whole, its records"},
     {"passwd", passwd_command, "set, rotate, list and verify the passwords of a broker's users"},
     {"acl", acl_command, "explain what an access control list decides, and check lists"},
+    {"ctl", ctl_command, "ask a running broker: reload, confirm, rollback, status"},
     {"check", check_command, "say what is wrong in a configuration file"},
 };
 

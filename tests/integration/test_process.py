@@ -230,7 +230,8 @@ def test_metrics_address_in_use(make_broker, tmp_path):
 
 
 def test_address_that_is_not_ours(tmp_path):
-    code, output = run("broker", "--listen", "mqtt://192.0.2.1:1883", "--data", str(tmp_path))
+    anonymous = ["--set", "listeners[0].anonymous=true"]
+    code, output = run("broker", "--listen", "mqtt://192.0.2.1:1883", *anonymous, "--data", str(tmp_path))
     assert code == 1 and "192.0.2.1" in output
 
 

@@ -1,0 +1,220 @@
+// What is done for those who ask on the control socket, and what they are told.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "broker/broker_internal.h"
+#include "broker/config_schema.h"
+#include "broker/control_json.h"
+
+// An answer under way: its object, and the text for people.
+struct answer {
+  struct broker *broker;
+  struct control_json json;
+  struct buffer text;
+  bool failed;
+};
+
+static void say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(struct answer *answer, const char *format, ...)
+{
+  char *line = NULL;
+  va_list arguments;
+  va_start(arguments, format);
+  int size = vasprintf(&line, format, arguments);
+  va_end(arguments);
+  if (size < 0 || buffer_append(&answer->text, line, (size_t)size) != OK) answer->failed = true;
+  if (size >= 0) free(line);
+}
+
+// ---- Reload
+
+static void show_value(struct answer *answer, const struct config_change *change)
+{
+  const char *before = change->before, *after = change->after;
+  if (!before)
+    say(answer, "  %s: new\n", change->path);
+  else if (!after)
+    say(answer, "  %s: gone\n", change->path);
+  else
+    say(answer, "  %s: %s -> %s%s\n", change->path, *before ? before : "(not set)", *after ? after : "(not set)",
+        change->reloadable ? "" : "  (needs a restart)");
+}
+
+static void list_changes(struct answer *answer, const struct config_changes *changes)
+{
+  struct control_json *json = &answer->json;
+  control_json_open(json, "changes", '[');
+  for (size_t i = 0; i < changes->count; i++) {
+    const struct config_change *change = &changes->items[i];
+    control_json_open(json, NULL, '{');
+    control_json_text(json, "key", change->path);
+    control_json_text(json, "before", change->before);
+    control_json_text(json, "after", change->after);
+    control_json_truth(json, "needs_restart", !change->reloadable);
+    control_json_close(json, '}');
+    show_value(answer, change);
+  }
+  control_json_close(json, ']');
+}
+
+static void list_mistakes(struct answer *answer, const struct reload_report *report)
+{
+  control_json_open(&answer->json, "mistakes", '[');
+  for (size_t i = 0; i < report->mistakes.count; i++) {
+    control_json_text(&answer->json, NULL, report->mistakes.texts[i]);
+    say(answer, "  %s\n", report->mistakes.texts[i]);
+  }
+  control_json_close(&answer->json, ']');
+}
+
+static void answer_reload(struct answer *answer, const struct control_request *request)
+{
+  struct broker *broker = answer->broker;
+  struct reload_report report;
+  BROKER_LOG(broker, LOG_INFO, "reload_asked", FIELD_INT("uid", request->uid), FIELD_INT("pid", request->pid),
+             FIELD_UINT("confirm_ms", request->confirm_ms));
+  broker_reload(broker, request->confirm_ms, &report);
+  control_json_truth(&answer->json, "ok", report.good);
+  if (!report.good) {
+    bool restart = report.changes.needs_restart > 0;
+    say(answer, "refused, everything stays as it was: %s\n", report.mistakes.count ? "there are mistakes" : report.why);
+    control_json_text(&answer->json, "why", report.why);
+    list_mistakes(answer, &report);
+    if (restart) list_changes(answer, &report.changes);
+  } else {
+    size_t count = report.changes.count;
+    if (count == 0)
+      say(answer, "reloaded; the configuration is the same, its files were read again\n");
+    else
+      say(answer, "reloaded; %zu key%s changed:\n", count, count == 1 ? " has" : "s have");
+    list_changes(answer, &report.changes);
+    if (request->confirm_ms)
+      say(answer, "rolled back in %g s unless \"skerry ctl confirm\" comes before\n", request->confirm_ms / 1000.0);
+  }
+  reload_report_deinit(&report);
+}
+
+static void answer_confirm(struct answer *answer, const struct control_request *request)
+{
+  struct broker *broker = answer->broker;
+  bool good =
+      request->command == CONTROL_CONFIRM ? broker_confirm(broker) : broker_roll_back(broker, "somebody asked for it");
+  control_json_truth(&answer->json, "ok", good);
+  if (!good)
+    say(answer, "no reload waits for a confirmation; it may have been rolled back already\n");
+  else if (request->command == CONTROL_CONFIRM)
+    say(answer, "confirmed; the reload holds\n");
+  else
+    say(answer, "rolled back; the file still holds what was not confirmed\n");
+}
+
+// ---- Status
+
+static void describe_listeners(struct answer *answer)
+{
+  struct broker *broker = answer->broker;
+  control_json_open(&answer->json, "listeners", '[');
+  for (size_t i = 0; i < broker->config.listener_count; i++) {
+    const struct listener_config *config = &broker->config.listeners[i];
+    uint32_t connections = atomic_load(&broker->listeners[i]->connections);
+    int64_t end_ms = entrance_end_ms(&broker->doors.entrance, i);
+    control_json_open(&answer->json, NULL, '{');
+    control_json_text(&answer->json, "url", config->address.text);
+    control_json_text(&answer->json, "name", config_listener_name(config));
+    control_json_truth(&answer->json, "tls", config->has_tls);
+    control_json_truth(&answer->json, "anonymous", config->anonymous);
+    control_json_number(&answer->json, "connections", connections);
+    if (end_ms) control_json_number(&answer->json, "certificate_end_s", end_ms / 1000);
+    control_json_close(&answer->json, '}');
+    say(answer, "  %s: %u connections%s", config->address.text, connections, config->anonymous ? ", anonymous" : "");
+    if (end_ms)
+      say(answer, ", certificate ends in %" PRId64 " days", (end_ms - broker_wall().ms) / (INT64_C(24) * 3600 * 1000));
+    say(answer, "\n");
+  }
+  control_json_close(&answer->json, ']');
+}
+
+static void describe_fallback(struct answer *answer)
+{
+  const struct fallback *fallback = &answer->broker->fallback;
+  uint64_t now_ms = broker_now().ms;
+  if (!fallback->waits) return;
+  uint64_t left_ms = fallback->deadline_ms > now_ms ? fallback->deadline_ms - now_ms : 0;
+  control_json_number(&answer->json, "confirm_within_ms", (int64_t)left_ms);
+  say(answer, "a reload waits to be confirmed: rolled back in %" PRIu64 " s\n", left_ms / 1000);
+}
+
+static void answer_status(struct answer *answer)
+{
+  struct broker *broker = answer->broker;
+  struct status_view *view = calloc(1, sizeof *view);
+  control_json_truth(&answer->json, "ok", view != NULL);
+  if (!view) {
+    say(answer, "out of memory\n");
+    return;
+  }
+  broker_fill_view(broker, view);
+  const char *file = broker->options->source.file;
+  struct control_json *json = &answer->json;
+  control_json_text(json, "version", view->version);
+  control_json_text(json, "id", view->broker_id);
+  control_json_text(json, "configuration", file);
+  control_json_truth(json, "ready", view->ready);
+  control_json_number(json, "uptime_s", (int64_t)view->uptime_s);
+  control_json_number(json, "clients", (int64_t)view->total.clients);
+  control_json_number(json, "sessions", (int64_t)view->total.sessions);
+  control_json_number(json, "memory_bytes", view->memory_used_bytes);
+  control_json_number(json, "memory_limit_bytes", view->memory_limit_bytes);
+  control_json_number(json, "reloads", (int64_t)view->reloads);
+  control_json_number(json, "reloads_refused", (int64_t)view->reloads_refused);
+  const char *journal = view->has_journal ? journal_state_name(view->journal_state) : "none";
+  control_json_text(json, "journal", journal);
+  say(answer, "%s: skerry %s, %s, up for %" PRIu64 " s\n", view->broker_id, view->version,
+      view->ready ? "ready" : "starting", view->uptime_s);
+  say(answer, "configuration: %s\n", file ? file : "none, the defaults");
+  say(answer, "clients: %" PRIu64 ", sessions: %" PRIu64 ", journal: %s\n", (uint64_t)view->total.clients,
+      (uint64_t)view->total.sessions, journal);
+  say(answer, "reloads: %" PRIu64 ", refused: %" PRIu64 "\n", view->reloads, view->reloads_refused);
+  describe_fallback(answer);
+  say(answer, "listeners:\n");
+  describe_listeners(answer);
+  free(view);
+}
+
+// ---- All of them
+
+static void answer_request(void *context, const struct control_request *request, struct buffer *out)
+{
+  struct answer answer = {.broker = context, .json = {.out = out}};
+  control_json_open(&answer.json, NULL, '{');
+  switch (request->command) {
+    case CONTROL_RELOAD: answer_reload(&answer, request); break;
+    case CONTROL_CONFIRM:
+    case CONTROL_ROLLBACK: answer_confirm(&answer, request); break;
+    case CONTROL_STATUS: answer_status(&answer); break;
+  }
+  if (buffer_append(&answer.text, "", 1) != OK) answer.failed = true;  // its NUL
+  const char *text = answer.failed ? "out of memory" : (const char *)buffer_peek(&answer.text).at;
+  control_json_text(&answer.json, "text", text);
+  control_json_close(&answer.json, '}');
+  if (answer.json.failed) buffer_consume(out, buffer_size(out));
+  buffer_deinit(&answer.text);
+}
+
+enum status broker_open_control(struct broker *broker, const struct config *config, struct control **out,
+                                struct error *error)
+{
+  const char *path = config->control.socket;
+  *out = NULL;
+  if (!path) return OK;
+  enum status status = control_open(broker->base, path, config->control.mode, answer_request, broker, out, error);
+  if (status == OK) status = hardening_give(&broker->user, path, error);
+  if (status == OK) return OK;
+  control_close(*out);
+  *out = NULL;
+  return status;
+}

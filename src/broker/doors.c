@@ -1,0 +1,258 @@
+// Who comes in: the gates of the listeners and the list of rights, made of files at the start, again at each reload, and whenever a file
+// changes. What is wrong in a file is refused, and what was before stays.
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "broker/broker_internal.h"
+#include "broker/config_schema.h"
+#include "security/security.h"
+
+enum { AGAIN_MS = 1000, SOON_DAYS = 14, TELL_EVERY_MS = 24 * 3600 * 1000 };
+
+static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
+
+// ---- The broker's own secret
+
+// With a data directory it stays the same over restarts: what users that do not exist are asked must not tell that they do not.
+static bool read_secret(const char *path, uint8_t out[ENTRANCE_SECRET_SIZE])
+{
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return false;
+  bool good = read(fd, out, ENTRANCE_SECRET_SIZE) == ENTRANCE_SECRET_SIZE;
+  close(fd);
+  return good;
+}
+
+static void write_secret(const char *path, const uint8_t secret[ENTRANCE_SECRET_SIZE])
+{
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return;  // then it is another one after the next start, which is no harm but to what it hides
+  bool written = write(fd, secret, ENTRANCE_SECRET_SIZE) == ENTRANCE_SECRET_SIZE && fsync(fd) == 0;
+  close(fd);
+  if (!written) unlink(path);
+}
+
+enum status broker_make_secret(struct broker *broker, const struct config *config, struct error *error)
+{
+  char path[4200];
+  if (broker->doors.has_secret || !entrance_has_secrets(config)) return OK;
+  broker->doors.has_secret = true;
+  const char *data = config->broker.data;
+  snprintf(path, sizeof path, "%s/secret", data ? data : "");
+  if (data && read_secret(path, broker->doors.secret)) return OK;
+  if (getrandom(broker->doors.secret, ENTRANCE_SECRET_SIZE, 0) != ENTRANCE_SECRET_SIZE)
+    return error_set(error, ERR_IO, "no random numbers");
+  return OK;
+}
+
+// Only now there is the directory for it.
+static void keep_secret(const struct broker *broker)
+{
+  char path[4200];
+  uint8_t kept[ENTRANCE_SECRET_SIZE];
+  const char *data = broker->config.broker.data;
+  if (!broker->doors.has_secret || !data) return;
+  snprintf(path, sizeof path, "%s/secret", data);
+  if (!read_secret(path, kept)) write_secret(path, broker->doors.secret);
+  explicit_bzero(kept, sizeof kept);
+}
+
+// ---- What is told about certificates
+
+size_t broker_certificates(const struct broker *broker, struct certificate_view *out, size_t size)
+{
+  size_t count = 0;
+  for (size_t i = 0; i < broker->doors.entrance.count && count < size; i++) {
+    int64_t end_ms = entrance_end_ms(&broker->doors.entrance, i);
+    if (end_ms)
+      out[count++] =
+          (struct certificate_view){.listener = config_listener_name(&broker->config.listeners[i]), .end_s = end_ms / 1000};
+  }
+  return count;
+}
+
+static void tell_ends(struct broker *broker)
+{
+  uint64_t now_ms = broker_now().ms;
+  if (broker->doors.ends_told_ms && now_ms - broker->doors.ends_told_ms < TELL_EVERY_MS) return;
+  struct certificate_view ends[CONFIG_MAX_LISTENERS];
+  size_t count = broker_certificates(broker, ends, CONFIG_MAX_LISTENERS);
+  int64_t today_ms = broker_wall().ms;
+  for (size_t i = 0; i < count; i++) {
+    int64_t left_ms = ends[i].end_s * 1000 - today_ms;
+    if (left_ms >= SOON_DAYS * day_ms) continue;
+    char date[32] = "";
+    time_t end = (time_t)ends[i].end_s;
+    struct tm parts;
+    if (gmtime_r(&end, &parts)) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    broker->doors.ends_told_ms = now_ms;
+    if (left_ms > 0)
+      BROKER_LOG(broker, LOG_WARNING, "certificate_ends_soon", FIELD_TEXT("listener", ends[i].listener),
+                 FIELD_TEXT("end", date), FIELD_INT("days", left_ms / day_ms));
+    else
+      BROKER_LOG(broker, LOG_ERROR, "certificate_has_ended", FIELD_TEXT("listener", ends[i].listener),
+                 FIELD_TEXT("end", date));
+  }
+}
+
+// ---- Files that change
+
+static void log_part(struct broker *broker, const char *listener, const char *what)
+{
+  BROKER_LOG(broker, LOG_INFO, "credentials_changed", FIELD_TEXT("listener", listener), FIELD_TEXT("what", what));
+}
+
+static void log_differences(struct broker *broker, const struct entrance *before, const struct entrance *after)
+{
+  for (size_t i = 0; i < after->count; i++) {
+    const struct gate *old = before->gates[i], *new = after->gates[i];
+    if (!old || !new) continue;
+    const char *listener = config_listener_name(&broker->config.listeners[i]);
+    if (old->credentials != new->credentials) log_part(broker, listener, "tls");
+    if (old->passwords != new->passwords) log_part(broker, listener, "passwords");
+    if (old->jwt != new->jwt) log_part(broker, listener, "jwt");
+  }
+}
+
+static void take_change(void *broker);
+
+void broker_take_entrance(struct broker *broker, struct entrance *next, struct entrance *out_before)
+{
+  keep_secret(broker);
+  struct doors *doors = &broker->doors;
+  *out_before = doors->entrance;
+  doors->entrance = *next;
+  *next = (struct entrance){0};
+  net_set_acl(broker->net, doors->entrance.acl);
+  doors->ends_told_ms = 0;
+  doors->seen = file_set_fingerprint(&doors->entrance.files);
+  if (event_pending(doors->again, EV_TIMEOUT, NULL)) event_del(doors->again);
+  struct error error = {0};
+  enum status status = OK;
+  if (!doors->watch && doors->entrance.files.count)
+    status = watch_open(broker->base, take_change, broker, &doors->watch, &error);
+  if (status == OK && doors->watch) status = watch_files(doors->watch, &doors->entrance.files, &error);
+  if (status != OK) BROKER_LOG(broker, LOG_WARNING, "watch_failed", FIELD_TEXT("error", error.text));
+  tell_ends(broker);
+}
+
+// What could not be made goes on as it was. Its files look unread, so that the next reload does not take them for good.
+static void keep_what_failed(const struct entrance *before, struct entrance *next)
+{
+  bool failed = next->acl_failed;
+  for (size_t i = 0; i < next->count; i++) {
+    if (!next->failed[i]) continue;
+    failed = true;
+    next->gates[i] = gate_ref(before->gates[i]);
+  }
+  if (next->acl_failed) next->acl = before->acl ? acl_ref(before->acl) : NULL;
+  for (size_t i = 0; i < next->files.count && failed; i++)
+    if (!file_set_holds_still(&before->files, next->files.items[i].path))
+      next->files.items[i].stamp = (struct file_stamp){0};
+}
+
+static void log_refused(struct broker *broker, const struct diagnostics *diagnostics)
+{
+  for (size_t i = 0; i < diagnostics->count; i++)
+    BROKER_LOG(broker, LOG_ERROR, "files_refused", FIELD_TEXT("error", diagnostics->texts[i]));
+}
+
+static void arm_again(struct broker *broker)
+{
+  const struct timeval in = {.tv_sec = AGAIN_MS / 1000, .tv_usec = AGAIN_MS % 1000 * 1000};
+  event_add(broker->doors.again, &in);
+}
+
+// Reads what has changed. A mistake may be a file that is half written, or one of two that belong together: only when it is still there a
+// moment later is it told and does the rest go on without it.
+static void refresh(struct broker *broker, bool last_time)
+{
+  struct doors *doors = &broker->doors;
+  doors->seen = file_set_fingerprint(&doors->entrance.files);
+  const struct entrance_before before = {.config = &broker->config, .entrance = &doors->entrance};
+  struct entrance next;
+  struct entrance old;
+  struct diagnostics diagnostics = {0};
+  enum status status = entrance_build(&broker->config, broker->options->source.file, doors->secret, broker_wall(), &before,
+                                      &next, &diagnostics);
+  uint64_t seen = doors->seen;
+  if ((status == OK || last_time) && next.count == doors->entrance.count) {
+    if (status != OK) log_refused(broker, &diagnostics);
+    keep_what_failed(&doors->entrance, &next);
+    log_differences(broker, &doors->entrance, &next);
+    for (size_t i = 0; i < next.count; i++)
+      if (next.gates[i] != doors->entrance.gates[i])
+        net_set_gate(broker->net, broker->listeners[i], gate_ref(next.gates[i]));
+    broker_take_entrance(broker, &next, &old);
+    doors->seen = seen;  // what has changed while it was read is another change
+    entrance_deinit(&old);
+  } else {
+    entrance_deinit(&next);
+    arm_again(broker);
+  }
+  diagnostics_deinit(&diagnostics);
+}
+
+static void read_again(evutil_socket_t fd, short what, void *context)
+{
+  (void)fd;
+  (void)what;
+  refresh(context, true);
+}
+
+static void take_change(void *context)
+{
+  struct broker *broker = context;
+  tell_ends(broker);
+  if (file_set_fingerprint(&broker->doors.entrance.files) != broker->doors.seen) refresh(broker, false);
+}
+
+// ---- Start and stop
+
+enum status broker_open_doors(struct broker *broker, struct error *error)
+{
+  struct diagnostics diagnostics = {0};
+  enum status status = broker_make_secret(broker, &broker->config, error);
+  if (status != OK) return status;
+  status = entrance_build(&broker->config, broker->options->source.file, broker->doors.secret, broker_wall(), NULL,
+                          &broker->doors.entrance, &diagnostics);
+  for (size_t i = 0; i < diagnostics.count; i++)
+    BROKER_LOG(broker, LOG_ERROR, "configuration_error", FIELD_TEXT("error", diagnostics.texts[i]));
+  if (status != OK) (void)error_set(error, status, "%s", diagnostics.count ? diagnostics.texts[0] : status_name(status));
+  diagnostics_deinit(&diagnostics);
+  return status;
+}
+
+enum status broker_man_doors(struct broker *broker, struct error *error)
+{
+  struct doors *doors = &broker->doors;
+  keep_secret(broker);
+  for (size_t i = 0; i < doors->entrance.count; i++) {
+    enum status status = net_prepare(broker->net, broker->listeners[i], doors->entrance.gates[i], error);
+    if (status != OK) return status;
+  }
+  for (size_t i = 0; i < doors->entrance.count; i++)
+    if (doors->entrance.gates[i]) net_set_gate(broker->net, broker->listeners[i], gate_ref(doors->entrance.gates[i]));
+  if (doors->entrance.acl) net_set_acl(broker->net, doors->entrance.acl);
+  doors->again = event_new(broker->base, -1, 0, read_again, broker);
+  if (!doors->again) return error_set(error, ERR_NO_MEMORY, "out of memory");
+  tell_ends(broker);
+  doors->seen = file_set_fingerprint(&doors->entrance.files);
+  if (doors->entrance.files.count == 0) return OK;
+  enum status status = watch_open(broker->base, take_change, broker, &doors->watch, error);
+  return status == OK ? watch_files(doors->watch, &doors->entrance.files, error) : status;
+}
+
+void broker_close_doors(struct broker *broker)
+{
+  struct doors *doors = &broker->doors;
+  watch_close(doors->watch);
+  if (doors->again) event_free(doors->again);
+  entrance_deinit(&doors->entrance);
+  explicit_bzero(doors->secret, sizeof doors->secret);
+}

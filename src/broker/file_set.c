@@ -1,0 +1,72 @@
+#include "broker/file_set.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/hash.h"
+
+enum { NS_PER_S = 1000000000 };
+
+struct file_stamp file_stamp_of(const char *path)
+{
+  struct stat info;
+  if (stat(path, &info) < 0) return (struct file_stamp){0};
+  return (struct file_stamp){.device = (uint64_t)info.st_dev,
+                             .inode = (uint64_t)info.st_ino,
+                             .size = (uint64_t)info.st_size,
+                             .modified_ns = (int64_t)info.st_mtim.tv_sec * NS_PER_S + info.st_mtim.tv_nsec,
+                             .changed_ns = (int64_t)info.st_ctim.tv_sec * NS_PER_S + info.st_ctim.tv_nsec};
+}
+
+bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b)
+{
+  return a->device == b->device && a->inode == b->inode && a->size == b->size && a->modified_ns == b->modified_ns &&
+         a->changed_ns == b->changed_ns;
+}
+
+void file_set_deinit(struct file_set *set)
+{
+  for (size_t i = 0; i < set->count; i++) free(set->items[i].path);
+  free(set->items);
+  *set = (struct file_set){0};
+}
+
+static const struct file_set_item *find(const struct file_set *set, const char *path)
+{
+  for (size_t i = 0; i < set->count; i++)
+    if (strcmp(set->items[i].path, path) == 0) return &set->items[i];
+  return NULL;
+}
+
+enum status file_set_add(struct file_set *set, const char *path)
+{
+  if (!path || find(set, path)) return OK;
+  struct file_set_item item = {.path = strdup(path), .stamp = file_stamp_of(path)};
+  struct file_set_item *grown = item.path ? reallocarray(set->items, set->count + 1, sizeof *grown) : NULL;
+  if (!grown) {
+    free(item.path);
+    return ERR_NO_MEMORY;
+  }
+  set->items = grown;
+  grown[set->count++] = item;
+  return OK;
+}
+
+bool file_set_holds_still(const struct file_set *set, const char *path)
+{
+  const struct file_set_item *item = find(set, path);
+  if (!item) return false;
+  struct file_stamp now = file_stamp_of(path);
+  return file_stamp_equal(&item->stamp, &now);
+}
+
+uint64_t file_set_fingerprint(const struct file_set *set)
+{
+  uint64_t fingerprint = 1;
+  for (size_t i = 0; i < set->count; i++) {
+    struct file_stamp now = file_stamp_of(set->items[i].path);
+    fingerprint = hash_bytes(fingerprint, &now, sizeof now);
+  }
+  return fingerprint;
+}

@@ -1,0 +1,39 @@
+// Files that a configuration depends on, and how each looked when it was read: whether something has changed is seen without reading again.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+// Of what a path leads to, through all symbolic links. All zeros: nothing is there.
+struct file_stamp {
+  uint64_t device, inode, size;
+  int64_t modified_ns, changed_ns;
+};
+
+struct file_stamp file_stamp_of(const char *path);
+bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b);
+
+struct file_set_item {
+  char *path;
+  struct file_stamp stamp;
+};
+
+// A zeroed struct is empty.
+struct file_set {
+  struct file_set_item *items;
+  size_t count;
+};
+
+void file_set_deinit(struct file_set *set);
+
+// Adds the path with its stamp of now, unless it is in the set already. NULL is harmless. ERR_NO_MEMORY.
+CHECK_RESULT enum status file_set_add(struct file_set *set, const char *path);
+
+// Whether the path is in the set and looks as it did then.
+bool file_set_holds_still(const struct file_set *set, const char *path);
+
+// A number that is another one when any of the files looks different now.
+uint64_t file_set_fingerprint(const struct file_set *set);
