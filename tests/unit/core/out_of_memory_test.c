@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/authentication.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
@@ -17,7 +18,7 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 _Noreturn void __wrap_abort(void);
 
-enum { PASSED = 0, WRONG = 1, NOT_REACHED = 2, ABORTED = 77, CLIENTS = 3, SECONDS = 20 };
+enum { PASSED = 0, WRONG = 1, NOT_REACHED = 2, ABORTED = 77, CLIENTS = 4, SECONDS = 20 };
 
 static unsigned allocations;
 static unsigned failing;       // which one; 0: none
@@ -110,7 +111,7 @@ static void property_set(struct mqtt_properties *properties, enum mqtt_property 
 
 static void connect_client(struct world *world, unsigned client, enum mqtt_version version)
 {
-  static const char *const ids[CLIENTS] = {"a", "b", "c"};
+  static const char *const ids[CLIENTS] = {"a", "b", "c", "d"};
   static const struct connection_origin origin = {.address = "192.0.2.1:1", .anonymous = true};
   if (world->connections[client]) return;
   world->connections[client] = shard_open(world->shard, &world->connections[client], &origin);
@@ -166,8 +167,52 @@ static void pass_time(struct world *world, uint64_t ms)
   drain(world);
 }
 
+static void answer(struct world *world, enum mqtt_reason reason)
+{
+  static const struct identity identity = {.method = "test", .user = {(const uint8_t *)"ann", 3}, .expires_ms = 1};
+  for (struct authentication *question; (question = shard_next_authentication(world->shard));) {
+    question->reason = reason;
+    question->answer = malloc(4);
+    if (question->answer) memcpy(question->answer, "data", question->answer_size = 4);
+    if (reason == MQTT_SUCCESS) question->identity = identity_create(&identity);
+    if (reason == MQTT_SUCCESS && !question->identity) question->reason = MQTT_SERVER_BUSY;
+    question->expires = (struct mono){world->now.ms + 10000};
+    shard_authenticated(world->shard, question);
+  }
+  drain(world);
+}
+
+static void send_auth(struct world *world, unsigned client, enum mqtt_reason reason)
+{
+  struct mqtt_packet packet = {.type = MQTT_AUTH, .disconnect = {.reason = reason}};
+  property_set(&packet.disconnect.properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);
+  packet.disconnect.properties.authentication_method = span_text("M");
+  send_packet(world, client, MQTT_5_0, &packet);
+}
+
+// Steps of an exchange before and after CONNACK.
+static void authenticate(struct world *world, unsigned client, const char *id)
+{
+  static const struct connection_origin origin = {.address = "192.0.2.1:2", .authenticate = true};
+  world->connections[client] = shard_open(world->shard, &world->connections[client], &origin);
+  struct mqtt_packet packet = {
+      .type = MQTT_CONNECT,
+      .connect = {.version = MQTT_5_0, .client_id = span_text(id), .has_password = true, .password = span_text("secret")}};
+  property_set(&packet.connect.properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);
+  packet.connect.properties.authentication_method = span_text("M");
+  send_packet(world, client, MQTT_5_0, &packet);
+  answer(world, MQTT_CONTINUE_AUTHENTICATION);
+  send_auth(world, client, MQTT_CONTINUE_AUTHENTICATION);
+  answer(world, MQTT_SUCCESS);
+  send_auth(world, client, MQTT_RE_AUTHENTICATE);
+  answer(world, MQTT_CONTINUE_AUTHENTICATION);
+  send_auth(world, client, MQTT_CONTINUE_AUTHENTICATION);
+  answer(world, MQTT_SUCCESS);
+}
+
 static void scenario(struct world *world)
 {
+  authenticate(world, 3, "d");
   connect_client(world, 0, MQTT_5_0);
   connect_client(world, 1, MQTT_3_1_1);
   connect_client(world, 2, MQTT_5_0);
@@ -224,6 +269,7 @@ static int run(unsigned which, unsigned more)
   bool right = balanced(&counters);
   shard_destroy(world.shard);
   if (!right || world.budget.used_bytes != 0) return WRONG;
+  if (!reached && counters.packets_sent[MQTT_AUTH] != 3) return WRONG;  // nothing failed, and yet
   return reached ? PASSED : NOT_REACHED;
 }
 
