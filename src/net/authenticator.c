@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "core/shard.h"
+#include "mqtt/packet.h"
 #include "net/security_answer.h"
 
 enum { STACK_SIZE = 512 * 1024, NICENESS = 5 };
@@ -111,6 +112,7 @@ static enum auth_refusal refusal_of(enum mqtt_reason reason)
     case MQTT_NOT_AUTHORIZED: return AUTH_REFUSED_NOT_AUTHORIZED;
     case MQTT_BAD_AUTHENTICATION_METHOD: return AUTH_REFUSED_METHOD;
     case MQTT_SERVER_BUSY: return AUTH_REFUSED_BUSY;
+    case MQTT_SERVER_UNAVAILABLE:
     case MQTT_CONNECTION_RATE_EXCEEDED: return AUTH_REFUSED_BACKOFF;
     default: return AUTH_REFUSED_OTHER;
   }
@@ -162,7 +164,9 @@ static bool has_to_wait(struct authenticator *authenticator, const struct backof
   // The name in an exchange comes with its first step, so the first step is taken.
   if (method == AUTH_SCRAM && user.size == 0) return false;
   if (backoff_wait_ms(authenticator->backoff, source, user, now) == 0) return false;
-  auth_refuse(asked, MQTT_CONNECTION_RATE_EXCEEDED, "too many wrong credentials from there lately: it has to wait");
+  // 0x9F is no CONNACK's before 5.0, where 0x88 is what can be said: return code 3.
+  enum mqtt_reason reason = asked->version == MQTT_5_0 ? MQTT_CONNECTION_RATE_EXCEEDED : MQTT_SERVER_UNAVAILABLE;
+  auth_refuse(asked, reason, "too many wrong credentials from there lately: it has to wait");
   return true;
 }
 

@@ -31,7 +31,7 @@ enum auth_refusal {
   AUTH_REFUSED_NOT_AUTHORIZED,  // 0x87: nothing that the listener can check; an exchange or certificate that does not do
   AUTH_REFUSED_METHOD,          // 0x8C: a method of enhanced authentication that the listener does not have
   AUTH_REFUSED_BUSY,            // 0x89: a queue was full, the wait too long, or memory short
-  AUTH_REFUSED_BACKOFF,         // 0x9F: too many wrong ones from there
+  AUTH_REFUSED_BACKOFF,         // 0x9F, before 5.0 0x88: too many wrong ones from there
   AUTH_REFUSED_OTHER,           // an exchange that breaks its rules
   AUTH_REFUSALS
 };

@@ -650,8 +650,13 @@ static void who_guesses_waits_and_nothing_is_hashed_meanwhile(void **state)
     assert_int_equal(reason_of(authenticator, &gate, "ann", "wrong"), MQTT_BAD_USER_NAME_OR_PASSWORD);
   for (unsigned i = 0; i < 100; i++)
     assert_int_equal(reason_of(authenticator, &gate, "ann", "right"), MQTT_CONNECTION_RATE_EXCEEDED);
+  struct authentication *old = question("ann", "right");
+  old->version = MQTT_3_1_1;
+  assert_true(ask_from(authenticator, &gate, old, "192.0.2.1:5"));
+  assert_int_equal(old->reason, MQTT_SERVER_UNAVAILABLE);  // which has a return code
+  authentication_free(old);
   assert_int_equal(atomic_load(&world.hashes), BACKOFF_FREE_USER + 1);
-  assert_int_equal(counters(authenticator).refused[AUTH_REFUSED_BACKOFF], 100);
+  assert_int_equal(counters(authenticator).refused[AUTH_REFUSED_BACKOFF], 101);
   assert_int_equal(counters(authenticator).backoff_entries, 2);
 
   // Not so for others, there or elsewhere, or for the same user elsewhere.
