@@ -24,7 +24,7 @@
   "ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:ECDHE-PSK-AES128-CBC-SHA256:"            \
   "ECDHE-PSK-AES256-CBC-SHA384:PSK-AES128-GCM-SHA256:PSK-AES256-GCM-SHA384:PSK-CHACHA20-POLY1305:PSK-AES128-CCM:"           \
   "PSK-AES256-CCM:PSK-AES128-CBC-SHA256"
-#define TLS_1_3_CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define TLS_1_3_CIPHERS "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
 #define CURVES "X25519:P-256:P-384"
 
 enum {
@@ -160,6 +160,8 @@ static int seal_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
     result =
         RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) == 1 && use_key(&key, cipher, mac, iv, true) ? 1 : -1;
   } else if (tickets_find(tickets, now_mono(), name, &key, &renew)) {
+    // A ticket of 1.3 serves once: each resumption brings the next.
+    renew = renew || SSL_version(ssl) >= TLS1_3_VERSION;
     result = use_key(&key, cipher, mac, iv, false) ? (renew ? 2 : 1) : -1;
   }
   OPENSSL_cleanse(&key, sizeof key);
@@ -224,16 +226,19 @@ static bool set_protocol(SSL_CTX *context, const struct tls_settings *settings)
   const char *ciphers = !settings->psk                     ? CERTIFICATE_CIPHERS
                         : settings->certificate_count == 0 ? PSK_CIPHERS
                                                            : CERTIFICATE_CIPHERS ":" PSK_CIPHERS;
+  char curves[] = CURVES;
   bool modern = settings->profile == TLS_MODERN || settings->tls_1_3_only;
   SSL_CTX_set_security_level(context, SECURITY_LEVEL);
   // Of the system's own configuration nothing is kept that could be weaker; its options only forbid.
   SSL_CTX_clear_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_LEGACY_SERVER_CONNECT);
   SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+  // In 1.3 pre-shared keys go with ciphers of SHA-256 only: ours come first then, or the client's first choice may leave its key aside.
+  if (settings->psk) SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_NO_AUTO_CHAIN);
   return SSL_CTX_set_min_proto_version(context, modern ? TLS1_3_VERSION : TLS1_2_VERSION) &&
          SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) && SSL_CTX_set_cipher_list(context, ciphers) &&
-         SSL_CTX_set_ciphersuites(context, TLS_1_3_CIPHERS) && SSL_CTX_set1_groups_list(context, CURVES) &&
+         SSL_CTX_set_ciphersuites(context, TLS_1_3_CIPHERS) && SSL_CTX_set1_groups_list(context, curves) &&
          SSL_CTX_set_dh_auto(context, 1);
 }
 

@@ -39,6 +39,9 @@ static enum status check_settings(const struct tls_settings *settings, struct er
   if (settings->client_cert != TLS_CLIENT_CERT_NONE && settings->certificate_count == 0)
     return error_set(error, ERR_INVALID,
                      "client_cert needs a certificate of the server's (cert and key): pre-shared keys show none");
+  if (settings->psk && settings->client_cert == TLS_CLIENT_CERT_REQUIRED)
+    return error_set(error, ERR_INVALID,
+                     "client_cert: required shuts out pre-shared keys (psk): expected client_cert: optional");
   if (settings->crl && settings->client_cert == TLS_CLIENT_CERT_NONE)
     return error_set(error, ERR_INVALID, "crl is for clients' certificates: expected client_cert: optional or required");
   return OK;

@@ -179,8 +179,11 @@ enum status pem_key(const char *path, EVP_PKEY **out, struct error *error)
         error_set(error, ERR_INVALID,
                   "%s: the key is encrypted, and nobody is there to type its pass phrase: decrypt it (openssl pkey -in %s)",
                   path, path);
+  else if (!memmem(bytes, size, "PRIVATE KEY-----", strlen("PRIVATE KEY-----")))
+    status = error_set(error, ERR_INVALID, "%s: holds no private key: expected %s", path, expected);
   else
-    status = explain(path, "private key", 0, expected, error);
+    status = error_set(error, ERR_INVALID, "%s: the key cannot be read (%s): expected %s", path, openssl_reason("malformed"),
+                       expected);
   ERR_clear_error();
   BIO_free(file);
   file_wipe(bytes, size);

@@ -170,10 +170,15 @@ static const char *explain(const struct tls_session *session)
     case SSL_R_HTTPS_PROXY_REQUEST: return "this is HTTP without TLS";
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW: return "the client's TLS version is too old";
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+      if (session->credentials->psk) return "there is no such pre-shared key, and no certificate that the client could take";
+      return "the client has no kind of key in common with us";
     case SSL_R_NO_SHARED_CIPHER: return "the client has no cipher, or no kind of key, in common with us";
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return "the client shows no certificate";
     case SSL_R_CERTIFICATE_VERIFY_FAILED: return X509_verify_cert_error_string(SSL_get_verify_result(session->ssl));
     case SSL_R_BINDER_DOES_NOT_VERIFY: return "the pre-shared key is wrong";
+    case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
+      return session->done ? "a record does not decrypt" : "a record does not decrypt: another pre-shared key?";
     case SSL_R_TLSV1_ALERT_UNKNOWN_CA: return "the client does not know our CA";
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE: return "the client refuses our certificate";
     case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED: return "the client takes our certificate for expired";
