@@ -146,7 +146,8 @@ static void close_soon(struct connection *connection)
 
 static bool has_return_code(enum mqtt_reason reason)
 {
-  return reason >= MQTT_UNSUPPORTED_PROTOCOL_VERSION && reason <= MQTT_SERVER_BUSY;
+  return (reason >= MQTT_UNSUPPORTED_PROTOCOL_VERSION && reason <= MQTT_SERVER_BUSY) ||
+         reason == MQTT_CONNECTION_RATE_EXCEEDED;
 }
 
 static void send_goodbye(struct connection *connection, enum mqtt_reason reason, const char *text)
