@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "auth/enhanced.h"
 #include "core/access.h"
 #include "net/loop_internal.h"
 
@@ -87,7 +88,8 @@ static enum status loop_create(struct net *net, const struct net_settings *setti
                                  .journal = settings->store != NULL,
                                  .journal_waits = settings->store && settings->journal_interval_ms == 0,
                                  .journal_epoch_ms = settings->store ? store_epoch_ms(settings->store) : 0,
-                                 .journal_high_bytes = settings->journal_high_bytes};
+                                 .journal_high_bytes = settings->journal_high_bytes,
+                                 .free_enhanced = enhanced_free};
   loop->shard = shard_create(&shard, loop->now);
   if (!loop->mailboxes || !loop->shard) return error_set(error, ERR_NO_MEMORY, "no memory for a shard");
   for (uint8_t i = 0; i <= settings->loops; i++) {
