@@ -130,7 +130,7 @@ void broker_take_entrance(struct broker *broker, struct entrance *next, struct e
   *next = (struct entrance){0};
   net_set_acl(broker->net, doors->entrance.acl);
   doors->ends_told_ms = 0;
-  doors->seen = file_set_fingerprint(&doors->entrance.files);
+  doors->seen = doors->entrance.fingerprint;
   if (event_pending(doors->again, EV_TIMEOUT, NULL)) event_del(doors->again);
   struct error error = {0};
   enum status status = OK;
@@ -152,8 +152,7 @@ static void keep_what_failed(const struct entrance *before, struct entrance *nex
   }
   if (next->acl_failed) next->acl = before->acl ? acl_ref(before->acl) : NULL;
   for (size_t i = 0; i < next->files.count && failed; i++)
-    if (!file_set_holds_still(&before->files, next->files.items[i].path))
-      next->files.items[i].stamp = (struct file_stamp){0};
+    if (!file_set_holds_still(&before->files, next->files.items[i].path)) file_set_distrust(&next->files, i);
 }
 
 static void log_refused(struct broker *broker, const struct diagnostics *diagnostics)
@@ -173,14 +172,13 @@ static void arm_again(struct broker *broker)
 static void refresh(struct broker *broker, bool last_time)
 {
   struct doors *doors = &broker->doors;
-  doors->seen = file_set_fingerprint(&doors->entrance.files);
   const struct entrance_before before = {.config = &broker->config, .entrance = &doors->entrance};
   struct entrance next;
   struct entrance old;
   struct diagnostics diagnostics = {0};
   enum status status = entrance_build(&broker->config, broker->options->source.file, doors->secret, broker_wall(), &before,
                                       &next, &diagnostics);
-  uint64_t seen = doors->seen;
+  doors->seen = next.fingerprint;
   if ((status == OK || last_time) && next.count == doors->entrance.count) {
     if (status != OK) log_refused(broker, &diagnostics);
     keep_what_failed(&doors->entrance, &next);
@@ -189,7 +187,6 @@ static void refresh(struct broker *broker, bool last_time)
       if (next.gates[i] != doors->entrance.gates[i])
         net_set_gate(broker->net, broker->listeners[i], gate_ref(next.gates[i]));
     broker_take_entrance(broker, &next, &old);
-    doors->seen = seen;  // what has changed while it was read is another change
     entrance_deinit(&old);
   } else {
     entrance_deinit(&next);
@@ -209,7 +206,7 @@ static void take_change(void *context)
 {
   struct broker *broker = context;
   tell_ends(broker);
-  if (file_set_fingerprint(&broker->doors.entrance.files) != broker->doors.seen) refresh(broker, false);
+  if (file_set_fingerprint_now(&broker->doors.entrance.files) != broker->doors.seen) refresh(broker, false);
 }
 
 // ---- Start and stop
@@ -242,7 +239,7 @@ enum status broker_man_doors(struct broker *broker, struct error *error)
   doors->again = event_new(broker->base, -1, 0, read_again, broker);
   if (!doors->again) return error_set(error, ERR_NO_MEMORY, "out of memory");
   tell_ends(broker);
-  doors->seen = file_set_fingerprint(&doors->entrance.files);
+  doors->seen = doors->entrance.fingerprint;
   if (doors->entrance.files.count == 0) return OK;
   enum status status = watch_open(broker->base, take_change, broker, &doors->watch, error);
   return status == OK ? watch_files(doors->watch, &doors->entrance.files, error) : status;

@@ -366,6 +366,7 @@ enum status entrance_build(const struct config *config, const char *file, const 
   for (size_t i = 0; i < config->listener_count && status == OK; i++) status = build_gate(&builder, i);
   if (status == OK) build_acl(&builder);
   if (builder.jwt) jwt_keys_unref(builder.jwt);
+  out->fingerprint = file_set_fingerprint_then(&out->files);
   if (status != OK) {
     (void)diagnostics_add(diagnostics, file, (struct config_mark){0}, "%s", status_name(status));
     return status;

@@ -23,6 +23,7 @@ struct entrance {
   struct acl *acl;  // NULL: none is configured, or it is wrong
   bool acl_failed;
   struct file_set files;  // that were read, or tried
+  uint64_t fingerprint;   // of how they looked just before
 };
 
 // What was read last, to go on with where neither files nor keys have changed: a certificate that has ended since does not keep

@@ -58,10 +58,24 @@ bool file_set_holds_still(const struct file_set *set, const char *path)
   const struct file_set_item *item = find(set, path);
   if (!item) return false;
   struct file_stamp now = file_stamp_of(path);
-  return file_stamp_equal(&item->stamp, &now);
+  const struct file_stamp nothing = {0};
+  return !file_stamp_equal(&now, &nothing) && file_stamp_equal(&item->stamp, &now);
 }
 
-uint64_t file_set_fingerprint(const struct file_set *set)
+void file_set_distrust(struct file_set *set, size_t index)
+{
+  set->items[index].stamp = (struct file_stamp){.device = UINT64_MAX};
+}
+
+uint64_t file_set_fingerprint_then(const struct file_set *set)
+{
+  uint64_t fingerprint = 1;
+  for (size_t i = 0; i < set->count; i++)
+    fingerprint = hash_bytes(fingerprint, &set->items[i].stamp, sizeof set->items[i].stamp);
+  return fingerprint;
+}
+
+uint64_t file_set_fingerprint_now(const struct file_set *set)
 {
   uint64_t fingerprint = 1;
   for (size_t i = 0; i < set->count; i++) {

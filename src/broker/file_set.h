@@ -32,8 +32,12 @@ void file_set_deinit(struct file_set *set);
 // Adds the path with its stamp of now, unless it is in the set already. NULL is harmless. ERR_NO_MEMORY.
 CHECK_RESULT enum status file_set_add(struct file_set *set, const char *path);
 
-// Whether the path is in the set and looks as it did then.
+// As if the file had looked otherwise: it does not hold still, whatever it does.
+void file_set_distrust(struct file_set *set, size_t index);
+
+// Whether the path is in the set, and there is a file that looks as it did then.
 bool file_set_holds_still(const struct file_set *set, const char *path);
 
-// A number that is another one when any of the files looks different now.
-uint64_t file_set_fingerprint(const struct file_set *set);
+// A number that is another one when any of the files looks different: as they did when they were added, and as they do now.
+uint64_t file_set_fingerprint_then(const struct file_set *set);
+uint64_t file_set_fingerprint_now(const struct file_set *set);

@@ -218,5 +218,6 @@ enum status watch_files(struct watch *watch, const struct file_set *files, struc
     watch->count++;
   }
   watch_all(watch);
+  arm(watch->quiet, QUIET_MS);  // what has changed in between gave no sign
   return OK;
 }

@@ -1,0 +1,366 @@
+"""Files that change under a running broker: certificates, passwords, rules. All or nothing, and what was before stays when they are wrong."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+
+import pytest
+from broker import elapse, eventually, free_port, skerry_binary
+from wire import TIMEOUT_S, Client, R, Stream, T
+
+pytestmark = pytest.mark.skerry_only
+
+QUIET_S = 0.2  # what a change is held back for
+
+
+def openssl(*args):
+    return subprocess.run(["openssl", *args], check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def make_certificate(directory, name, days=30):
+    """A self-signed certificate and its key, into <name>.pem and <name>.key."""
+    key, cert, request = (directory / f"{name}.{kind}" for kind in ("key", "pem", "csr"))
+    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+    openssl("req", "-new", "-key", key, "-subj", "/CN=localhost", "-out", request)
+    openssl("x509", "-req", "-in", request, "-signkey", key, "-days", str(days), "-out", cert)
+    request.unlink()
+
+
+def add_password(path, user, password):
+    subprocess.run(
+        [skerry_binary(), "passwd", path, user], input=f"{password}\n{password}\n".encode(), check=True, capture_output=True,
+        timeout=30,
+    )
+
+
+def shown_certificate(port):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as plain:
+        with context.wrap_socket(plain) as secure:
+            return secure.getpeercert(binary_form=True)
+
+
+def der(path):
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+@pytest.fixture
+def secure(make_broker, tmp_path):
+    """A broker with a listener with TLS; its files are in broker.directory."""
+
+    def make(tls=None, **options):
+        files, port = tmp_path / "files", free_port()
+        files.mkdir()
+        make_certificate(files, "server")
+        listener = {"url": f"mqtts://127.0.0.1:{port}", "anonymous": True,
+                    "tls": {"cert": str(files / "server.pem"), "key": str(files / "server.key"), **(tls or {})}}
+        broker = make_broker(options={"listeners": [listener, *options.pop("listeners", [])], **options})
+        broker.tls_port, broker.files = port, files
+        return broker
+
+    return make
+
+
+def replace(source, target):
+    """As careful programs do it: a new file takes the old one's place."""
+    os.replace(source, target)
+
+
+# ------------------------------------------------------------------------------------------------------- certificates
+
+
+def test_a_new_certificate_is_taken_by_itself(secure):
+    broker = secure()
+    before = der(broker.files / "server.pem")
+    assert shown_certificate(broker.tls_port) == before
+    make_certificate(broker.files, "new")
+    after = der(broker.files / "new.pem")
+    replace(broker.files / "new.pem", broker.files / "server.pem")
+    replace(broker.files / "new.key", broker.files / "server.key")
+    broker.wait_event("credentials_changed")
+    assert shown_certificate(broker.tls_port) == after != before
+    assert not broker.events("files_refused")
+
+
+def test_a_new_certificate_written_in_place(secure):
+    broker = secure()
+    make_certificate(broker.files, "new")
+    for kind in ("key", "pem"):
+        (broker.files / f"server.{kind}").write_bytes((broker.files / f"new.{kind}").read_bytes())
+    broker.wait_event("credentials_changed")
+    assert shown_certificate(broker.tls_port) == der(broker.files / "new.pem")
+
+
+def test_a_link_that_is_flipped(secure, tmp_path):
+    """As Kubernetes does it: server.pem -> ..data/server.pem, ..data -> a directory; ..data is replaced by a rename."""
+    mount = tmp_path / "mount"
+    for version in ("one", "two"):
+        (mount / f"..{version}").mkdir(parents=True)
+        make_certificate(mount / f"..{version}", "server")
+    (mount / "..data").symlink_to("..one")
+    for kind in ("pem", "key"):
+        (mount / f"server.{kind}").symlink_to(f"..data/server.{kind}")
+    broker = secure(tls={"cert": str(mount / "server.pem"), "key": str(mount / "server.key")})
+    assert shown_certificate(broker.tls_port) == der(mount / "..one/server.pem")
+    for version in ("two", "one", "two"):
+        changes = len(broker.events("credentials_changed"))
+        (mount / "..tmp").symlink_to(f"..{version}")
+        replace(mount / "..tmp", mount / "..data")
+        broker.wait_event("credentials_changed", changes + 1)
+        assert shown_certificate(broker.tls_port) == der(mount / f"..{version}/server.pem")
+
+
+def test_a_directory_that_is_a_link(secure, tmp_path):
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        make_certificate(tmp_path / version, "server")
+    (tmp_path / "current").symlink_to(tmp_path / "one")
+    broker = secure(tls={kind: str(tmp_path / f"current/server.{end}") for kind, end in (("cert", "pem"), ("key", "key"))})
+    (tmp_path / "next").symlink_to(tmp_path / "two")
+    replace(tmp_path / "next", tmp_path / "current")
+    broker.wait_event("credentials_changed")
+    assert shown_certificate(broker.tls_port) == der(tmp_path / "two/server.pem")
+
+
+def test_a_directory_that_goes_and_comes(secure, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    make_certificate(folder, "server")
+    broker = secure(tls={"cert": str(folder / "server.pem"), "key": str(folder / "server.key")})
+    before = der(folder / "server.pem")
+    folder.rename(tmp_path / "away")
+    broker.wait_event("files_refused")
+    assert shown_certificate(broker.tls_port) == before
+    folder.mkdir()
+    make_certificate(folder, "server")
+    broker.wait_event("credentials_changed")
+    assert shown_certificate(broker.tls_port) == der(folder / "server.pem") != before
+
+
+@pytest.mark.parametrize("mistake", ["garbage", "other key", "gone", "ended"])
+def test_a_bad_set_is_refused(secure, mistake):
+    """The reason is told, and new clients still get what was before."""
+    broker = secure()
+    before = der(broker.files / "server.pem")
+    make_certificate(broker.files, "new", days=-1 if mistake == "ended" else 30)
+    if mistake == "garbage":
+        (broker.files / "server.pem").write_text("-----BEGIN CERTIFICATE-----\nno\n")
+    elif mistake == "gone":
+        (broker.files / "server.pem").unlink()
+    else:
+        replace(broker.files / "new.pem", broker.files / "server.pem")
+    if mistake == "ended":
+        replace(broker.files / "new.key", broker.files / "server.key")
+    refused = broker.wait_event("files_refused")
+    assert "server." in refused[0] and "listeners[0].tls.cert" in refused[0]
+    assert shown_certificate(broker.tls_port) == before
+    assert not broker.events("credentials_changed")
+    # An explicit reload refuses it too, as a whole.
+    broker.config["limits"] = {"in_flight": 7}
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reload_failed")
+    assert shown_certificate(broker.tls_port) == before
+
+
+def test_half_of_a_set_is_no_mistake(secure):
+    """Certificate and key come one after the other: nothing is complained about in between."""
+    broker = secure()
+    make_certificate(broker.files, "new")
+    replace(broker.files / "new.pem", broker.files / "server.pem")
+    elapse(QUIET_S + 0.3)
+    replace(broker.files / "new.key", broker.files / "server.key")
+    broker.wait_event("credentials_changed")
+    assert shown_certificate(broker.tls_port) == der(broker.files / "server.pem")
+    assert not broker.events("files_refused")
+
+
+def test_many_changes_are_one(secure):
+    broker = secure()
+    for _ in range(50):
+        os.utime(broker.files / "server.pem")
+    broker.wait_event("credentials_changed")
+    elapse(2 * QUIET_S)
+    assert len(broker.events("credentials_changed")) <= 2
+
+
+def test_files_that_do_not_change_are_not_read(secure):
+    """Other files in the same directory are nobody's concern."""
+    broker = secure()
+    for i in range(5):
+        (broker.files / f"other{i}").write_text("x")
+    elapse(3 * QUIET_S)
+    assert not broker.events("credentials_changed") and not broker.events("files_refused")
+
+
+def test_sighup_takes_new_files(secure):
+    broker = secure()
+    make_certificate(broker.files, "new")
+    replace(broker.files / "new.pem", broker.files / "server.pem")
+    replace(broker.files / "new.key", broker.files / "server.key")
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    assert shown_certificate(broker.tls_port) == der(broker.files / "server.pem")
+
+
+def test_the_end_of_a_certificate_is_told(secure):
+    broker = secure()
+    assert not broker.events("certificate_ends_soon")
+    make_certificate(broker.files, "new", days=7)
+    replace(broker.files / "new.key", broker.files / "server.key")
+    replace(broker.files / "new.pem", broker.files / "server.pem")
+    told = broker.wait_event("certificate_ends_soon")
+    assert "days=6" in told[0]
+    end_s = broker.metrics().total("skerry_tls_certificate_end_seconds")
+    end = openssl("x509", "-noout", "-enddate", "-in", broker.files / "server.pem").strip().removeprefix("notAfter=")
+    assert ssl.cert_time_to_seconds(end) == end_s
+
+
+def test_tls_comes_and_goes_with_a_reload(make_broker, tmp_path):
+    """A broker without any security gets a listener with TLS, and loses it again; others keep their connections."""
+    broker = make_broker()
+    stays = broker.connect()
+    make_certificate(tmp_path, "server")
+    port = free_port()
+    plain = list(broker.config["listeners"])
+    tls = {"cert": str(tmp_path / "server.pem"), "key": str(tmp_path / "server.key")}
+    broker.config["listeners"] = [*plain, {"url": f"mqtts://127.0.0.1:{port}", "tls": tls}]
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    assert shown_certificate(port) == der(tmp_path / "server.pem")
+    make_certificate(tmp_path, "new")
+    replace(tmp_path / "new.key", tmp_path / "server.key")
+    replace(tmp_path / "new.pem", tmp_path / "server.pem")
+    broker.wait_event("credentials_changed")
+    broker.config["listeners"] = plain
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded", 2)
+    with pytest.raises(ConnectionRefusedError):
+        shown_certificate(port)
+    stays.ping()
+
+
+# ---------------------------------------------------------------------------------------------------- passwords, rules
+
+
+@pytest.fixture
+def guarded(make_broker, tmp_path):
+    """A broker whose first listener takes passwords."""
+    passwords = tmp_path / "passwd.txt"
+    add_password(passwords, "ann", "first")
+    broker = make_broker(options={"auth": {"passwords": str(passwords)}})
+    broker.config["listeners"][0] = {"url": f"mqtt://127.0.0.1:{broker.port}", "auth": ["password"], "name": "floor"}
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    broker.passwords = passwords
+    return broker
+
+
+def connack_of(broker, user, password):
+    client = Client(Stream(("127.0.0.1", broker.port)))
+    client.send_connect(username=user, password=password.encode())
+    return client, client.expect(T.CONNACK)
+
+
+def test_passwords_change_by_themselves(guarded):
+    client, connack = connack_of(guarded, "ann", "first")
+    assert connack.reason == R.SUCCESS
+    assert connack_of(guarded, "bob", "second")[1].reason != R.SUCCESS
+    add_password(guarded.passwords, "bob", "second")
+    guarded.wait_event("credentials_changed")
+    bob, connack = connack_of(guarded, "bob", "second")
+    assert connack.reason == R.SUCCESS
+    client.ping()
+    bob.ping()
+
+
+def test_a_broken_password_file_is_refused(guarded):
+    guarded.passwords.write_text("nonsense\n")
+    refused = guarded.wait_event("files_refused")
+    assert "passwd.txt:1:" in refused[0]
+    assert connack_of(guarded, "ann", "first")[1].reason == R.SUCCESS
+
+
+def test_a_mistake_in_one_file_does_not_hold_up_others(make_broker, tmp_path):
+    """What belongs together changes together, and a broken list of rights keeps no password out."""
+    passwords, rules = tmp_path / "passwd.txt", tmp_path / "acl.yaml"
+    add_password(passwords, "ann", "first")
+    rules.write_text('- {who: "*", allow: [publish, subscribe, receive], topics: ["#"]}\n')
+    broker = make_broker(options={"auth": {"passwords": str(passwords)}, "acl": str(rules)})
+    broker.config["listeners"][0] = {"url": f"mqtt://127.0.0.1:{broker.port}", "auth": ["password"]}
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    rules.write_text("- {who: nobody}\n")
+    refused = broker.wait_event("files_refused")
+    assert "acl.yaml:1" in refused[0]
+    add_password(passwords, "bob", "second")
+    broker.wait_event("credentials_changed")
+    client, connack = connack_of(broker, "bob", "second")
+    assert connack.reason == R.SUCCESS
+    assert client.subscribe("a/b", qos=1)
+
+
+def test_rules_change_under_connected_clients(make_broker, tmp_path):
+    rules = tmp_path / "acl.yaml"
+    rules.write_text('- {who: "*", allow: [publish, subscribe, receive], topics: ["a/#"]}\n')
+    broker = make_broker(options={"acl": str(rules)})
+    client = broker.connect()
+    client.publish("a/b", b"x", qos=1)
+    rules.write_text('- {who: "*", allow: [publish], topics: ["b/#"]}\n')
+
+    def denied():
+        return client.publish("a/b", b"x", qos=1).reason == R.NOT_AUTHORIZED
+
+    eventually(denied, "the new list")
+    client.ping()
+
+
+# -------------------------------------------------------------------------------------------------------------- mistakes
+
+
+def test_check_reads_the_files(tmp_path):
+    config = tmp_path / "c.yaml"
+    make_certificate(tmp_path, "server")
+    make_certificate(tmp_path, "other")
+    config.write_text(
+        'listeners:\n  - url: "mqtts://127.0.0.1:8883"\n    tls: {cert: server.pem, key: server.key}\n'
+        'acl:\n  - {who: "*", allow: [publish], topics: ["a/#"]}\n'
+    )
+
+    def check(*args):
+        done = subprocess.run([skerry_binary(), "check", *args, config], capture_output=True, text=True, timeout=30)
+        return done.returncode, done.stdout + done.stderr
+
+    assert check() == (0, f"{config}: ok\n")
+    replace(tmp_path / "other.key", tmp_path / "server.key")
+    code, text = check()
+    assert code == 2 and text.startswith(f"{config}:3:17: listeners[0].tls.cert: ") and "server.key" in text
+    assert check("--keys-only")[0] == 0
+    config.write_text('acl:\n  - {who: "*", allow: [publish], topics: ["a/#/b"]}\n  - {who: "*", alow: [publish]}\n')
+    code, text = check()
+    assert code == 2 and f"{config}:2" in text and f"{config}:3" in text, text
+
+
+def test_start_with_a_bad_file(tmp_path):
+    """Nothing is started, and nothing is left behind but the words."""
+    config = tmp_path / "c.yaml"
+    config.write_text(f'broker: {{data: "{tmp_path}/data"}}\nlisteners:\n  - {{url: "mqtt://127.0.0.1:{free_port()}", auth: '
+                      "[password]}\nauth: {passwords: none.txt}\n")
+    done = subprocess.run([skerry_binary(), "broker", "-c", config], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "none.txt" in done.stderr and "auth.passwords" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_start_without_a_way_in(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"listeners: [mqtt://0.0.0.0:{free_port()}]\n")
+    done = subprocess.run([skerry_binary(), "broker", "-c", config], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and "anonymous: true" in done.stderr
