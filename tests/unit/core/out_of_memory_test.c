@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "core/authentication.h"
+#include "core/access.h"
+#include "core/acl.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
@@ -210,8 +212,41 @@ static void authenticate(struct world *world, unsigned client, const char *id)
   answer(world, MQTT_SUCCESS);
 }
 
+static struct acl *list(const char *who, const char *denied)
+{
+  struct acl *acl;
+  if (acl_create(&acl) != OK) return NULL;
+  const struct span all = span_text("#"), some = span_text(denied);
+  const struct acl_rule rules[] = {{.subject = ACL_CLIENT,
+                                    .who = span_text(who),
+                                    .verbs = 7,
+                                    .allow = true,
+                                    .qos_max = 2,
+                                    .topics = &all,
+                                    .topic_count = 1},
+                                   {.verbs = ACL_RECEIVE, .topics = &some, .topic_count = 1, .file = "acl", .line = 2},
+                                   {.verbs = 7, .allow = true, .qos_max = 2, .topics = &all, .topic_count = 1}};
+  for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+    struct error error;
+    if (acl_add(acl, &rules[i], &error) == OK) continue;
+    acl_unref(acl);
+    return NULL;
+  }
+  return acl;
+}
+
+// A list, and another one on trial beside it.
+static void restrict_all(struct world *world)
+{
+  struct acl *acl = list("?", "a/x/#"), *trial = acl ? list("c*", "+/{client_id}/+") : NULL;
+  if (acl) acl_set_shadow(acl, trial);
+  access_set_list(world->shard, acl);
+  acl_unref(acl);
+}
+
 static void scenario(struct world *world)
 {
+  restrict_all(world);
   authenticate(world, 3, "d");
   connect_client(world, 0, MQTT_5_0);
   connect_client(world, 1, MQTT_3_1_1);
@@ -234,6 +269,7 @@ static void scenario(struct world *world)
     world->connections[0] = NULL;
   }
   publish(world, 2, MQTT_5_0, "a/b/c", 2, 20);
+  restrict_all(world);
   shard_publish(world->shard, span_text("$SYS/x"), span_text("1"), 0, true);
   connect_client(world, 0, MQTT_5_0);
   pass_time(world, 500);
