@@ -1,4 +1,5 @@
-// Two tables of the same make, each with a list in order of the last that was heard of an entry: the first in it is the one to go.
+// Two tables of the same make, each with a list in order of the last that was heard of an entry: the first in it is the one
+// to go.
 #include "auth/backoff.h"
 
 #include <assert.h>

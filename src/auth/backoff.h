@@ -1,7 +1,8 @@
-// How long somebody who has shown wrong credentials has to wait before more are looked at. Two things are counted: wrong guesses
-// of one user name from one address, and of any name from that address. The second forgives more, and with the time, so that one
-// device with an old password does not keep out the others behind the same router; who tries one name after the other meets it
-// soon enough. A user who was right from there before does not wait for the address. Pure: time comes in. Not thread-safe.
+// How long somebody who has shown wrong credentials has to wait before more are looked at. Two things are counted: wrong
+// guesses of one user name from one address, and of any name from that address. The second forgives more, and with the time,
+// so that one device with an old password does not keep out the others behind the same router; who tries one name after the
+// other meets it soon enough. A user who was right from there before does not wait for the address. Pure: time comes in. Not
+// thread-safe.
 //
 // What is refused while somebody has to wait is not counted as another guess: it tells the guesser nothing.
 #pragma once
@@ -44,7 +45,8 @@ uint64_t backoff_wait_ms(const struct backoff *backoff, const struct backoff_sou
 
 void backoff_wrong(struct backoff *backoff, const struct backoff_source *source, struct span user, struct mono now);
 
-// Forgives the user what was wrong from there, not the address: or whoever has one password could guess at the others for ever.
+// Forgives the user what was wrong from there, not the address: or whoever has one password could guess at the others for
+// ever.
 void backoff_right(struct backoff *backoff, const struct backoff_source *source, struct span user);
 
 uint32_t backoff_count(const struct backoff *backoff);  // entries that are kept: of users and of addresses
