@@ -1,5 +1,5 @@
-// A password file. What is refused says where; of what is accepted each hash is written as it was read, each user is found, and `skerry passwd` can change it
-// so that the other users' lines stay and the result is accepted again.
+// A password file. What is refused says where; of what is accepted each hash is written as it was read, each user is found,
+// and `skerry passwd` can change it so that the other users' lines stay and the result is accepted again.
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>

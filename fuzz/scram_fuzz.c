@@ -1,5 +1,5 @@
-// Both messages of a SCRAM client, a line end between them; "@" in the second is the nonce. Nobody comes in without a proof, and what the server says begins
-// with what it was told.
+// Both messages of a SCRAM client, a line end between them; "@" in the second is the nonce. Nobody comes in without a proof,
+// and what the server says begins with what it was told.
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>

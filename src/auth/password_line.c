@@ -68,7 +68,8 @@ struct span password_hash_kind(struct span hash)
 
 // ---- Times
 
-// Days since 1970-01-01 of a day in the Gregorian calendar. Years begin in March here, so that the leap day is the last of a year.
+// Days since 1970-01-01 of a day in the Gregorian calendar. Years begin in March here, so that the leap day is the last of a
+// year.
 static int64_t days_of(int64_t year, int64_t month, int64_t day)
 {
   int64_t years = month <= 2 ? year - 1 : year;

@@ -1,4 +1,5 @@
-// One line of a password file (auth/passwords.h), taken apart and put together. Knows no cryptography: the hash is a text here.
+// One line of a password file (auth/passwords.h), taken apart and put together. Knows no cryptography: the hash is a text
+// here.
 #pragma once
 
 #include <stdbool.h>
@@ -17,8 +18,8 @@ struct password_line {
 
 enum { PASSWORD_MAX_USER = 65535, PASSWORD_MAX_GROUP = 255, PASSWORD_UNTIL_TEXT = 21 };
 
-// `line` has no line end; blanks around it, and around user and hash, do not count. ERR_INVALID: the error says what is wrong and what would be
-// right. Spans in *out point into `line`.
+// `line` has no line end; blanks around it, and around user and hash, do not count. ERR_INVALID: the error says what is
+// wrong and what would be right. Spans in *out point into `line`.
 CHECK_RESULT enum status password_line_parse(struct span line, struct password_line *out, struct error *error);
 
 // Appends the line, with its line end.

@@ -1,5 +1,5 @@
-// SCRAM-SHA-256, the server's side of one exchange: messages and proofs, without channel binding. Draws no random numbers and looks up no users.
-// Source: RFC 5802, RFC 7677.
+// SCRAM-SHA-256, the server's side of one exchange: messages and proofs, without channel binding. Draws no random numbers
+// and looks up no users. Source: RFC 5802, RFC 7677.
 #pragma once
 
 #include <stdbool.h>
@@ -17,8 +17,9 @@ enum {
   SCRAM_MAX_NONCE = 512,
 };
 
-// What a server keeps of a password (RFC 5802, section 3), which is prepared here (auth/saslprep.h; what cannot be prepared is taken as it is, so that
-// a comparison takes its time). Salt and iterations of *verifier are given, its keys are made. False: memory is short.
+// What a server keeps of a password (RFC 5802, section 3), which is prepared here (auth/saslprep.h; what cannot be prepared
+// is taken as it is, so that a comparison takes its time). Salt and iterations of *verifier are given, its keys are made.
+// False: memory is short.
 bool scram_make_keys(struct span password, struct scram_verifier *verifier);
 
 struct scram;
@@ -32,7 +33,8 @@ void scram_free(struct scram *scram);  // wipes; NULL is harmless
 const char *scram_take_first(struct scram *scram, struct span message);
 struct span scram_user(const struct scram *scram);
 
-// Server-first. `nonce` is ours: printable ASCII without ','. The verifiers share salt and iterations; a copy is kept. *out is the exchange's.
+// Server-first. `nonce` is ours: printable ASCII without ','. The verifiers share salt and iterations; a copy is kept. *out
+// is the exchange's.
 const char *scram_challenge(struct scram *scram, const struct scram_verifier *verifiers, size_t count, struct span nonce,
                             struct span *out);
 

@@ -1,5 +1,5 @@
-// What `skerry passwd` does to the text of a password file: lines of one user change, everything else, comments too, stays as it is, byte by byte.
-// Calls no system.
+// What `skerry passwd` does to the text of a password file: lines of one user change, everything else, comments too, stays
+// as it is, byte by byte. Calls no system.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// A password from whoever sits there: from the terminal without echo, or a line of standard input when it is no terminal. Never from the command
-// line, which others on the machine can see. Main thread.
+// A password from whoever sits there: from the terminal without echo, or a line of standard input when it is no terminal.
+// Never from the command line, which others on the machine can see. Main thread.
 #pragma once
 
 #include <stdbool.h>
@@ -15,8 +15,9 @@ struct passwd_entry {
   size_t size;
 };
 
-// `prompt` is shown on a terminal only; `again`, when it is not NULL, asks for the same once more there. ERR_INVALID: the password is empty, too long, has a
-// NUL in it, or the two differ; ERR_CLOSED: a signal came, or the input ended. `signals` is what signals_open gave.
+// `prompt` is shown on a terminal only; `again`, when it is not NULL, asks for the same once more there. ERR_INVALID: the
+// password is empty, too long, has a NUL in it, or the two differ; ERR_CLOSED: a signal came, or the input ended. `signals`
+// is what signals_open gave.
 CHECK_RESULT enum status passwd_prompt(const char *prompt, const char *again, int signals, struct passwd_entry *out,
                                        struct error *error);
 

@@ -1,4 +1,5 @@
-// Whole exchanges, with a client of the test's own that knows the standard only (RFC 5802, section 3) and computes with libsodium.
+// Whole exchanges, with a client of the test's own that knows the standard only (RFC 5802, section 3) and computes with
+// libsodium.
 #include "auth/enhanced.h"
 
 #include <setjmp.h>

@@ -17,7 +17,8 @@
   "$argon2id$v=19$m=47104,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg"   \
   "$0nGWzMjUf6oZ8fu++KVWZ307KBwF+7muwVYQDW8cuHnSmGdMHDscax04wks4UJxdtWjhb6cn4MM+XUREOEBN/Q"
 
-// Made with the reference implementation of argon2, with mosquitto_passwd 2.0.11, and with Python's hashlib; the password of all is "secret".
+// Made with the reference implementation of argon2, with mosquitto_passwd 2.0.11, and with Python's hashlib; the password of
+// all is "secret".
 static const char *const foreign[] = {
     "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$pbviq+1UUgwZCmLIr4Hgk7mEMsxnRLuOb2HfvIaBwGY",
     "$argon2id$v=19$m=256,t=2,p=4$MDEyMzQ1Njc4OWFiY2RlZg$Fcya4k4B13JITbB2iGsFgnYITGCHoY5HmMv8AoxO1Jg",
