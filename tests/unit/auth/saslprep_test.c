@@ -83,8 +83,8 @@ static void prohibited_characters_are_refused(void **state)
   (void)state;
   static const char *const texts[] = {
       "\xC2\x80", "\u0340",     "\u06DD",     "\u200E",     "\u2028",     "\u202E",     "\u2061",
-      "\u206F", "\u2FF0",     "\uE000",     "\uF8FF",     "\uFDD0",     "\uFFF9",     "\uFFFD",
-      "\uFFFE", "\U0001D173", "\U0001FFFF", "\U000E0001", "\U000E007F", "\U000F0000", "\U0010FFFF",
+      "\u206F",   "\u2FF0",     "\uE000",     "\uF8FF",     "\uFDD0",     "\uFFF9",     "\uFFFD",
+      "\uFFFE",   "\U0001D173", "\U0001FFFF", "\U000E0001", "\U000E007F", "\U000F0000", "\U0010FFFF",
   };
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) refuse(texts[i], strlen(texts[i]));
 }
