@@ -183,6 +183,20 @@ bool access_may_receive(struct connection *connection, const struct message *mes
   return ask_for(connection, &request, &decision);
 }
 
+bool access_could_receive(struct connection *connection, const struct message *message)
+{
+  struct shard *shard = connection->shard;
+  if (!shard->acl) return true;
+  struct acl_view *view = current_view(connection);
+  if (!view) return false;
+  struct acl_decision decision;
+  const struct acl_request request = {
+      .verb = ACL_RECEIVE, .topic = message_topic(message), .topic_hash = message->topic_hash};
+  acl_decide(view, &request, &decision);
+  charge(shard, connection->access);
+  return decision.allowed;
+}
+
 bool access_may_send_will(struct shard *shard, const struct identity *identity, struct span client_id,
                           const struct message *message)
 {

@@ -28,6 +28,9 @@ bool access_may_subscribe(struct connection *connection, struct span filter,
                           uint8_t *qos);  // *qos: lowered to what is granted
 bool access_may_receive(struct connection *connection, const struct message *message);
 
+// The same as access_may_receive, for the choice among several: nothing is counted or logged.
+bool access_could_receive(struct connection *connection, const struct message *message);
+
 // The same as access_may_publish for a will whose client is gone.
 bool access_may_send_will(struct shard *shard, const struct identity *identity, struct span client_id,
                           const struct message *message);

@@ -221,6 +221,32 @@ bool share_is_full(const struct shard *shard, const struct group *group, uint64_
   return is_full(&group->members[chosen], size);
 }
 
+// Whether it would be dropped there, as far as this shard can tell.
+static bool is_denied(const struct shard *shard, const struct member *member, const struct message *message)
+{
+  if (!shard->acl || !member->local) return false;
+  struct connection *connection = member->local->session->connection;
+  return connection && !access_could_receive(connection, message);
+}
+
+// Of those that are there, or away, as the chosen one: the next who may have the message and whose queue is not full (sticky topics stay where they
+// are), or else who may have it; the chosen one when nobody may.
+static uint32_t pass_over(const struct shard *shard, const struct group *group, uint32_t chosen,
+                          const struct message *message)
+{
+  bool minds_full = message->qos > 0 && shard->limits.share_strategy != SHARE_STICKY;
+  size_t size = message_size(message);
+  uint32_t full = UINT32_MAX;
+  for (uint32_t k = 0; k < group->count; k++) {
+    uint32_t i = (chosen + k) % group->count;
+    if (group->members[i].online != group->members[chosen].online) continue;
+    if (is_denied(shard, &group->members[i], message)) continue;
+    if (!minds_full || !is_full(&group->members[i], size)) return i;
+    if (full == UINT32_MAX) full = i;
+  }
+  return full != UINT32_MAX ? full : chosen;
+}
+
 static bool deliver_to_membership(struct shard *shard, uint64_t number, struct message *message, uint8_t qos);
 
 static void give_to(struct shard *shard, struct group *group, struct member *member, struct message *message)
@@ -243,14 +269,13 @@ static void give_to(struct shard *shard, struct group *group, struct member *mem
 }
 
 // Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are. Nothing is lost to a full queue
-// while another one has room, but sticky topics stay where they are.
+// while another one has room, but sticky topics stay where they are; nor to a member that may not receive it.
 void share_dispatch(struct shard *shard, struct group *group, struct message *message)
 {
   uint32_t chosen = choose_among(shard, group, message, true);
   if (chosen == UINT32_MAX) chosen = choose_among(shard, group, message, false);
   if (chosen == UINT32_MAX) return;
-  if (message->qos > 0 && shard->limits.share_strategy != SHARE_STICKY)
-    chosen = pass_over_full(group, chosen, message_size(message));
+  chosen = pass_over(shard, group, chosen, message);
   group->turn = chosen + 1;
   give_to(shard, group, &group->members[chosen], message);
 }

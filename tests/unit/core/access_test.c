@@ -267,6 +267,39 @@ static void what_was_queued_before_is_asked_about_when_it_goes(void **state)
   bench_deinit(&bench);
 }
 
+static void a_group_passes_over_members_that_may_not_have_it(void **state)
+{
+  (void)state;
+  for (enum share_strategy strategy = SHARE_ROUND_ROBIN; strategy <= SHARE_STICKY; strategy++) {
+    struct limits limits = limits_default();
+    limits.share_strategy = strategy;
+    struct bench bench;
+    bench_init(&bench, 1, &limits);
+    struct client *publisher = client_new(&bench, MQTT_5_0, "p"), *ann = client_new(&bench, MQTT_5_0, "a"),
+                  *bob = client_new(&bench, MQTT_5_0, "b");
+    become(ann, "ann");
+    become(bob, "bob");
+    client_subscribe(ann, "$share/g/#", 1);
+    client_subscribe(bob, "$share/g/#", 1);
+    SET(&bench, ALLOW(PUB, "#"), {.user = "ann", .allow = true, .verbs = REC, .topic = "#"},
+        {.user = "bob", .allow = true, .verbs = REC, .topic = "bob/#"});
+    for (unsigned i = 0; i < 9; i++) {
+      client_publish(publisher, "ann", "x", (uint8_t)(i % 2), false);
+      client_take(ann, "ann", "x", i % 2);
+    }
+    SET(&bench, ALLOW(PUB, "#"), {.user = "bob", .allow = true, .verbs = REC, .topic = "bob/#"});
+    client_publish(publisher, "bob/1", "x", 1, false);
+    client_take(bob, "bob/1", "x", 1);
+    assert_int_equal(bench_counters(&bench).dropped[DROP_NOT_AUTHORIZED], 0);
+    assert_int_equal(bench_counters(&bench).access_denied[2], 0);
+    client_publish(publisher, "nobody", "x", 1, false);
+    assert_int_equal(bench_counters(&bench).dropped[DROP_NOT_AUTHORIZED], 1);
+    client_expect_nothing(ann);
+    client_expect_nothing(bob);
+    bench_deinit(&bench);
+  }
+}
+
 static size_t refused_places(const struct bench *bench)
 {
   size_t count = 0;
@@ -470,6 +503,7 @@ int main(void)
       cmocka_unit_test(subscriptions_are_judged_one_by_one),
       cmocka_unit_test(the_granted_quality_is_what_comes),
       cmocka_unit_test(what_may_not_be_received_is_dropped),
+      cmocka_unit_test(a_group_passes_over_members_that_may_not_have_it),
       cmocka_unit_test(what_was_queued_before_is_asked_about_when_it_goes),
       cmocka_unit_test(durable_queues_go_on_behind_it),
       cmocka_unit_test(a_new_list_holds_from_now_on),
