@@ -443,11 +443,44 @@ static void close_transports(struct loop *loop)
   }
 }
 
+static void discard_handoff(struct handoff *handoff)
+{
+  admission_free(handoff->admission);
+  transport_destroy(handoff->transport);
+  free(handoff->input);
+  free(handoff);
+}
+
+// What other shards have taken, and acknowledged where nothing waits for the disk, may still be on its way to the one that keeps it.
+static void take_last_mails(struct net *net, struct loop *loop)
+{
+  for (uint8_t from = 0; from < net->loops; from++) {
+    if (from == loop->number) continue;
+    struct mail mail;
+    while (mailbox_take(&loop->mailboxes[from], &mail)) {
+      if (mail.kind != MAIL_HOST)
+        shard_mail(loop->shard, &mail);
+      else if (mail.flags == HOST_HANDOFF)
+        discard_handoff(mail.pointer);
+    }
+    size_t count;
+    struct mail *kept = shard_outgoing(net->loop[from]->shard, loop->number, &count);
+    for (size_t i = 0; i < count; i++) {
+      if (kept[i].kind != MAIL_HOST)
+        shard_mail(loop->shard, &kept[i]);
+      else if (kept[i].flags == HOST_HANDOFF)
+        discard_handoff(kept[i].pointer);
+    }
+    shard_outgoing_taken(net->loop[from]->shard, loop->number, count);
+  }
+}
+
 // The loops have ended. What the shard still has for the store goes there, the ends of the last connections too.
 static enum status stop_keeper(struct net *net, struct error *error)
 {
   struct loop *loop = net->loop[JOURNAL_SHARD];
   shard_set_time(loop->shard, loop_clock());
+  take_last_mails(net, loop);
   close_transports(loop);
   struct journal_batch *batch = shard_take_batch(loop->shard);
   if (batch) keeper_give(net->keeper, batch);
@@ -475,14 +508,6 @@ enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience
   }
   destroy_authenticator(net);
   return net->keeper ? stop_keeper(net, error) : OK;
-}
-
-static void discard_handoff(struct handoff *handoff)
-{
-  admission_free(handoff->admission);
-  transport_destroy(handoff->transport);
-  free(handoff->input);
-  free(handoff);
 }
 
 static void discard_mails(struct loop *loop)
