@@ -124,9 +124,10 @@ def test_clean_stop_leaves_nothing_to_replay(make_broker):
     broker.stop()
 
 
-def test_stop_while_clients_publish(make_broker):
-    """What was acknowledged before the stop is there after it."""
-    broker = make_broker(2, OPTIONS)
+@pytest.mark.parametrize("durability", ["commit", "interval"])
+def test_stop_while_clients_publish(make_broker, durability):
+    """What was acknowledged before the stop is there after it, also where nothing waits for the disk."""
+    broker = make_broker(2, {**OPTIONS, "journal": {**SMALL, "durability": durability, "interval": "1h"}})
     away, topic = leave_messages(broker, 0)
     publishers = [broker.connect() for _ in range(4)]
     for number, publisher in enumerate(publishers):
