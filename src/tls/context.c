@@ -219,6 +219,37 @@ static SSL_TICKET_RETURN judge_ticket(SSL *ssl, SSL_SESSION *old, const unsigned
                                                                        : SSL_TICKET_RETURN_ABORT;
 }
 
+// ---- What 1.3 shows of its secrets, for records.c
+
+static int digit(char character)
+{
+  return character <= '9' ? character - '0' : (character | 32) - 'a' + 10;
+}
+
+// The line is "LABEL random-of-the-client secret", the last two in hexadecimal.
+static void take_secret(const SSL *ssl, const char *line)
+{
+  struct tls_session *session = tls_session_of(ssl);
+  bool in = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0, out = strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0;
+  if (!in && !out) return;
+  if (!session->secrets) session->secrets = calloc(1, sizeof *session->secrets);
+  const char *text = strrchr(line, ' ') + 1;
+  size_t size = strlen(text) / 2;
+  if (!session->secrets || size > SECRET_MAX) return;
+  uint8_t *secret = in ? session->secrets->in : session->secrets->out;
+  for (size_t i = 0; i < size; i++) secret[i] = (uint8_t)(digit(text[2 * i]) << 4 | digit(text[2 * i + 1]));
+  *(in ? &session->secrets->in_size : &session->secrets->out_size) = (uint8_t)size;
+}
+
+// Counts the records that go out under the application's key: tickets.
+static void count_record(int out, int version, int type, const void *bytes, size_t size, SSL *ssl, void *argument)
+{
+  (void)version, (void)bytes, (void)size, (void)argument;
+  if (!out || type != SSL3_RT_HEADER) return;
+  struct record_secrets *secrets = tls_session_of(ssl)->secrets;
+  if (secrets && secrets->out_size) secrets->sent++;
+}
+
 // ---- Contexts
 
 static bool set_protocol(SSL_CTX *context, const struct tls_settings *settings)
@@ -267,6 +298,8 @@ static bool set_client_trust(SSL_CTX *context, struct tls_credentials *credentia
 
 static bool set_callbacks(SSL_CTX *context, struct tls_credentials *credentials)
 {
+  SSL_CTX_set_keylog_callback(context, take_secret);
+  SSL_CTX_set_msg_callback(context, count_record);
   SSL_CTX_set_alpn_select_cb(context, select_protocol, credentials);
   if (credentials->psk) SSL_CTX_set_psk_server_callback(context, find_psk);
   return SSL_CTX_set_tlsext_servername_callback(context, select_certificate) &&

@@ -67,7 +67,8 @@ static enum status load(struct tls_credentials *credentials, const struct tls_se
   credentials->websocket = settings->websocket;
   credentials->tickets = tickets_create();
   credentials->socket_method = socket_method_create();
-  if (!credentials->tickets || !credentials->socket_method || digest_asked(credentials, settings) != OK)
+  if (!credentials->tickets || !credentials->socket_method || !record_suites_init(&credentials->suites) ||
+      digest_asked(credentials, settings) != OK)
     return error_set(error, ERR_NO_MEMORY, "not enough memory");
   return contexts_create(credentials, settings, error);
 }
@@ -106,6 +107,7 @@ void tls_credentials_unref(struct tls_credentials *credentials)
   client_trust_free(credentials->trust);
   psk_free(credentials->psk);
   tickets_unref(credentials->tickets);
+  record_suites_deinit(&credentials->suites);
   BIO_meth_free(credentials->socket_method);
   free(credentials);
 }

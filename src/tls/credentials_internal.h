@@ -8,6 +8,7 @@
 #include "tls/client_trust.h"
 #include "tls/credentials.h"
 #include "tls/psk.h"
+#include "tls/records.h"
 #include "tls/server_certificate.h"
 #include "tls/tickets.h"
 
@@ -20,7 +21,8 @@ struct tls_credentials {
   struct client_trust *trust;  // NULL: no certificates of clients
   struct psk_list *psk;        // NULL: none
   struct tickets *tickets;
-  BIO_METHOD *socket_method;  // of session.c
+  struct record_suites suites;
+  BIO_METHOD *socket_method;  // of session_socket.c
   uint8_t asked[32];          // digest of what clients must show: tickets hold as long as it stays
   bool websocket;
   int64_t end_ms;
@@ -31,5 +33,5 @@ CHECK_RESULT enum status contexts_create(struct tls_credentials *credentials, co
                                          struct error *error);
 void contexts_free(struct tls_credentials *credentials);
 
-// Of session.c: how OpenSSL reaches the socket of a session. NULL when memory is short.
+// Of session_socket.c: how OpenSSL reaches the socket of a session. NULL when memory is short.
 BIO_METHOD *socket_method_create(void);

@@ -1,113 +1,18 @@
-// Between the socket and OpenSSL. OpenSSL never sees a full socket: what is not taken is kept here, so it never has to be asked to write the same
-// again. For the other direction it gets what one recv has brought, however many records that is.
+// A session's life: the handshake is OpenSSL's, with its parts in context.c; data then goes through session_records.c, or, with suites that are not AEAD,
+// still through OpenSSL.
 #include "tls/session.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 
 #include "tls/credentials_internal.h"
 #include "tls/openssl_error.h"
 #include "tls/session_internal.h"
-
-enum {
-  RECORD_SIZE = 16 * 1024,
-  // Plaintext overtakes the ciphertext that it comes from, which lies behind it in the same buffer, by one record at most: the one whose
-  // beginning had come before.
-  READ_HEADROOM = RECORD_SIZE + 1024,
-  UNSENT_MAX = 256 * 1024,  // only a peer that has us answer, and does not read, comes near it
-};
-static_assert((int)TLS_READ_MIN > (int)READ_HEADROOM, "room for ciphertext");
-
-// ---- The socket, as OpenSSL sees it
-
-static ssize_t send_now(struct tls_session *session, const void *bytes, size_t size)
-{
-  for (;;) {
-    ssize_t sent = send(session->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent >= 0) return sent;
-    if (errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
-    session->gone = true;
-    return -1;
-  }
-}
-
-// -1: the socket is broken, or the peer is too far behind.
-static int write_socket(BIO *bio, const char *bytes, size_t size, size_t *out_size)
-{
-  struct tls_session *session = BIO_get_data(bio);
-  BIO_clear_retry_flags(bio);
-  if (session->gone) return -1;
-  size_t sent = 0;
-  if (buffer_size(&session->unsent) == 0) {
-    ssize_t now = send_now(session, bytes, size);
-    if (now < 0) return -1;
-    sent = (size_t)now;
-  }
-  if (sent < size && (buffer_size(&session->unsent) + size - sent > UNSENT_MAX ||
-                      buffer_append(&session->unsent, bytes + sent, size - sent) != OK)) {
-    session->gone = true;
-    return -1;
-  }
-  *out_size = size;
-  return 1;
-}
-
-static ssize_t receive_now(struct tls_session *session, void *bytes, size_t size)
-{
-  for (;;) {
-    ssize_t got = recv(session->fd, bytes, size, MSG_DONTWAIT);
-    if (got > 0) return got;
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return -1;
-    session->gone = true;
-    return 0;
-  }
-}
-
-static int read_socket(BIO *bio, char *bytes, size_t size, size_t *out_size)
-{
-  struct tls_session *session = BIO_get_data(bio);
-  BIO_clear_retry_flags(bio);
-  if (!session->buffered) {
-    // While shaking hands just what OpenSSL asks for: what comes behind it stays in the socket, where epoll sees it.
-    ssize_t got = receive_now(session, bytes, size);
-    if (got < 0) BIO_set_retry_read(bio);
-    *out_size = got > 0 ? (size_t)got : 0;
-    return got > 0;
-  }
-  if (session->incoming.size == 0) {
-    BIO_set_retry_read(bio);
-    return 0;
-  }
-  size_t taken = size < session->incoming.size ? size : session->incoming.size;
-  memcpy(bytes, session->incoming.at, taken);
-  session->incoming = span_from(session->incoming, taken);
-  *out_size = taken;
-  return 1;
-}
-
-static long control_socket(BIO *bio, int command, long number, void *pointer)
-{
-  (void)bio, (void)number, (void)pointer;
-  return command == BIO_CTRL_FLUSH;
-}
-
-BIO_METHOD *socket_method_create(void)
-{
-  BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "skerry socket");
-  if (method && BIO_meth_set_write_ex(method, write_socket) && BIO_meth_set_read_ex(method, read_socket) &&
-      BIO_meth_set_ctrl(method, control_socket))
-    return method;
-  BIO_meth_free(method);
-  return NULL;
-}
 
 struct tls_session *tls_session_of(const SSL *ssl)
 {
@@ -140,12 +45,24 @@ struct tls_session *tls_session_create(struct tls_credentials *credentials, int 
   return NULL;
 }
 
+static void free_secrets(struct tls_session *session)
+{
+  if (!session->secrets) return;
+  OPENSSL_cleanse(session->secrets, sizeof *session->secrets);
+  free(session->secrets);
+  session->secrets = NULL;
+}
+
 void tls_session_free(struct tls_session *session)
 {
   if (!session) return;
   SSL_free(session->ssl);
+  records_free(session->records);
+  free_secrets(session);
   tls_credentials_unref(session->credentials);
+  buffer_deinit(&session->partial);
   buffer_deinit(&session->unsent);
+  free(session->server_name);
   free(session->psk_identity);
   free(session->chain);
   free(session->facts);
@@ -186,11 +103,10 @@ static const char *explain(const struct tls_session *session)
   }
 }
 
-static enum tls_result end(struct tls_session *session, enum tls_result how)
+enum tls_result session_end(struct tls_session *session, enum tls_result how, const char *why)
 {
   session->ended = how;
-  if (how == TLS_FAILED) session->why = explain(session);
-  ERR_clear_error();
+  session->why = why;
   return how;
 }
 
@@ -198,22 +114,17 @@ static enum tls_result end(struct tls_session *session, enum tls_result how)
 static enum tls_result judge(struct tls_session *session, int returned)
 {
   int kind = SSL_get_error(session->ssl, returned);
-  if (kind == SSL_ERROR_SSL && !session->gone) return end(session, TLS_FAILED);
-  if (session->gone || kind == SSL_ERROR_ZERO_RETURN) return end(session, TLS_CLOSED);
-  if (kind == SSL_ERROR_WANT_READ) return TLS_AGAIN;
-  return end(session, kind == SSL_ERROR_SYSCALL ? TLS_CLOSED : TLS_FAILED);
-}
-
-// Sends what waits. False: the socket is gone.
-static bool flush(struct tls_session *session)
-{
-  struct span waiting = buffer_peek(&session->unsent);
-  if (waiting.size == 0) return true;
-  ssize_t sent = send_now(session, waiting.at, waiting.size);
-  if (sent < 0) return false;
-  buffer_consume(&session->unsent, (size_t)sent);
-  if (buffer_size(&session->unsent) == 0) buffer_deinit(&session->unsent);
-  return true;
+  enum tls_result result;
+  if (kind == SSL_ERROR_SSL && !session->gone)
+    result = session_end(session, TLS_FAILED, explain(session));
+  else if (session->gone || kind == SSL_ERROR_ZERO_RETURN || kind == SSL_ERROR_SYSCALL)
+    result = session_end(session, TLS_CLOSED, NULL);
+  else if (kind == SSL_ERROR_WANT_READ)
+    result = TLS_AGAIN;
+  else
+    result = session_end(session, TLS_FAILED, explain(session));
+  ERR_clear_error();
+  return result;
 }
 
 // ---- The handshake
@@ -261,48 +172,80 @@ bool tls_session_remember(struct tls_session *session)
   return true;
 }
 
+// Keeps what is asked for later, and lets OpenSSL go where its part is over. False: memory is short.
+static bool finish(struct tls_session *session)
+{
+  SSL *ssl = session->ssl;
+  // A key that 1.3 has looked up and not used proves nothing.
+  if (SSL_version(ssl) >= TLS1_3_VERSION && !SSL_session_reused(ssl)) tls_session_set_psk(session, NULL);
+  if (!tls_session_remember(session)) return false;
+  session->version = SSL_get_version(ssl);
+  session->cipher = SSL_get_cipher_name(ssl);
+  session->resumed = SSL_session_reused(ssl) && !session->psk_identity;
+  const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  if (name && !(session->server_name = strdup(name))) return false;
+  X509 *certificate = SSL_get0_peer_certificate(ssl);
+  if (certificate && !(session->facts = certificate_facts(certificate))) return false;
+  static const struct record_secrets none;
+  session->records = records_take_over(ssl, &session->credentials->suites, session->secrets ? session->secrets : &none);
+  free_secrets(session);
+  if (!session->records) return true;
+  SSL_free(ssl);
+  session->ssl = NULL;
+  return true;
+}
+
 enum tls_result tls_session_handshake(struct tls_session *session, const char **out_why)
 {
   *out_why = session->why;
   if (session->done) return TLS_DONE;
   if (session->ended != TLS_DONE) return session->ended;
-  if (!flush(session)) return end(session, TLS_CLOSED);
+  if (!session_flush(session)) return session_end(session, TLS_CLOSED, NULL);
   ERR_clear_error();
   int returned = SSL_do_handshake(session->ssl);
-  if (returned != 1) {
-    enum tls_result result = judge(session, returned);
-    *out_why = session->why;
-    return result;
-  }
-  // A key that 1.3 has looked up and not used proves nothing.
-  if (SSL_version(session->ssl) >= TLS1_3_VERSION && !SSL_session_reused(session->ssl)) tls_session_set_psk(session, NULL);
-  if (!tls_session_remember(session)) {
-    session->refusal = "not enough memory";
-    *out_why = session->refusal;
-    return end(session, TLS_FAILED);
-  }
-  session->done = true;
-  return TLS_DONE;
+  enum tls_result result = returned == 1 ? TLS_DONE : judge(session, returned);
+  if (returned == 1 && !finish(session)) result = session_end(session, TLS_FAILED, "not enough memory");
+  session->done = result == TLS_DONE;
+  *out_why = session->why;
+  return result;
 }
 
 // ---- Data
 
-// Plaintext goes to the front of the buffer, ciphertext lies at its end and shrinks. Returns how OpenSSL stopped.
-static int decrypt(struct tls_session *session, uint8_t *bytes, size_t *out_size)
+// Whole records only, so that nothing decrypted is left behind.
+static enum tls_result openssl_read(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size)
 {
-  size_t total = 0;
-  for (;;) {
-    // Up to the ciphertext that is still to be read.
-    size_t room = (size_t)(session->incoming.at - bytes) - total;
-    assert(room > 0);
+  ERR_clear_error();
+  while (size - *out_size >= RECORD_PLAIN_MAX) {
     size_t got = 0;
-    int returned = SSL_read_ex(session->ssl, bytes + total, room, &got);
+    int returned = SSL_read_ex(session->ssl, bytes + *out_size, size - *out_size, &got);
     if (returned != 1) {
-      *out_size = total;
-      return returned;
+      enum tls_result result = judge(session, returned);
+      return *out_size > 0 ? TLS_DONE : result;
     }
-    total += got;
+    *out_size += got;
   }
+  return TLS_DONE;
+}
+
+static enum tls_result openssl_write(struct tls_session *session, const struct span parts[2], size_t *out_size)
+{
+  ERR_clear_error();
+  for (int i = 0; i < 2; i++)
+    for (size_t at = 0; at < parts[i].size; at += RECORD_PLAIN_MAX) {
+      if (buffer_size(&session->unsent) > 0) return TLS_AGAIN;
+      struct span rest = span_from(parts[i], at);
+      size_t taken = 0;
+      // Never partially, for write_socket takes everything.
+      int returned =
+          SSL_write_ex(session->ssl, rest.at, rest.size < RECORD_PLAIN_MAX ? rest.size : RECORD_PLAIN_MAX, &taken);
+      if (returned != 1) {
+        (void)judge(session, returned);
+        return TLS_CLOSED;
+      }
+      *out_size += taken;
+    }
+  return buffer_size(&session->unsent) > 0 ? TLS_AGAIN : TLS_DONE;
 }
 
 enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size,
@@ -311,60 +254,20 @@ enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, si
   assert(size >= TLS_READ_MIN);
   assert(session->done);
   *out_size = 0;
+  enum tls_result result = session->ended;
+  if (result == TLS_DONE)
+    result = session->records ? records_read(session, bytes, size, out_size) : openssl_read(session, bytes, size, out_size);
   *out_why = session->why;
-  if (session->ended != TLS_DONE) return session->ended;
-  ssize_t received = receive_now(session, bytes + READ_HEADROOM, size - READ_HEADROOM);
-  if (received < 0) return TLS_AGAIN;
-  if (received == 0) return end(session, TLS_CLOSED);
-  ERR_clear_error();
-  session->buffered = true;
-  session->incoming = span_of(bytes + READ_HEADROOM, (size_t)received);
-  int returned = decrypt(session, bytes, out_size);
-  session->buffered = false;
-  enum tls_result result = judge(session, returned);
-  session->incoming = (struct span){0};
-  *out_why = session->why;
-  return *out_size > 0 ? TLS_DONE : result;
-}
-
-// What goes into the next record, in front of `at`: straight from the one part, or put together from both.
-static struct span next_record(const struct span parts[2], size_t at, uint8_t together[static RECORD_SIZE])
-{
-  if (at >= parts[0].size) {
-    struct span rest = span_from(parts[1], at - parts[0].size);
-    if (rest.size > RECORD_SIZE) rest.size = RECORD_SIZE;
-    return rest;
-  }
-  struct span first = span_from(parts[0], at);
-  if (first.size >= RECORD_SIZE || parts[1].size == 0) {
-    if (first.size > RECORD_SIZE) first.size = RECORD_SIZE;
-    return first;
-  }
-  size_t second = parts[1].size < RECORD_SIZE - first.size ? parts[1].size : RECORD_SIZE - first.size;
-  memcpy(together, first.at, first.size);
-  memcpy(together + first.size, parts[1].at, second);
-  return span_of(together, first.size + second);
+  return result;
 }
 
 enum tls_result tls_session_write(struct tls_session *session, const struct span parts[2], size_t *out_size)
 {
   assert(session->done);
   *out_size = 0;
-  if (session->ended == TLS_FAILED || session->gone || !flush(session)) return TLS_CLOSED;
-  uint8_t together[RECORD_SIZE];
-  size_t total = parts[0].size + parts[1].size;
-  while (*out_size < total && buffer_size(&session->unsent) == 0) {
-    struct span record = next_record(parts, *out_size, together);
-    size_t taken = 0;
-    ERR_clear_error();
-    int returned = SSL_write_ex(session->ssl, record.at, record.size, &taken);
-    if (returned != 1) {
-      (void)judge(session, returned);
-      return TLS_CLOSED;
-    }
-    *out_size += taken;
-  }
-  return buffer_size(&session->unsent) > 0 ? TLS_AGAIN : TLS_DONE;
+  if (session->ended == TLS_FAILED || session->gone || !session_flush(session)) return TLS_CLOSED;
+  if (buffer_size(&session->unsent) > 0) return TLS_AGAIN;
+  return session->records ? records_write(session, parts, out_size) : openssl_write(session, parts, out_size);
 }
 
 bool tls_session_unsent(const struct tls_session *session)
@@ -375,8 +278,11 @@ bool tls_session_unsent(const struct tls_session *session)
 void tls_session_goodbye(struct tls_session *session)
 {
   if (!session->done || session->ended == TLS_FAILED || session->gone) return;
-  if (!flush(session) || buffer_size(&session->unsent) > 0) return;
-  (void)SSL_shutdown(session->ssl);
+  if (!session_flush(session) || buffer_size(&session->unsent) > 0) return;
+  if (session->records)
+    records_say(session, false, ALERT_CLOSE_NOTIFY);
+  else
+    (void)SSL_shutdown(session->ssl);
   ERR_clear_error();
 }
 
@@ -386,17 +292,14 @@ void tls_session_facts(struct tls_session *session, struct tls_facts *out)
 {
   assert(session->done);
   *out = (struct tls_facts){
-      .version = SSL_get_version(session->ssl),
-      .cipher = SSL_get_cipher_name(session->ssl),
-      .server_name = SSL_get_servername(session->ssl, TLSEXT_NAMETYPE_host_name),
-      .resumed = SSL_session_reused(session->ssl) && !session->psk_identity,
+      .version = session->version,
+      .cipher = session->cipher,
+      .server_name = session->server_name,
+      .resumed = session->resumed,
       .psk_identity = session->psk_identity,
+      .facts = session->facts ? session->facts->facts : NULL,
+      .fact_count = session->facts ? session->facts->count : 0,
   };
-  X509 *certificate = SSL_get0_peer_certificate(session->ssl);
-  if (certificate && !session->facts) session->facts = certificate_facts(certificate);
-  if (!session->facts) return;
-  out->facts = session->facts->facts;
-  out->fact_count = session->facts->count;
 }
 
 bool tls_session_revoked(const struct tls_session *session, const struct tls_credentials *credentials)

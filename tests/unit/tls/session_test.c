@@ -1,5 +1,6 @@
 #include "tls/session.h"
 
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -730,6 +731,28 @@ static void nobody_renegotiates(void **state)
   tls_credentials_unref(credentials);
 }
 
+static void an_idle_session_is_small(void **state)
+{
+  struct world *world = *state;
+  struct tls_credentials *credentials = load(&world->settings);
+  for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+    SSL_CTX *context = client_context(world->root_file);
+    SSL_CTX_set_max_proto_version(context, version);
+    struct peer peer;
+    peer_connect(&peer, credentials, context, NULL, NULL);
+    expect_done(&peer);
+    echo(world, &peer);
+    size_t before = mallinfo2().uordblks;
+    tls_session_free(peer.session);
+    size_t after = mallinfo2().uordblks;
+    peer.session = NULL;
+    assert_in_range(before - after, 0, 4000);
+    peer_close(&peer);
+    SSL_CTX_free(context);
+  }
+  tls_credentials_unref(credentials);
+}
+
 // ---- Ends
 
 static void a_goodbye_ends_it_from_either_side(void **state)
@@ -962,6 +985,7 @@ int main(void)
       cmocka_unit_test(small_fragments_are_made_for_those_who_ask),
       cmocka_unit_test(keys_may_be_changed_on_the_way),
       cmocka_unit_test(nobody_renegotiates),
+      cmocka_unit_test(an_idle_session_is_small),
       cmocka_unit_test(a_goodbye_ends_it_from_either_side),
       cmocka_unit_test(a_lost_connection_is_closed),
       cmocka_unit_test(forged_records_end_it),
