@@ -50,6 +50,7 @@ void broker_fill_view(void *context, struct status_view *out)
                               .broker_id = broker->id,
                               .ready = broker->ready};
   net_snapshot(broker->net, out->shards, &out->net);
+  (void)net_authentication(broker->net, &out->authentication);
   out->has_journal = net_journal(broker->net, &out->journal, &out->journal_state);
   for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
   out->certificate_count = broker_certificates(broker, out->certificates, CERTIFICATES_MAX);

@@ -16,6 +16,7 @@ enum { LINE_SIZE = 1024 };
 #define VIEW(field) .offset = offsetof(struct status_view, field)
 #define TOTAL(field) .source = METRIC_U64, VIEW(total.field)
 #define NET(field) .source = METRIC_U64, VIEW(net.field)
+#define AUTH(field) VIEW(authentication.field)
 #define PROCESS(field) .source = METRIC_PROCESS, .offset = offsetof(struct process_stats, field)
 #define SHARD(field) .labels = "shard", .source = METRIC_SHARDS, .offset = offsetof(struct counters, field)
 #define JOURNAL(field) .source = METRIC_JOURNAL, .offset = offsetof(struct store_counters, field)
@@ -97,6 +98,43 @@ static const struct metric table[] = {
      TOTAL(keep_alive_timeouts)},
     {"skerry_subscribe_refused_total", COUNTER("Topic filters of SUBSCRIBE packets that were refused."),
      TOTAL(subscribes_refused)},
+    {"skerry_authentications_total",
+     COUNTER("Clients that were let in, by how they have shown who they are; re-authentications too."), .labels = "method",
+     .series = "method=\"anonymous\"", .source = METRIC_U64, AUTH(accepted_anonymous)},
+    {"skerry_authentications_total", .labels = "method", .series = "method=\"cert\"", .source = METRIC_U64,
+     AUTH(accepted[AUTH_CERT])},
+    {"skerry_authentications_total", .labels = "method", .series = "method=\"password\"", .source = METRIC_U64,
+     AUTH(accepted[AUTH_PASSWORD])},
+    {"skerry_authentications_total", .labels = "method", .series = "method=\"jwt\"", .source = METRIC_U64,
+     AUTH(accepted[AUTH_JWT])},
+    {"skerry_authentications_total", .labels = "method", .series = "method=\"scram\"", .source = METRIC_U64,
+     AUTH(accepted[AUTH_SCRAM])},
+    {"skerry_authentications_total", .labels = "method", .series = "method=\"psk\"", .source = METRIC_U64,
+     AUTH(accepted[AUTH_PSK])},
+    {"skerry_authentications_refused_total",
+     COUNTER("Clients that were not: wrong credentials; nothing that the listener can check (not_authorized); a method that "
+             "it does not "
+             "have; too many at once (busy); too many wrong ones from there before (backoff); a broken exchange (other)."),
+     .labels = "reason", .series = "reason=\"credentials\"", .source = METRIC_U64, AUTH(refused[AUTH_REFUSED_CREDENTIALS])},
+    {"skerry_authentications_refused_total", .labels = "reason", .series = "reason=\"not_authorized\"", .source = METRIC_U64,
+     AUTH(refused[AUTH_REFUSED_NOT_AUTHORIZED])},
+    {"skerry_authentications_refused_total", .labels = "reason", .series = "reason=\"method\"", .source = METRIC_U64,
+     AUTH(refused[AUTH_REFUSED_METHOD])},
+    {"skerry_authentications_refused_total", .labels = "reason", .series = "reason=\"busy\"", .source = METRIC_U64,
+     AUTH(refused[AUTH_REFUSED_BUSY])},
+    {"skerry_authentications_refused_total", .labels = "reason", .series = "reason=\"backoff\"", .source = METRIC_U64,
+     AUTH(refused[AUTH_REFUSED_BACKOFF])},
+    {"skerry_authentications_refused_total", .labels = "reason", .series = "reason=\"other\"", .source = METRIC_U64,
+     AUTH(refused[AUTH_REFUSED_OTHER])},
+    {"skerry_authentications_waiting", GAUGE("Questions about clients that wait for their answer."), .source = METRIC_U32,
+     AUTH(waiting)},
+    {"skerry_authentication_backoff_entries",
+     GAUGE("Addresses, and users at addresses, that are remembered for wrong credentials."), .source = METRIC_U32,
+     AUTH(backoff_entries)},
+    {"skerry_password_hashes_total", COUNTER("Passwords that were hashed, to be compared."), .source = METRIC_U64,
+     AUTH(hash_count)},
+    {"skerry_password_hash_seconds_total", COUNTER("Time that this took."), .decimals = 6, .source = METRIC_U64,
+     AUTH(hash_us_sum)},
     {"skerry_access_denied_total",
      COUNTER("PUBLISH packets and wills, topic filters, and deliveries that access control denied."), .labels = "verb",
      .series = "verb=\"publish\"", TOTAL(access_denied[0])},
@@ -376,6 +414,7 @@ static void emit_series(struct page *page, const struct metric *metric, const st
   const struct counters *total = &view->total;
   switch (metric->source) {
     case METRIC_U64: emit_value(page, metric, u64_at(view, metric->offset)); break;
+    case METRIC_U32: emit_value(page, metric, *(const uint32_t *)at(view, metric->offset)); break;
     case METRIC_I64: {
       int64_t value = *(const int64_t *)at(view, metric->offset);
       emit_value(page, metric, value > 0 ? (uint64_t)value : 0);

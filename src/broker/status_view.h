@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "core/counters.h"
 #include "core/shard.h"
+#include "net/authenticator.h"
 #include "net/loop.h"
 #include "store/store.h"
 
@@ -24,7 +25,8 @@ struct status_view {
   struct counters total;
   uint8_t shard_count;
   struct net_counters net;
-  bool has_journal;  // otherwise the next two are zeros
+  struct authenticator_counters authentication;  // zeros when nobody is asked who he is
+  bool has_journal;                              // otherwise the next two are zeros
   struct store_counters journal;
   enum journal_state journal_state;
   int64_t memory_used_bytes;

@@ -11,6 +11,7 @@ const char *metric_type_name(enum metric_type type);  // "counter"
 // Where the value of a row is, and which series come of it.
 enum metric_source {
   METRIC_U64,               // a uint64_t of struct status_view
+  METRIC_U32,               // a uint32_t
   METRIC_I64,               // an int64_t there, shown as 0 when it is negative
   METRIC_BOOL,              // a bool there
   METRIC_SHARDS_COUNT,      // how many shards there are
