@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/span.h"
+#include "base/status.h"
 #include "base/wheel.h"
 #include "core/authentication.h"
 
@@ -39,6 +40,9 @@ static inline struct span admission_method(const struct admission *admission)
   return span_of(admission->method, admission->method_size);
 }
 
+// Of a connection; NULL: most have none.
+struct admission *admission_of(const struct connection *connection);
+
 // Whether it is known who the client is, and its CONNECT may be handled.
 bool admission_granted(const struct connection *connection);
 
@@ -57,8 +61,8 @@ void admission_settle(struct connection *connection);
 // The connection ends; an answer that is still to come will be dropped. Harmless without an admission.
 void admission_drop(struct connection *connection);
 
-// Moves it to a connection that is adopted. NULL is harmless.
-void admission_take_over(struct connection *connection, struct admission *admission);
+// Moves it to a connection that is adopted. NULL is harmless. False when memory is short: it is freed.
+CHECK_RESULT bool admission_take_over(struct connection *connection, struct admission *admission);
 
-// All questions that nobody has taken, for shard_destroy.
+// All questions that nobody has taken, for shard_destroy. Connections are gone by then.
 void admission_deinit(struct shard *shard);

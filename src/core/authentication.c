@@ -128,7 +128,7 @@ static void no_question(struct shard *shard, struct admission *admission)
 static bool ask(struct connection *connection, struct authentication *parts)
 {
   struct shard *shard = connection->shard;
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   assert(admission->ticket == 0);
   parts->ticket = shard_number(shard);
   parts->transport = connection->transport;
@@ -174,9 +174,45 @@ void admission_deinit(struct shard *shard)
   }
   assert(shard->asking.count == 0);
   map_deinit(&shard->asking);
+  assert(shard->admissions.count == 0);
+  map_deinit(&shard->admissions);
 }
 
 // ---- Admissions
+
+// Beside the connection and not in it: most have none, and connections are many.
+static uint64_t connection_hash(const struct connection *connection)
+{
+  return hash_bytes(connection->shard->settings.seed, &connection, sizeof connection);
+}
+
+static bool is_of(const void *item, const void *key)
+{
+  return ((const struct admission *)item)->connection == key;
+}
+
+struct admission *admission_of(const struct connection *connection)
+{
+  if (!connection->admitting) return NULL;
+  return map_find(&connection->shard->admissions, connection_hash(connection), is_of, connection);
+}
+
+static bool enter(struct connection *connection, struct admission *admission)
+{
+  assert(!connection->admitting);
+  if (map_insert(&connection->shard->admissions, connection_hash(connection), admission) != OK) return false;
+  admission->connection = connection;
+  connection->admitting = true;
+  return true;
+}
+
+static void leave(struct connection *connection, struct admission *admission)
+{
+  bool was_there = map_remove(&connection->shard->admissions, connection_hash(connection), admission);
+  assert(was_there);
+  admission->connection = NULL;
+  connection->admitting = false;
+}
 
 void admission_free(struct admission *admission)
 {
@@ -192,9 +228,9 @@ void admission_free(struct admission *admission)
 
 void admission_drop(struct connection *connection)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   if (!admission) return;
-  connection->admission = NULL;
+  leave(connection, admission);
   no_question(connection->shard, admission);
   free_enhanced(connection->shard, &admission->enhanced);
   pool_charge(&connection->shard->pool, -(int64_t)admission->charged);
@@ -208,7 +244,7 @@ static void expired(struct timer *timer, struct mono now)
   assert(connection->state == CONNECTED);
   count_fault(shard, MQTT_MAXIMUM_CONNECT_TIME);
   LOG(shard->settings.log, now, LOG_INFO, "authentication_expired", FIELD_SPAN("client", session_id(connection->session)),
-      FIELD_SPAN("user", connection->admission->identity->user), FIELD_TEXT("address", connection->address));
+      FIELD_SPAN("user", admission_of(connection)->identity->user), FIELD_TEXT("address", connection->address));
   // Not 0x87: nothing that it asked for was refused, its time is over.
   connection_end(connection, MQTT_MAXIMUM_CONNECT_TIME, true);
 }
@@ -217,42 +253,47 @@ static struct admission *create(struct connection *connection, struct span metho
 {
   struct admission *admission = calloc(1, sizeof *admission + method.size);
   if (!admission) return NULL;
-  admission->connection = connection;
   admission->method_size = (uint16_t)method.size;
   if (method.size > 0) memcpy(admission->method, method.at, method.size);
   timer_init(&admission->expiry, expired);
+  if (!enter(connection, admission)) {
+    free(admission);
+    return NULL;
+  }
   charge(connection->shard, admission, sizeof *admission + method.size);
-  connection->admission = admission;
   return admission;
 }
 
 struct admission *connection_take_admission(struct connection *connection)
 {
   assert(connection->state == MIGRATING);
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   if (!admission) return NULL;
-  connection->admission = NULL;
-  admission->connection = NULL;
+  leave(connection, admission);
   pool_charge(&connection->shard->pool, -(int64_t)admission->charged);
   return admission;
 }
 
-void admission_take_over(struct connection *connection, struct admission *admission)
+bool admission_take_over(struct connection *connection, struct admission *admission)
 {
-  if (!admission) return;
+  if (!admission) return true;
+  if (!enter(connection, admission)) {
+    admission_free(admission);
+    return false;
+  }
   pool_charge(&connection->shard->pool, (int64_t)admission->charged);
-  admission->connection = connection;
-  connection->admission = admission;
+  return true;
 }
 
 bool admission_granted(const struct connection *connection)
 {
-  return connection->admission && connection->admission->identity;
+  const struct admission *admission = admission_of(connection);
+  return admission && admission->identity;
 }
 
 void admission_settle(struct connection *connection)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   if (!admission) return;
   discharge(connection->shard, admission, admission->answer_size);
   wipe_and_free(admission->answer, admission->answer_size);
@@ -270,7 +311,7 @@ void admission_settle(struct connection *connection)
 
 void admission_input_kept(struct connection *connection)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   if (!admission || admission->password_size == 0) return;
   struct span kept = buffer_peek(connection->input);
   struct mqtt_fixed_header header;
@@ -300,7 +341,6 @@ bool admission_ask(struct connection *connection, const struct mqtt_connect *con
   // An AUTH must not be too large for the client [MQTT-3.1.2-24].
   if (connect->version == MQTT_5_0 && MQTT_HAS(properties, MAXIMUM_PACKET_SIZE))
     connection->maximum_packet_size = properties->maximum_packet_size;
-  assert(!connection->admission);
   struct admission *admission = create(connection, method);
   struct authentication parts = {.has_user = connect->has_user_name,
                                  .has_password = connect->has_password,
@@ -341,7 +381,7 @@ static void add_connect(const struct admission *admission, struct authentication
 
 bool admission_ask_again(struct connection *connection, const struct mqtt_disconnect *auth)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   const struct mqtt_properties *properties = &auth->properties;
   struct authentication parts = {.method = admission_method(admission), .again = connection->state == CONNECTED};
   if (MQTT_HAS(properties, AUTHENTICATION_DATA)) parts.data = properties->authentication_data;
@@ -365,7 +405,7 @@ static void send_auth(struct connection *connection, const struct authentication
   struct mqtt_packet packet = {.type = MQTT_AUTH, .disconnect = {.reason = answer->reason}};
   struct mqtt_properties *properties = &packet.disconnect.properties;
   properties->present = UINT64_C(1) << MQTT_PROPERTY_AUTHENTICATION_METHOD;  // [MQTT-4.12.0-5]
-  properties->authentication_method = admission_method(connection->admission);
+  properties->authentication_method = admission_method(admission_of(connection));
   if (answer->answer_size > 0) {
     properties->present |= UINT64_C(1) << MQTT_PROPERTY_AUTHENTICATION_DATA;
     properties->authentication_data = span_of(answer->answer, answer->answer_size);
@@ -398,7 +438,7 @@ static void refuse_client(struct connection *connection, const struct authentica
 // The next step is the client's. Its CONNECT waits for the last one.
 static void go_on(struct connection *connection, const struct authentication *answer)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   admission->exchanging = true;
   if (connection->state == EXPECT_CONNECT) {
     admission->connect = connection_take_packet(connection, &admission->connect_size);
@@ -427,7 +467,7 @@ static void take_identity(struct admission *admission, struct authentication *an
 
 static void let_in(struct connection *connection, struct authentication *answer)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   take_identity(admission, answer);
   admission->answer = answer->answer;
   admission->answer_size = answer->answer_size;
@@ -464,7 +504,7 @@ static void refuse_again(struct connection *connection, const struct authenticat
 
 static void let_in_again(struct connection *connection, struct authentication *answer)
 {
-  struct admission *admission = connection->admission;
+  struct admission *admission = admission_of(connection);
   struct shard *shard = connection->shard;
   if (!span_equal(answer->identity->user, admission->identity->user)) {
     answer->reason = MQTT_NOT_AUTHORIZED;
@@ -490,7 +530,7 @@ static void handle_answer(struct connection *connection, struct authentication *
   assert(again || connection->state == EXPECT_CONNECT || connection->state == EXPECT_AUTH);
   switch ((unsigned)answer->reason) {
     case MQTT_CONTINUE_AUTHENTICATION:
-      assert(connection->admission->method_size > 0);
+      assert(admission_of(connection)->method_size > 0);
       go_on(connection, answer);
       break;
     case MQTT_SUCCESS:

@@ -23,7 +23,7 @@ static struct connection *create(struct shard *shard, void *transport, const str
   connection->authenticate = origin->authenticate;
   connection->maximum_packet_size = UINT32_MAX;
   connection->granted_packet_size = shard->limits.packet_size;
-  connection->heard_ms = shard->now.ms;
+  connection->heard_ms = (uint32_t)shard->now.ms;
   list_init(&connection->attention);
   list_init(&connection->paused);
   timer_init(&connection->timer, timer_due);
@@ -52,8 +52,7 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
     admission_free(origin->admission);
     return NULL;
   }
-  admission_take_over(connection, origin->admission);
-  if (!keep_input(connection, input)) {
+  if (!admission_take_over(connection, origin->admission) || !keep_input(connection, input)) {
     connection_free(connection);
     return NULL;
   }
@@ -258,10 +257,11 @@ static void timer_due(struct timer *timer, struct mono now)
     return;
   }
   // We do not listen: what it sends waits. But one that takes no output may as well be dead, unless it is the disk that holds it.
-  if (connection->pauses & ~PAUSED_OUTPUT || (connection->pauses && connection->held)) connection->heard_ms = now.ms;
-  uint64_t deadline = connection->heard_ms + connection->keep_alive_s * UINT64_C(1500);  // [MQTT-3.1.2-22]
-  if (now.ms < deadline) {
-    wheel_arm(&shard->wheel, timer, (struct mono){deadline});
+  if (connection->pauses & ~PAUSED_OUTPUT || (connection->pauses && connection->held))
+    connection->heard_ms = (uint32_t)now.ms;
+  uint32_t silent_ms = (uint32_t)now.ms - connection->heard_ms, most_ms = connection->keep_alive_s * 1500u;
+  if (silent_ms < most_ms) {  // [MQTT-3.1.2-22]
+    wheel_arm(&shard->wheel, timer, (struct mono){now.ms + (most_ms - silent_ms)});
     return;
   }
   shard->counters.keep_alive_timeouts++;
@@ -280,7 +280,7 @@ void connection_pause(struct connection *connection, unsigned why)
     list_append(&shard->paused, &connection->paused);
     shard->counters.paused_connections++;
     shard->counters.pauses++;
-    connection->paused_ms = shard->now.ms;
+    connection->paused_ms = (uint32_t)shard->now.ms;
   }
   connection->pauses |= (uint16_t)why;
 }
@@ -292,7 +292,7 @@ void connection_unpause(struct connection *connection, unsigned why)
   if (connection->pauses) return;
   list_remove(&connection->paused);
   connection->shard->counters.paused_connections--;
-  connection->heard_ms = connection->shard->now.ms;  // what it has sent meanwhile is looked at only now
+  connection->heard_ms = (uint32_t)connection->shard->now.ms;  // what it has sent meanwhile is looked at only now
   if (connection->state != CLOSING) connection_want(connection, CONNECTION_RESUME);
 }
 
@@ -502,7 +502,7 @@ static bool handle_packet(struct connection *connection, uint8_t first, struct s
   }
   if (connection->state == EXPECT_AUTH) return handle_in_exchange(connection, first, body);
   shard->counters.packets_received[type]++;
-  connection->heard_ms = shard->now.ms;
+  connection->heard_ms = (uint32_t)shard->now.ms;
   switch (type) {
     case MQTT_PUBLISH: return handle_publish(connection, first, body);
     case MQTT_PUBACK:

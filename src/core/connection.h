@@ -37,7 +37,6 @@ struct unsent {
 };
 
 struct access;
-struct admission;
 struct aliases;
 
 struct connection {
@@ -53,11 +52,10 @@ struct connection {
   struct buffer *control;  // encoded packets other than PUBLISH, written first; NULL when empty
   struct held *held;       // acknowledgements that wait for the journal; NULL: none
   struct unsent *unsent;
-  struct aliases *aliases;      // NULL until one is used
-  struct access *access;        // see access.h
-  struct admission *admission;  // see admission.h; NULL most of the time
-  uint64_t heard_ms;            // when the last whole packet arrived
-  uint64_t paused_ms;
+  struct aliases *aliases;       // NULL until one is used
+  struct access *access;         // see access.h
+  uint32_t heard_ms;             // low bits of when the last whole packet arrived
+  uint32_t paused_ms;            // ... it was paused
   uint32_t maximum_packet_size;  // the client's; UINT32_MAX when it has none
   uint32_t in_flight;            // QoS 1/2 sent on this connection and not complete
   // What CONNACK has granted to the client: it holds for this connection, whatever a reload says.
@@ -69,8 +67,9 @@ struct connection {
   uint16_t
       received_before;  // QoS 2 identifiers of earlier connections that the session still had: no part of this one's quota
   uint8_t version;      // enum mqtt_version; 0 before CONNECT
-  uint8_t state : 4;
+  uint8_t state : 3;
   uint8_t migrate_to : 4;
+  bool admitting : 1;  // it has an admission: see admission.h
   uint8_t wants;
   bool anonymous : 1;
   bool authenticate : 1;         // its CONNECT becomes a question

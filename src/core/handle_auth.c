@@ -11,7 +11,7 @@ static bool fail(struct connection *connection, const char *statement, const cha
 
 bool handle_auth(struct connection *connection, const struct mqtt_disconnect *auth)
 {
-  const struct admission *admission = connection->admission;
+  const struct admission *admission = admission_of(connection);
   bool again = connection->state == CONNECTED;
   if (!admission || admission->method_size == 0)
     return fail(connection, "MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT");

@@ -168,7 +168,7 @@ static void send_connack(struct connection *connection, const struct mqtt_connec
   bool asked_for_topic =
       MQTT_HAS(&connect->properties, REQUEST_RESPONSE_INFORMATION) && connect->properties.request_response_information;
   if (asked_for_topic) prefix = response_prefix(connection->session, properties);
-  const struct admission *admission = connection->admission;
+  const struct admission *admission = admission_of(connection);
   if (admission && admission->method_size > 0) {
     set_property(properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);  // [MQTT-4.12.0-5]
     properties->authentication_method = admission_method(admission);
@@ -238,7 +238,7 @@ static bool begin_durable(struct connection *connection, bool present)
 
 static struct span user_of(const struct connection *connection)
 {
-  return admission_granted(connection) ? connection->admission->identity->user : (struct span){0};
+  return admission_granted(connection) ? admission_of(connection)->identity->user : (struct span){0};
 }
 
 // A client identifier is easily known or guessed: it must not be the key to another user's session.
@@ -252,7 +252,7 @@ static bool check_owner(struct connection *connection, struct span client_id)
 // What the client may do is known from here on; its will is the first thing.
 static bool open_access(struct connection *connection, const struct mqtt_connect *connect, struct span client_id)
 {
-  const struct identity *identity = admission_granted(connection) ? connection->admission->identity : NULL;
+  const struct identity *identity = admission_granted(connection) ? admission_of(connection)->identity : NULL;
   if (access_open(connection, identity, client_id) != OK)
     return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
   const struct mqtt_will *will = &connect->will;
@@ -385,7 +385,7 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   bool was_durable = earlier && earlier->durable;
   bool present;
   if (!connect_session(connection, connect, client_id, &present)) return false;
-  connection->heard_ms = shard->now.ms;
+  connection->heard_ms = (uint32_t)shard->now.ms;
   connection->keep_alive_s = keep_alive(shard, connect);
   wheel_cancel(&connection->timer);
   if (connection->keep_alive_s)

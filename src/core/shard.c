@@ -118,7 +118,7 @@ static void unpause_due(struct shard *shard)
   LIST_EACH (link, &shard->paused) {
     struct connection *connection = CONTAINER_OF(link, struct connection, paused);
     if (mail_room) connection_unpause(connection, PAUSED_MAIL);
-    bool long_enough = shard->now.ms >= connection->paused_ms + PAUSE_MS;
+    bool long_enough = (uint32_t)shard->now.ms - connection->paused_ms >= PAUSE_MS;
     if (!tight || long_enough) connection_unpause(connection, PAUSED_MEMORY);
     if (!journal_behind(&shard->journal)) connection_unpause(connection, PAUSED_JOURNAL);
     if (shard->journal.state == JOURNAL_OK) connection_unpause(connection, PAUSED_FULL);
@@ -145,8 +145,8 @@ int64_t shard_next_ms(const struct shard *shard)
     const struct connection *connection = CONTAINER_OF(link, struct connection, paused);
     if (connection->pauses & (PAUSED_MEMORY | PAUSED_QUEUE)) {
       // The oldest pause is first in the list.
-      uint64_t due = connection->paused_ms + PAUSE_MS;
-      int64_t wait = due > shard->now.ms ? (int64_t)(due - shard->now.ms) : 0;
+      uint32_t passed_ms = (uint32_t)shard->now.ms - connection->paused_ms;
+      int64_t wait = passed_ms < PAUSE_MS ? PAUSE_MS - (int64_t)passed_ms : 0;
       return next < 0 || wait < next ? wait : next;
     }
   }

@@ -46,6 +46,7 @@ struct shard {
   struct map groups;       // owned here, by key
   struct map memberships;  // of our sessions, by number
   struct map owners;       // see owner.c
+  struct map admissions;   // by connection
   struct map asking;       // admissions with a question that is out, by its ticket
   struct authentication *first_question, *last_question;  // not taken yet
   struct link connections;

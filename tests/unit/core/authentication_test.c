@@ -134,7 +134,7 @@ static void a_connect_is_a_question(void **state)
     assert_int_equal(client_expect(client, MQTT_CONNACK)->connack.reason, MQTT_SUCCESS);
     client_expect(client, MQTT_PINGRESP);
     assert_user(client, "ann.b");
-    assert_null(client->connection->admission);  // nothing is kept of it
+    assert_null(admission_of(client->connection));  // nothing is kept of it
     assert_null(client->connection->input);
     struct counters counters = bench_counters(&bench);
     assert_int_equal(counters.packets_received[MQTT_CONNECT], 1);
@@ -432,7 +432,7 @@ static void passwords_are_not_kept_in_exchanges(void **state)
   assert_span_text(bench_question(&bench)->method, "M");
   bench_answer(&bench, &(struct answer){.reason = MQTT_CONTINUE_AUTHENTICATION});
   expect_auth(client, MQTT_CONTINUE_AUTHENTICATION, NULL);
-  const struct admission *admission = client->connection->admission;
+  const struct admission *admission = admission_of(client->connection);
   assert_int_equal(admission->connect_size, sizeof connect - 1);
   assert_true(holds(span_of(admission->connect, admission->connect_size), "ann"));
   assert_false(holds(span_of(admission->connect, admission->connect_size), "s3cret"));
