@@ -123,14 +123,16 @@ enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, DROPPED_DENIE
 static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
 {
   struct connection *connection = fill->connection;
-  if (fill->shard->acl && !access_may_receive(connection, e->message)) return DROPPED_DENIED;
   if (!again && message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
   measure(connection, e, qos, true);
   if (e->size > connection->maximum_packet_size && e->alias) measure(connection, e, qos, false);  // may fit without
   if (e->size > connection->maximum_packet_size) return DROPPED_TOO_LARGE;
-  if (e->size <= fill->size - fill->used) return SENT;
+  bool fits = e->size <= fill->size - fill->used;
+  if (!fits && fill->used > 0) return NO_ROOM;
+  // Last, so that it is asked, and counted, once.
+  if (fill->shard->acl && !access_may_receive(connection, e->message)) return DROPPED_DENIED;
+  if (fits) return SENT;
   // Larger than the scratch memory altogether: its payload is written from the message itself, behind an otherwise empty scratch.
-  if (fill->used > 0) return NO_ROOM;
   size_t head = e->size - e->message->payload_size;
   if (head <= fill->size) return SENT;
   fill->large = pool_alloc(&fill->shard->pool, sizeof *fill->large + head);
