@@ -15,7 +15,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SKERRY = pathlib.Path(os.environ.get("SKERRY", ROOT / "build/skerry")).resolve()
 MAN = ROOT / "docs/man"
-COMMANDS = ["broker", "check", "journal", "passwd"]
+COMMANDS = ["broker", "check", "ctl", "journal", "passwd"]
 
 
 def run(*words, **options):

@@ -1,0 +1,287 @@
+"""The control socket and `skerry ctl`: reload, confirm, roll back, status; who may ask, and what hostile clients can do."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+from broker import elapse, eventually, free_port, skerry_binary
+from wire import TIMEOUT_S, Client, Stream
+
+pytestmark = pytest.mark.skerry_only
+
+
+@pytest.fixture
+def controlled(make_broker, tmp_path):
+    broker = make_broker(options={"control": {"socket": str(tmp_path / "control.sock")}})
+    broker.control = str(tmp_path / "control.sock")
+    return broker
+
+
+def ctl(broker, *words):
+    """(exit code, standard output, standard error)"""
+    done = subprocess.run(
+        [skerry_binary(), "ctl", "-s", broker.control, *words], capture_output=True, text=True, timeout=TIMEOUT_S * 2
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def ask(path, *lines):
+    """The answers to lines of bytes."""
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(path)
+        stream.sendall(b"".join(line + b"\n" for line in lines))
+        with stream.makefile("rb") as answers:
+            return [json.loads(answers.readline()) for _ in lines]
+
+
+def change(broker, **sections):
+    broker.config.update(sections)
+    broker.write_config()
+
+
+def in_flight(broker):
+    return broker.connect().connack.prop("receive_maximum")
+
+
+def test_status(controlled):
+    client = controlled.connect()
+    code, text, wrong = ctl(controlled, "status")
+    assert code == 0 and not wrong
+    assert "clients: 1" in text and f"mqtt://127.0.0.1:{controlled.port}: 1 connections" in text
+    code, text, _ = ctl(controlled, "status", "--json")
+    status = json.loads(text)
+    assert code == 0 and status["ok"] and status["id"] == "test" and status["clients"] == 1
+    assert status["configuration"] == str(controlled.config_file)
+    assert status["listeners"][0] == {
+        "url": f"mqtt://127.0.0.1:{controlled.port}", "name": f"mqtt://127.0.0.1:{controlled.port}", "tls": False,
+        "anonymous": True, "connections": 1,
+    }
+    client.ping()
+
+
+def test_reload_tells_what_changed(controlled):
+    change(controlled, limits={"in_flight": 5, "packet_size": "512KiB"})
+    code, text, _ = ctl(controlled, "reload")
+    assert code == 0
+    assert "  limits.in_flight: 32 -> 5\n" in text and "  limits.packet_size: 1MiB -> 512KiB\n" in text
+    assert in_flight(controlled) == 5
+    code, text, _ = ctl(controlled, "reload")
+    assert code == 0 and "the same" in text
+
+
+def test_reload_with_mistakes(controlled):
+    change(controlled, limits={"in_flite": 5, "packet_size": 1})
+    code, text, wrong = ctl(controlled, "reload")
+    assert code == 2 and not text
+    assert "everything stays as it was" in wrong and 'did you mean "in_flight"?' in wrong and "packet_size" in wrong
+    answer = json.loads(ctl(controlled, "--json", "reload")[1])
+    assert not answer["ok"] and len(answer["mistakes"]) == 2 and answer["why"] == answer["mistakes"][0]
+    assert in_flight(controlled) == 32
+
+
+def test_reload_that_needs_a_restart(controlled):
+    controlled.config["broker"]["memory_limit"] = "100MiB"
+    change(controlled, limits={"in_flight": 5})
+    code, _, wrong = ctl(controlled, "reload")
+    assert code == 2
+    assert "broker.memory_limit: 64MiB -> 100MiB  (needs a restart)" in wrong and "limits.in_flight: 32 -> 5\n" in wrong
+    assert in_flight(controlled) == 32
+
+
+def test_a_reload_that_is_confirmed(controlled):
+    change(controlled, limits={"in_flight": 5})
+    code, text, _ = ctl(controlled, "reload", "--confirm", "1s")
+    assert code == 0 and "rolled back in 1 s" in text
+    assert "waits to be confirmed" in ctl(controlled, "status")[1]
+    assert ctl(controlled, "confirm")[0] == 0
+    elapse(1.3)
+    assert in_flight(controlled) == 5
+    code, _, wrong = ctl(controlled, "confirm")
+    assert code == 2 and "no reload waits" in wrong
+
+
+@pytest.mark.parametrize("how", ["time", "word"])
+def test_a_reload_that_is_rolled_back(controlled, how):
+    """Listeners come back and go, connections stay."""
+    client, added = controlled.connect(), free_port()
+    before = list(controlled.config["listeners"])
+    change(controlled, limits={"in_flight": 5},
+           listeners=[before[0], {"url": f"mqtt://127.0.0.1:{added}", "anonymous": True}])
+    assert ctl(controlled, "reload", "--confirm", "300ms" if how == "time" else "1h")[0] == 0
+    Client(Stream(("127.0.0.1", added))).connect().ping()
+    if how == "word":
+        assert ctl(controlled, "rollback")[0] == 0
+    controlled.wait_event("reload_rolled_back")
+    assert in_flight(controlled) == 32
+    with pytest.raises(ConnectionRefusedError):
+        Stream(("127.0.0.1", added))
+    controlled.client(transport="unix").connect().ping()
+    client.ping()
+    # The file still holds it: the next reload brings it.
+    assert ctl(controlled, "reload")[0] == 0
+    assert in_flight(controlled) == 5
+
+
+def test_another_reload_waits_for_the_confirmation(controlled):
+    change(controlled, limits={"in_flight": 5})
+    assert ctl(controlled, "reload", "--confirm", "1h")[0] == 0
+    code, _, wrong = ctl(controlled, "reload")
+    assert code == 2 and "waits for its confirmation" in wrong
+    controlled.signal(signal.SIGHUP)
+    controlled.wait_event("reload_failed", 2)
+    assert ctl(controlled, "confirm")[0] == 0
+    assert ctl(controlled, "reload")[0] == 0
+
+
+def test_a_refused_reload_waits_for_nothing(controlled):
+    change(controlled, limits={"no": 5})
+    assert ctl(controlled, "reload", "--confirm", "1h")[0] == 2
+    assert ctl(controlled, "confirm")[0] == 2
+
+
+def test_stop_while_a_reload_waits(controlled):
+    change(controlled, limits={"in_flight": 5})
+    assert ctl(controlled, "reload", "--confirm", "1h")[0] == 0
+    controlled.stop()
+    assert controlled.events("reload_rolled_back")
+    assert not os.path.exists(controlled.control)
+
+
+def test_the_socket_itself_moves(controlled, tmp_path):
+    """Whoever asked on the old one gets the answer."""
+    new = str(tmp_path / "other.sock")
+    change(controlled, control={"socket": new})
+    assert ctl(controlled, "reload")[0] == 0
+    assert not os.path.exists(controlled.control)
+    controlled.control = new
+    assert ctl(controlled, "status")[0] == 0
+    change(controlled, control={"socket": new, "mode": "0660"})
+    assert ctl(controlled, "reload")[0] == 0
+    assert stat.S_IMODE(os.stat(new).st_mode) == 0o660
+    del controlled.config["control"]
+    controlled.write_config()
+    assert ctl(controlled, "reload")[0] == 0
+    eventually(lambda: not os.path.exists(new), "the socket is gone")
+    controlled.alive()
+
+
+def test_permissions_and_the_owner(controlled):
+    info = os.stat(controlled.control)
+    assert stat.S_IMODE(info.st_mode) == 0o600 and info.st_uid == os.geteuid()
+    asked = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--clear-groups", skerry_binary(), "ctl", "-s", controlled.control, "status"],
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    ) if os.geteuid() == 0 else None
+    if asked:
+        assert asked.returncode == 1
+
+
+@pytest.mark.parametrize("there", ["file", "live socket", "open directory"])
+def test_a_path_that_cannot_be_used(make_broker, tmp_path, there):
+    path = tmp_path / "control.sock"
+    other = None
+    if there == "file":
+        path.write_text("x")
+    elif there == "live socket":
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(str(path))
+        other.listen()
+    else:
+        tmp_path.chmod(0o777)
+    broker = make_broker(options={"control": {"socket": str(path)}}, wait=False)
+    assert broker.wait() == 1
+    assert "control.socket" in broker.log()
+    assert there != "file" or path.read_text() == "x"
+    if other:
+        other.close()
+
+
+def test_a_socket_left_by_a_crash(controlled):
+    controlled.kill()
+    assert os.path.exists(controlled.control)
+    controlled.start()
+    assert ctl(controlled, "status")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line, word",
+    [
+        (b"", "not a JSON object"),
+        (b"status", "not a JSON object"),
+        (b"{}", "no command"),
+        (b'{"command":"status"', "not a JSON object"),
+        (b'{"command":"explode"}', "unknown command"),
+        (b'{"command":7}', "unknown command"),
+        (b'{"command":"status","x":1}', "unknown member"),
+        (b'{"command":"reload","confirm_ms":-1}', "confirm_ms"),
+        (b'{"command":"reload","confirm_ms":"60s"}', "confirm_ms"),
+        (b'{"command":"reload","confirm_ms":99999999999}', "confirm_ms"),
+        (b'{"command":"status","confirm_ms":5}', "goes with reload"),
+        (b'{"command":"status"} x', "not a JSON object"),
+        (b"[" * 3000, "not a JSON object"),
+        (b'{"command":"sta\0tus"}', "not a JSON object"),
+        (b'{"command":"\xff"}', "unknown command"),
+    ],
+)
+def test_wrong_requests(controlled, line, word):
+    wrong, right = ask(controlled.control, line, b'{"command":"status"}')
+    assert not wrong["ok"] and word in wrong["text"]
+    assert right["ok"]
+
+
+def test_lines_that_never_end(controlled):
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(controlled.control)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(1000):
+                stream.sendall(b"x" * 1000)
+    assert ctl(controlled, "status")[0] == 0
+
+
+def test_too_many_clients(controlled):
+    """More than there is room for are closed; those that are there go on."""
+    many = []
+    for _ in range(40):
+        many.append(socket.socket(socket.AF_UNIX))
+        many[-1].settimeout(TIMEOUT_S)
+        many[-1].connect(controlled.control)
+    many[0].sendall(b'{"command":"status"}\n')
+    assert many[0].recv(10)
+    assert many[-1].recv(10) == b""
+    for one in many:
+        one.close()
+    eventually(lambda: ctl(controlled, "status")[0] == 0, "room again")
+
+
+def test_clients_that_do_not_read(controlled):
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(0.5)
+        stream.connect(controlled.control)
+        with pytest.raises((BrokenPipeError, ConnectionResetError, TimeoutError)):
+            for _ in range(100_000):
+                stream.sendall(b'{"command":"status"}\n')
+        assert ctl(controlled, "status")[0] == 0
+    controlled.alive()
+
+
+def test_words_of_the_command_line(controlled, tmp_path):
+    def run(*words):
+        done = subprocess.run([skerry_binary(), "ctl", *words], capture_output=True, text=True, timeout=TIMEOUT_S)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run()[0] == 2
+    assert run("explode")[0] == 2 and "known are" in run("explode")[1]
+    assert run("status", "--confirm", "5s")[0] == 2
+    assert run("-c", str(controlled.config_file), "status")[0] == 0
+    code, text = run("-s", str(tmp_path / "none.sock"), "status")
+    assert code == 1 and "no broker listens there" in text
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    code, text = run("-c", str(empty), "status")
+    assert code == 2 and "no control socket" in text
