@@ -81,9 +81,10 @@ struct journal {
   uint64_t high_bytes;
   uint64_t ended;  // batch of the last end of a session: until it is safe, a client that was told of it must be told again
   uint32_t next_session;
-  uint64_t taken_bytes[JOURNAL_TAKEN];  // by batch number, of those that are not committed
-  uint64_t pending_bytes;               // of these
-  size_t charged_bytes;                 // to the pool, for `records`
+  uint64_t taken_bytes
+      [JOURNAL_TAKEN];  // by batch number, of those that are not committed; of more than there is room for, several together
+  uint64_t pending_bytes;  // of these
+  size_t charged_bytes;    // to the pool, for `records`
   struct link unsafe, done, wanting, holding;
   struct map sessions;         // by number
   uint32_t told;               // shards, a bit each: some of their mails need no disk, they are to be told

@@ -107,7 +107,7 @@ void journal_charge(struct shard *shard)
 struct journal_batch *shard_take_batch(struct shard *shard)
 {
   struct journal *journal = &shard->journal;
-  if (!journal->on || journal->batch - journal->committed > JOURNAL_TAKEN) return NULL;
+  if (!journal->on) return NULL;
   record_runs(shard);
   size_t size = buffer_size(&journal->records);
   if (size == 0) return NULL;
@@ -118,7 +118,7 @@ struct journal_batch *shard_take_batch(struct shard *shard)
   // The batch keeps being charged to this shard until it is safe.
   pool_charge(&shard->pool, (int64_t)size);
   journal_charge(shard);
-  journal->taken_bytes[journal->batch % JOURNAL_TAKEN] = size;
+  journal->taken_bytes[journal->batch % JOURNAL_TAKEN] += size;
   journal->pending_bytes += size;
   journal->batch++;
   return batch;
@@ -161,7 +161,9 @@ void shard_committed(struct shard *shard, uint64_t batch)
   struct journal *journal = &shard->journal;
   assert(batch < journal->batch);
   while (journal->committed < batch) {
-    size_t size = journal->taken_bytes[++journal->committed % JOURNAL_TAKEN];
+    uint64_t *taken = &journal->taken_bytes[++journal->committed % JOURNAL_TAKEN];
+    size_t size = *taken;
+    *taken = 0;
     journal->pending_bytes -= size;
     pool_charge(&shard->pool, -(int64_t)size);
   }

@@ -585,8 +585,6 @@ static void clients_that_hold_too_much_are_not_read_from(void **state)
   bench_advance(&scene.bench, 3000 * 1000);
   assert_non_null(scene.pub->connection);
   client_publish(other, "live", "m", 1, false);
-  // The store was so slow that it got JOURNAL_TAKEN batches, and no more while none of them was safe.
-  assert_int_equal(scene.bench.store->batch_count - scene.bench.store->safe, JOURNAL_TAKEN);
   scene.bench.store->hold_commits = false;
   bench_run(&scene.bench);
   for (unsigned i = 0; i < sent; i++) client_expect(scene.pub, MQTT_PUBACK);
