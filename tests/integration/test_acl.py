@@ -216,6 +216,31 @@ def test_users_and_groups(make_broker, tmp_path):
     assert broker.process.poll() is None
 
 
+def test_listeners(make_broker):
+    """A listener's rules hold for whoever has come by it, anonymous clients too."""
+    named, other = free_port(), free_port()
+    make_broker(
+        options={
+            "listeners": [
+                {"url": f"mqtt://127.0.0.1:{named}", "name": "office", "anonymous": True},
+                {"url": f"mqtt://127.0.0.1:{other}", "anonymous": True},
+            ],
+            "acl": [
+                deny("listener:office", ["publish"], "command/#"),
+                allow("listener:*", ["publish"], "command/#"),
+                allow(f"listener:mqtt://127.0.0.1:{other}", ["publish"], "state"),
+            ],
+        }
+    )
+
+    def reasons(port):
+        client = Client(Stream(("127.0.0.1", port)), 5).connect()
+        return [client.publish(topic, b"x", qos=1).reason for topic in ("command/x", "state")]
+
+    assert reasons(named) == [R.NOT_AUTHORIZED, R.NOT_AUTHORIZED]
+    assert reasons(other) == [0x10, 0x10]
+
+
 # ---- skerry acl
 
 
