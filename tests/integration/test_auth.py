@@ -1,4 +1,4 @@
-"""Enhanced authentication's frame: [MQTT-4.12], [MQTT-3.15]. No method is known yet, so every one is refused."""
+"""Enhanced authentication's frame: [MQTT-4.12], [MQTT-3.15], at a broker that knows no method. With one: test_credentials.py."""
 
 import pytest
 from wire import R, T, auth_packet, packet
