@@ -61,7 +61,7 @@ struct connection *shard_adopt(struct shard *shard, void *transport, const struc
   size_t wanted;
   if (shard->settings.journal && !shard->journal.on)
     buffer_consume(connection->input, take_packets(connection, buffer_peek(connection->input), &wanted));
-  admission_input_kept(connection);
+  if (connection->admitting) admission_input_kept(connection);
   connection_want(connection, CONNECTION_RESUME);  // the rest is looked at when the driver comes by
   return connection;
 }
@@ -653,7 +653,7 @@ enum receive_result shard_receive(struct shard *shard, struct connection *connec
     return RECEIVE_YIELD;
   }
   if (!keep_input(connection, span_from(bytes, used))) return RECEIVE_CLOSING;
-  admission_input_kept(connection);
+  if (connection->admitting) admission_input_kept(connection);
   if (connection->state == MIGRATING) return RECEIVE_MIGRATE;
   return connection->pauses ? RECEIVE_PAUSED : RECEIVE_OK;
 }
