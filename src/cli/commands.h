@@ -19,8 +19,9 @@ int top_command(int argc, char **argv);
 int journal_command(int argc, char **argv);
 int passwd_command(int argc, char **argv);
 int check_command(int argc, char **argv);
-int ctl_command(int argc, char **argv);
 int acl_command(int argc, char **argv);
+int ctl_command(int argc, char **argv);
+int import_command(int argc, char **argv);
 
 // "skerry help config ...": argv[0] is "config".
 int help_config_command(int argc, char **argv);
