@@ -157,7 +157,8 @@ def docs(run):
         run.absent("example configurations")
         return
     for example in examples:
-        run.script(f"skerry check {example.name}", run.build / "skerry", "check", example)
+        command = ["acl", "check"] if example.name.startswith("acl") else ["check"]
+        run.script(f"skerry {' '.join(command)} {example.name}", run.build / "skerry", *command, example)
 
 
 def normative(run):
