@@ -249,8 +249,8 @@ def test_too_many_clients(controlled):
     many = []
     for _ in range(40):
         many.append(socket.socket(socket.AF_UNIX))
+        many[-1].connect(controlled.control)  # waits while others are before it; with a time-out it would not
         many[-1].settimeout(TIMEOUT_S)
-        many[-1].connect(controlled.control)
     many[0].sendall(b'{"command":"status"}\n')
     assert many[0].recv(10)
     assert many[-1].recv(10) == b""

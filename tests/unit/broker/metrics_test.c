@@ -432,6 +432,18 @@ static void documentation_holds_every_name(void **state)
   free(made);
 }
 
+static void certificates_by_listener(void **state)
+{
+  (void)state;
+  struct status_view *view = view_create();
+  view->certificates[0] = (struct certificate_view){.listener = "mqtts://*:8883", .end_s = INT64_C(4102444800)};
+  view->certificates[1] = (struct certificate_view){.listener = "a \"name\"", .end_s = 5};
+  view->certificate_count = 2;
+  expect(view, "skerry_tls_certificate_end_seconds{listener=\"mqtts://*:8883\"}", INT64_C(4102444800));
+  expect(view, "skerry_tls_certificate_end_seconds{listener=\"a \\\"name\\\"\"}", 5);
+  free(view);
+}
+
 static int write_documentation(const char *path)
 {
   FILE *file = fopen(path, "w");
@@ -463,6 +475,7 @@ int main(int argc, char **argv)
       cmocka_unit_test(nothing_of_the_journal_is_hidden),
       cmocka_unit_test(a_journal_is_described),
       cmocka_unit_test(commits_are_a_histogram),
+      cmocka_unit_test(certificates_by_listener),
       cmocka_unit_test(promtool_likes_it),
       cmocka_unit_test_prestate(documentation_is_up_to_date, argv[1]),
       cmocka_unit_test(documentation_holds_every_name),

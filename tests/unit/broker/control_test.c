@@ -1,0 +1,113 @@
+// Requests of the control socket, and its path. Its clients are tested with the real binary.
+#include "broker/control.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct control_request parse(const char *line)
+{
+  struct control_request request;
+  struct error error;
+  if (control_parse(span_text(line), &request, &error) != OK) fail_msg("%s: %s", line, error.text);
+  return request;
+}
+
+static void requests(void **state)
+{
+  (void)state;
+  assert_int_equal(parse("{\"command\":\"status\"}").command, CONTROL_STATUS);
+  assert_int_equal(parse("{\"command\":\"confirm\"}").command, CONTROL_CONFIRM);
+  assert_int_equal(parse("{\"command\":\"rollback\"}").command, CONTROL_ROLLBACK);
+  assert_int_equal(parse("{\"command\":\"reload\"}").command, CONTROL_RELOAD);
+  assert_int_equal(parse("{\"command\":\"reload\"}").confirm_ms, 0);
+  assert_int_equal(parse("{ \"confirm_ms\": 60000, \"command\": \"\\u0072eload\" }").confirm_ms, 60000);
+  assert_int_equal(parse("{\"command\":\"reload\",\"confirm_ms\":86400000}").confirm_ms, CONTROL_CONFIRM_MAX_MS);
+  assert_int_equal(parse("{\"command\":\"status\"}").uid, -1);
+}
+
+static void wrong_requests(void **state)
+{
+  (void)state;
+  static const struct {
+    const char *line, *part;
+  } cases[] = {
+      {"", "not a JSON object"},
+      {"{}", "no command"},
+      {"{\"command\":\"stop\"}", "known are reload, confirm, rollback and status"},
+      {"{\"command\":null}", "unknown command"},
+      {"{\"command\":\"a very long word that no command has, whatever it is\"}", "unknown command"},
+      {"{\"comand\":\"status\"}", "known are command and confirm_ms"},
+      {"{\"command\":\"reload\",\"confirm_ms\":86400001}", "confirm_ms has to be"},
+      {"{\"command\":\"reload\",\"confirm_ms\":1e3}", "confirm_ms has to be"},
+      {"{\"command\":\"reload\",\"confirm_ms\":4294967296}", "confirm_ms has to be"},
+      {"{\"command\":\"confirm\",\"confirm_ms\":1}", "goes with reload"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    struct control_request request;
+    struct error error = {0};
+    if (control_parse(span_text(cases[i].line), &request, &error) != ERR_INVALID) fail_msg("accepted: %s", cases[i].line);
+    if (!strstr(error.text, cases[i].part)) fail_msg("%s gives: %s", cases[i].line, error.text);
+  }
+}
+
+static void never(void *context, const struct control_request *request, struct buffer *out)
+{
+  (void)context;
+  (void)request;
+  (void)out;
+  fail();
+}
+
+static void the_socket_is_its_owners(void **state)
+{
+  (void)state;
+  char directory[] = "/tmp/skerry-control-XXXXXX";
+  char path[64];
+  assert_non_null(mkdtemp(directory));
+  snprintf(path, sizeof path, "%s/c.sock", directory);
+  struct event_base *base = event_base_new();
+  struct control *control = NULL;
+  struct control *other = NULL;
+  struct error error = {0};
+  struct stat info;
+  assert_int_equal(control_open(base, path, 0600, never, NULL, &control, &error), OK);
+  assert_int_equal(stat(path, &info), 0);
+  assert_int_equal(info.st_mode & 07777, 0600);
+  control_set_mode(control, 0660);
+  assert_int_equal(stat(path, &info), 0);
+  assert_int_equal(info.st_mode & 07777, 0660);
+  assert_int_equal(control_open(base, path, 0600, never, NULL, &other, &error), ERR_EXISTS);
+  assert_non_null(strstr(error.text, "another process listens"));
+  control_retire(control);
+  assert_int_equal(access(path, F_OK), -1);
+  assert_int_equal(control_open(base, path, 0600, never, NULL, &other, &error), OK);
+  control_close(control);  // the path is the other's now
+  assert_int_equal(access(path, F_OK), 0);
+  control_close(other);
+  assert_int_equal(access(path, F_OK), -1);
+  control_close(NULL);
+  assert_int_equal(chmod(directory, 0777), 0);
+  assert_int_equal(control_open(base, path, 0600, never, NULL, &other, &error), ERR_DENIED);
+  event_base_free(base);
+  assert_int_equal(rmdir(directory), 0);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(requests),
+      cmocka_unit_test(wrong_requests),
+      cmocka_unit_test(the_socket_is_its_owners),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
