@@ -3,11 +3,6 @@
 
 #define LOAD(name, parameters, arguments) .name = name,
 #define CALL(type, name, parameters, arguments, unloaded) .name = name,
-#define WEAK(text) _Pragma(#text)
-#define LOAD_WEAK(name, parameters, arguments) WEAK(weak name)
-#define CALL_WEAK(type, name, parameters, arguments, unloaded) WEAK(weak name)
-
-SECURITY_FUNCTIONS(LOAD_WEAK, CALL_WEAK)
 
 extern const struct security_table skerry_security;
 const struct security_table skerry_security = {
