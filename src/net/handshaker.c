@@ -79,6 +79,7 @@ struct handshaker {
   pthread_t thread;
   _Atomic(struct order *) order;
   uint32_t in_progress;
+  struct pending *yields;  // between has_room and take_socket: the one that goes
   struct map peer_map;
   struct link peers;
   struct link pendings;
@@ -343,19 +344,19 @@ static void step(struct handshaker *handshaker, struct pending *pending)
 
 // ---- New ones
 
+// Asked before each is accepted. Who makes room goes when there really is one.
 static bool has_room(void *context)
 {
   struct handshaker *handshaker = context;
+  handshaker->yields = NULL;
   if (handshaker->in_progress < handshaker->settings.most) return true;
-  struct peer *most = NULL;
+  const struct peer *most = NULL;
   LIST_EACH (link, &handshaker->peers) {
-    struct peer *peer = CONTAINER_OF(link, struct peer, all);
+    const struct peer *peer = CONTAINER_OF(link, struct peer, all);
     if (!most || peer->count > most->count) most = peer;
   }
-  struct pending *pending = idle_of(handshaker, most);
-  if (!pending) return false;
-  crowd_out(handshaker, pending);
-  return true;
+  handshaker->yields = idle_of(handshaker, most);
+  return handshaker->yields;
 }
 
 // NULL when memory is short; the socket is the caller's then.
@@ -386,6 +387,8 @@ static void take_socket(void *context, struct listener *listener, int fd, const 
                         const char *address)
 {
   struct handshaker *handshaker = context;
+  if (handshaker->yields) crowd_out(handshaker, handshaker->yields);
+  handshaker->yields = NULL;
   uint8_t key[PEER_KEY];
   peer_key(from, key);
   struct pending *pending = pending_create(handshaker, listener, fd, key, address);
