@@ -111,8 +111,8 @@ static void accept_failed(struct accepter *accepter, struct accepting *accepting
   pause_until(accepter, accepting, accepter->now->ms + ACCEPT_PAUSE_MS);
 }
 
-// Connections that come one after the other are taken in batches, a millisecond apart: by then their CONNECT has arrived too, and one
-// wake-up serves all of them. The first one is taken at once.
+// Connections that come one after the other are taken in batches, a millisecond apart: by then their CONNECT has arrived
+// too, and one wake-up serves all of them. The first one is taken at once.
 static void gather(struct accepter *accepter, struct accepting *accepting)
 {
   if (accepter->now->ms - accepting->round_ms <= ACCEPT_GATHER_MS && accepting->paused_until_ms == 0)

@@ -1,5 +1,5 @@
-// Takes new connections from listeners: limits, rates, and what to do when descriptors run out. Part of whatever has an epoll descriptor to
-// watch them with: the accepting loop, and the handshaker for those that begin with TLS.
+// Takes new connections from listeners: limits, rates, and what to do when descriptors run out. Part of whatever has an
+// epoll descriptor to watch them with: the accepting loop, and the handshaker for those that begin with TLS.
 #pragma once
 
 #include <stdatomic.h>

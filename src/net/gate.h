@@ -1,5 +1,6 @@
-// Who may come in by a listener, and how: its TLS, the ways to authenticate and what they check against. Immutable; what changes (a reload, a new
-// certificate) is a new gate, so that all of it changes as one. Reference-counted, by any thread.
+// Who may come in by a listener, and how: its TLS, the ways to authenticate and what they check against. Immutable; what
+// changes (a reload, a new certificate) is a new gate, so that all of it changes as one. Reference-counted, by any
+// thread.
 #pragma once
 
 #include <stdatomic.h>

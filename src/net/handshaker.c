@@ -269,7 +269,8 @@ static void finish(struct handshaker *handshaker, struct pending *pending)
 
 // ---- Steps
 
-// The header is taken off the socket alone: what follows it is the session's. False: it has not all come, or the connection has ended.
+// The header is taken off the socket alone: what follows it is the session's. False: it has not all come, or the
+// connection has ended.
 static bool take_proxy(struct handshaker *handshaker, struct pending *pending)
 {
   uint8_t head[PROXY_MAX_V2];

@@ -1,8 +1,10 @@
-// The thread on which TLS connections begin: it accepts them, reads a PROXY header where there is one, and shakes hands, within bounds of time
-// and number. What is through goes to a loop. So a flood of connections that never finish costs this thread, and no shard waits for it.
+// The thread on which TLS connections begin: it accepts them, reads a PROXY header where there is one, and shakes hands,
+// within bounds of time and number. What is through goes to a loop. So a flood of connections that never finish costs
+// this thread, and no shard waits for it.
 //
-// When there is no room for one more, the oldest of the address that has most of them goes, unless all have moved within the last moment: then new
-// ones wait in the kernel's queue. An IPv6 address counts by its first 64 bits, which is what one customer of a provider has.
+// When there is no room for one more, the oldest of the address that has most of them goes, unless all have moved within
+// the last moment: then new ones wait in the kernel's queue. An IPv6 address counts by its first 64 bits, which is what
+// one customer of a provider has.
 //
 // Everything here is for the control thread, which waits for the handshaker's.
 #pragma once

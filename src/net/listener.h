@@ -1,5 +1,5 @@
-// Sockets that accept MQTT connections: TCP (v4, v6, both), Unix, WebSocket over TCP, or one that the service manager passed.
-// Opened by the control thread, then shared by all loops.
+// Sockets that accept MQTT connections: TCP (v4, v6, both), Unix, WebSocket over TCP, or one that the service manager
+// passed. Opened by the control thread, then shared by all loops.
 #pragma once
 
 #include <pthread.h>
@@ -58,8 +58,8 @@ void listener_unref(struct listener *listener);  // the last one frees; NULL is 
 // Stops accepting: closes the socket and removes a Unix socket's file. After all loops have let go of the descriptor.
 void listener_close(struct listener *listener);
 
-// Who may come in by it. Any thread. The result is a reference, NULL when there is none; set takes the caller's reference and lets
-// go of the one before. Connections are not told: see net_set_gate.
+// Who may come in by it. Any thread. The result is a reference, NULL when there is none; set takes the caller's reference
+// and lets go of the one before. Connections are not told: see net_set_gate.
 struct gate *listener_gate(struct listener *listener);
 void listener_set_gate(struct listener *listener, struct gate *gate);
 

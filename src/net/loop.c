@@ -77,7 +77,8 @@ static void close_politely(struct loop *loop, struct transport *transport)
   closed(loop, transport);
 }
 
-// The shard is done with it. What a layer still holds goes first, unless the shard's patience has ended before: it asks again then.
+// The shard is done with it. What a layer still holds goes first, unless the shard's patience has ended before: it asks
+// again then.
 static void finish(struct loop *loop, struct transport *transport)
 {
   if (transport->ending || !transport_waits(transport)) {
@@ -226,8 +227,8 @@ static struct connection_origin origin_of(const struct transport *transport)
                                     .authenticate = atomic_load_explicit(&listener->gated, memory_order_acquire)};
 }
 
-// A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which saves a round
-// trip, and the watching altogether when another loop owns the client.
+// A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which
+// saves a round trip, and the watching altogether when another loop owns the client.
 void loop_open(struct loop *loop, struct transport *transport)
 {
   struct connection_origin origin = origin_of(transport);
@@ -389,7 +390,8 @@ static int wait_events(struct loop *loop, struct epoll_event *events, int capaci
 {
   int timeout = timeout_ms(loop);
   if (timeout != 0) {
-    // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the other.
+    // The sender writes its mail, then looks at `sleeping`; we write `sleeping`, then look for mails. One of us sees the
+    // other.
     atomic_store_explicit(&loop->sleeping, true, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
     if (mails_wait(loop) || journal_waits(loop) || loop_tls_busy(loop) || loop_auth_waits(loop)) timeout = 0;

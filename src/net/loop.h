@@ -1,5 +1,5 @@
-// A thread with a shard: waits for sockets, mails and time, and drives the shard. All loops of a broker are a `struct net`; the thread that
-// made it (the control thread) starts them, gives them listeners and tasks, and stops them.
+// A thread with a shard: waits for sockets, mails and time, and drives the shard. All loops of a broker are a `struct
+// net`; the thread that made it (the control thread) starts them, gives them listeners and tasks, and stops them.
 #pragma once
 
 #include <stdatomic.h>
@@ -62,8 +62,8 @@ CHECK_RESULT enum status net_restore(struct net *net, struct error *error);
 // Starts the threads.
 CHECK_RESULT enum status net_start(struct net *net, struct error *error);
 
-// Ends all connections with the reason (5.0 clients are told), waits for that at most `patience_ms`, then ends the threads. With a journal it
-// waits until all is on disk, and fails when the disk does not take it.
+// Ends all connections with the reason (5.0 clients are told), waits for that at most `patience_ms`, then ends the
+// threads. With a journal it waits until all is on disk, and fails when the disk does not take it.
 CHECK_RESULT enum status net_stop(struct net *net, enum mqtt_reason reason, unsigned patience_ms, struct error *error);
 void net_destroy(struct net *net);
 
@@ -71,19 +71,21 @@ void net_destroy(struct net *net);
 
 uint8_t net_loops(const struct net *net);
 
-// Starts the threads that a listener and its gate (NULL: none) need, where they do not run yet. Before the three below, which abort where it would have
-// failed; a reload prepares all, then changes all.
+// Starts the threads that a listener and its gate (NULL: none) need, where they do not run yet. Before the three below,
+// which abort where it would have failed; a reload prepares all, then changes all.
 CHECK_RESULT enum status net_prepare(struct net *net, const struct listener *listener, const struct gate *gate,
                                      struct error *error);
 
-// Accepts from the listener; it stays the caller's (each transport takes its own reference). One with TLS has a gate by then.
+// Accepts from the listener; it stays the caller's (each transport takes its own reference). One with TLS has a gate by
+// then.
 void net_add_listener(struct net *net, struct listener *listener);
 
 // Its socket is not used any more when this returns; connections stay, and handshakes in progress go on.
 void net_remove_listener(struct net *net, struct listener *listener);
 
-// Who may come in by the listener from now on; takes the caller's reference, NULL: anybody. Connections stay, but for clients whose certificate the
-// new gate's CRL revokes: these are disconnected soon after (0x87), and reported in the log.
+// Who may come in by the listener from now on; takes the caller's reference, NULL: anybody. Connections stay, but for
+// clients whose certificate the new gate's CRL revokes: these are disconnected soon after (0x87), and reported in the
+// log.
 void net_set_gate(struct net *net, struct listener *listener, struct gate *gate);
 
 // Who may do what, for all connections, from now on; NULL: no list. Each shard takes its own reference.

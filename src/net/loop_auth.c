@@ -1,4 +1,5 @@
-// Between a shard that asks who its clients are and the authenticator that answers. What can be said at once goes back at once.
+// Between a shard that asks who its clients are and the authenticator that answers. What can be said at once goes back at
+// once.
 
 #include <assert.h>
 

@@ -1,5 +1,5 @@
-// Between loop.c (the turn), loop_tls.c (what connections with TLS need besides), loop_auth.c (who clients are) and net.c (the control thread's
-// side).
+// Between loop.c (the turn), loop_tls.c (what connections with TLS need besides), loop_auth.c (who clients are) and net.c
+// (the control thread's side).
 #pragma once
 
 #include <pthread.h>

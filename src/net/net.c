@@ -14,8 +14,8 @@
 
 enum { STACK_SIZE = 256 * 1024 };
 
-// The first loop accepts for all: two that take turns at one socket get in each other's way, which costs more than the work itself, and many
-// connections move to another loop anyway when their CONNECT has been read.
+// The first loop accepts for all: two that take turns at one socket get in each other's way, which costs more than the
+// work itself, and many connections move to another loop anyway when their CONNECT has been read.
 enum { ACCEPTING_LOOP = 0 };
 
 static void loop_destroy(struct loop *loop)
@@ -432,7 +432,8 @@ static void stop(struct loop *loop, void *argument)
   loop->stop = true;
 }
 
-// Transports that are still open, also those whose goodbye the peer has not taken: the shard is about to free their connections.
+// Transports that are still open, also those whose goodbye the peer has not taken: the shard is about to free their
+// connections.
 static void close_transports(struct loop *loop)
 {
   shard_disconnect_all(loop->shard, MQTT_SERVER_SHUTTING_DOWN);
@@ -451,7 +452,8 @@ static void discard_handoff(struct handoff *handoff)
   free(handoff);
 }
 
-// What other shards have taken, and acknowledged where nothing waits for the disk, may still be on its way to the one that keeps it.
+// What other shards have taken, and acknowledged where nothing waits for the disk, may still be on its way to the one
+// that keeps it.
 static void take_last_mails(struct net *net, struct loop *loop)
 {
   for (uint8_t from = 0; from < net->loops; from++) {

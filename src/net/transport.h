@@ -1,6 +1,6 @@
-// One accepted socket and what lies between it and MQTT: a PROXY header, TLS, the WebSocket handshake and frames. Belongs to one loop at a
-// time; may be handed to another with everything it has read. With TLS the PROXY header and the handshake are done when it begins
-// (net/handshaker.h).
+// One accepted socket and what lies between it and MQTT: a PROXY header, TLS, the WebSocket handshake and frames. Belongs
+// to one loop at a time; may be handed to another with everything it has read. With TLS the PROXY header and the
+// handshake are done when it begins (net/handshaker.h).
 #pragma once
 
 #include <stdbool.h>
@@ -49,7 +49,8 @@ struct transport {
 // NULL when memory is short; the descriptor is then still the caller's. Takes a reference of the listener.
 struct transport *transport_create(int fd, struct listener *listener, const char *address);
 
-// The same for a socket whose handshake is done; takes the session too, unless memory is short. `generation`: see struct layers.
+// The same for a socket whose handshake is done; takes the session too, unless memory is short. `generation`: see struct
+// layers.
 struct transport *transport_create_tls(int fd, struct listener *listener, const char *address, struct tls_session *session,
                                        uint32_t generation);
 
@@ -63,21 +64,22 @@ static inline struct tls_session *transport_tls(const struct transport *transpor
 
 enum transport_result { TRANSPORT_OK, TRANSPORT_CLOSED, TRANSPORT_REFUSED };
 
-// Reads what has arrived, once: *out_size bytes into `bytes`, which has room for at least TLS_READ_MIN; 0 when there are none. What ends the
-// transport is told when there is nothing before it. REFUSED: by TLS; *out_why says what was wrong.
+// Reads what has arrived, once: *out_size bytes into `bytes`, which has room for at least TLS_READ_MIN; 0 when there are
+// none. What ends the transport is told when there is nothing before it. REFUSED: by TLS; *out_why says what was wrong.
 enum transport_result transport_read(struct transport *transport, uint8_t *bytes, size_t size, size_t *out_size,
                                      const char **out_why);
 
-// Makes MQTT bytes of what was read into `bytes`, in place. *out: the MQTT bytes; may be empty.
-// REFUSED: the peer broke the framing; what it is to be told has been written where that is possible; *out_why says what was wrong.
+// Makes MQTT bytes of what was read into `bytes`, in place. *out: the MQTT bytes; may be empty. REFUSED: the peer broke
+// the framing; what it is to be told has been written where that is possible; *out_why says what was wrong.
 enum transport_result transport_unwrap(struct transport *transport, uint8_t *bytes, size_t size, struct span *out,
                                        const char **out_why);
 
-// Writes as much as the socket takes. Returns how many of the given bytes it took (0: try again when it is writable), or -1 when
-// the connection is gone. Without bytes: only what is unsent.
+// Writes as much as the socket takes. Returns how many of the given bytes it took (0: try again when it is writable), or
+// -1 when the connection is gone. Without bytes: only what is unsent.
 ssize_t transport_write(struct transport *transport, const struct span parts[2]);
 
-// Whether something of its own is still unsent (ciphertext, part of a frame's header, a Pong): call transport_write when it is writable.
+// Whether something of its own is still unsent (ciphertext, part of a frame's header, a Pong): call transport_write when
+// it is writable.
 bool transport_waits(const struct transport *transport);
 
 // Before the socket is closed by us: a WebSocket Close frame, the end of TLS, if they can be written at once.
