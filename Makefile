@@ -25,6 +25,7 @@ help:
 	@echo 'make check                 everything that can be checked in one build; ends with "N passed, N failed"'
 	@echo 'make bench                 side by side with other brokers                ARGS="--quick"'
 	@echo '                           and the journal beside a bare loop of syncs    JOURNAL_ARGS="--quick"'
+	@echo '                           and TLS beside a bare accept loop              TLS_ARGS="--quick"'
 	@echo 'make sim                   simulated worlds             SEEDS=$(SEEDS), or one: SEED=7 STEPS=10000'
 	@echo 'make crash                 brokers killed under load, and without power     ROUNDS=$(ROUNDS)'
 	@echo 'make soak                  a steady backlog: nothing may grow                SECONDS=$(SECONDS)'
@@ -94,9 +95,10 @@ demo: build-release
 
 bench: build-release
 	@$(NEED) bench
-	@$(NINJA) -C build bench/forwarder bench/appender
+	@$(NINJA) -C build bench/forwarder bench/appender bench/handshakes
 	@SKERRY=build/skerry $(PYTHON) bench/run.py $(ARGS)
 	@SKERRY=build/skerry $(PYTHON) bench/journal.py $(JOURNAL_ARGS)
+	@SKERRY=build/skerry $(PYTHON) bench/tls.py $(TLS_ARGS)
 
 format:
 	@$(NEED) format

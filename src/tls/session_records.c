@@ -9,6 +9,7 @@
 enum {
   KEY_UPDATE = 24,      // a handshake message of 1.3 (RFC 8446 section 4.6.3)
   KEY_UPDATE_SIZE = 5,  // type, length of three bytes, whether the other's is asked for
+  UPDATES_MAX = 16,     // one after the other, without data
   RECORDS_PER_SEND = 4,
 };
 static_assert((int)TLS_READ_MIN >= (int)RECORD_HEADER + (int)RECORD_BODY_MAX, "a whole record fits the reader's buffer");
@@ -68,6 +69,8 @@ static enum tls_result take_handshake(struct tls_session *session, struct span c
     return fail(session, ALERT_UNEXPECTED_MESSAGE);
   uint8_t asked = content.at[KEY_UPDATE_SIZE - 1];
   if (asked > 1) return fail(session, ALERT_DECODE_ERROR);
+  // Each costs a thousand times what its sender pays.
+  if (++session->updates > UPDATES_MAX) return fail(session, ALERT_UNEXPECTED_MESSAGE);
   // However often it asks, it is answered once, in front of what is sent next.
   session->update_owed = session->update_owed || asked;
   return records_update_in(session->records) ? TLS_DONE : fail(session, ALERT_INTERNAL_ERROR);
@@ -84,6 +87,7 @@ static enum tls_result take_record(struct tls_session *session, uint8_t *record,
     case RECORD_DATA:
       if (content.size) memmove(out, content.at, content.size);
       *out_size = content.size;
+      if (content.size) session->updates = 0;
       return TLS_DONE;
     case RECORD_ALERT: return take_alert(session, content);
     case RECORD_HANDSHAKE: return take_handshake(session, content);

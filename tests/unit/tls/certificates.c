@@ -9,6 +9,7 @@
 
 #include <openssl/bn.h>
 #include <openssl/ec.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
@@ -181,5 +182,27 @@ const char *write_crls(const char *name, X509_CRL *const *crls, size_t count)
   FILE *file = open_file(path);
   for (size_t i = 0; i < count; i++) PEM_write_X509_CRL(file, crls[i]);
   fclose(file);
+  return path;
+}
+
+const char *write_answer(const char *name, const struct answer *answer)
+{
+  OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
+  OCSP_CERTID *id = OCSP_cert_to_id(NULL, answer->subject->certificate, answer->issuer->certificate);
+  ASN1_TIME *from = X509_gmtime_adj(NULL, answer->from_s), *until = X509_gmtime_adj(NULL, answer->until_s);
+  ASN1_TIME *revoked = answer->state == V_OCSP_CERTSTATUS_REVOKED ? from : NULL;
+  OCSP_basic_add1_status(basic, id, answer->state, OCSP_REVOKED_STATUS_KEYCOMPROMISE, revoked, from, until);
+  int signed_well = OCSP_basic_sign(basic, answer->signer->certificate, answer->signer->key, EVP_sha256(), NULL, 0);
+  assert(signed_well == 1);
+  OCSP_RESPONSE *response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
+  unsigned char *bytes = NULL;
+  int size = i2d_OCSP_RESPONSE(response, &bytes);
+  const char *path = scratch_file(name, bytes, (size_t)size);
+  OPENSSL_free(bytes);
+  ASN1_TIME_free(from);
+  ASN1_TIME_free(until);
+  OCSP_CERTID_free(id);
+  OCSP_RESPONSE_free(response);
+  OCSP_BASICRESP_free(basic);
   return path;
 }

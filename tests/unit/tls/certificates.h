@@ -52,3 +52,11 @@ struct revocation {
 };
 X509_CRL *make_crl(const struct revocation *revocation);
 const char *write_crls(const char *name, X509_CRL *const *crls, size_t count);
+
+// What an OCSP responder says of `subject`; state: V_OCSP_CERTSTATUS_GOOD ..., times in seconds after now.
+struct answer {
+  const struct identified *issuer, *subject, *signer;
+  int state;
+  long from_s, until_s;
+};
+const char *write_answer(const char *name, const struct answer *answer);

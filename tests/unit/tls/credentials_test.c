@@ -332,33 +332,6 @@ static void two_certificates_need_different_names_or_kinds(void **state)
 
 // ---- OCSP
 
-struct answer {
-  const struct identified *issuer, *subject, *signer;
-  int state;
-  long from_s, until_s;
-};
-
-static const char *write_answer(const char *name, const struct answer *answer)
-{
-  OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
-  OCSP_CERTID *id = OCSP_cert_to_id(NULL, answer->subject->certificate, answer->issuer->certificate);
-  ASN1_TIME *from = X509_gmtime_adj(NULL, answer->from_s), *until = X509_gmtime_adj(NULL, answer->until_s);
-  ASN1_TIME *revoked = answer->state == V_OCSP_CERTSTATUS_REVOKED ? from : NULL;
-  OCSP_basic_add1_status(basic, id, answer->state, OCSP_REVOKED_STATUS_KEYCOMPROMISE, revoked, from, until);
-  assert_int_equal(OCSP_basic_sign(basic, answer->signer->certificate, answer->signer->key, EVP_sha256(), NULL, 0), 1);
-  OCSP_RESPONSE *response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
-  unsigned char *bytes = NULL;
-  int size = i2d_OCSP_RESPONSE(response, &bytes);
-  const char *path = scratch_file(name, bytes, (size_t)size);
-  OPENSSL_free(bytes);
-  ASN1_TIME_free(from);
-  ASN1_TIME_free(until);
-  OCSP_CERTID_free(id);
-  OCSP_RESPONSE_free(response);
-  OCSP_BASICRESP_free(basic);
-  return path;
-}
-
 static void stapled_answers_have_to_be_good_ones_about_it(void **state)
 {
   struct world *world = *state;

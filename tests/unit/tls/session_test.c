@@ -705,6 +705,34 @@ static void keys_may_be_changed_on_the_way(void **state)
   tls_credentials_unref(credentials);
 }
 
+static void keys_are_not_changed_for_the_sake_of_it(void **state)
+{
+  struct world *world = *state;
+  struct tls_credentials *credentials = load(&world->settings);
+  SSL_CTX *context = client_context(world->root_file);
+  struct peer peer;
+  size_t size;
+  const char *why;
+  peer_connect(&peer, credentials, context, NULL, NULL);
+  expect_done(&peer);
+  for (int i = 0; i < 16; i++) {
+    assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    assert_int_equal(SSL_do_handshake(peer.ssl), 1);
+  }
+  assert_int_equal(tls_session_read(peer.session, world->buffer, BUFFER_SIZE, &size, &why), TLS_AGAIN);
+  // Sixteen wishes are answered once.
+  echo(world, &peer);
+  for (int i = 0; i < 17; i++) {
+    assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+    assert_int_equal(SSL_do_handshake(peer.ssl), 1);
+  }
+  assert_int_equal(tls_session_read(peer.session, world->buffer, BUFFER_SIZE, &size, &why), TLS_FAILED);
+  assert_string_equal(why, "a message that does not belong there");
+  peer_close(&peer);
+  SSL_CTX_free(context);
+  tls_credentials_unref(credentials);
+}
+
 static void nobody_renegotiates(void **state)
 {
   struct world *world = *state;
@@ -984,6 +1012,7 @@ int main(void)
       cmocka_unit_test(what_a_full_socket_does_not_take_is_kept),
       cmocka_unit_test(small_fragments_are_made_for_those_who_ask),
       cmocka_unit_test(keys_may_be_changed_on_the_way),
+      cmocka_unit_test(keys_are_not_changed_for_the_sake_of_it),
       cmocka_unit_test(nobody_renegotiates),
       cmocka_unit_test(an_idle_session_is_small),
       cmocka_unit_test(a_goodbye_ends_it_from_either_side),
