@@ -139,8 +139,10 @@ static bool check_plain_text(struct mosquitto_conf *conf, const struct mosquitto
   return good;
 }
 
-static void check_passwords(struct mosquitto_conf *conf, const struct mosquitto_file *file, struct span text)
+static void check_passwords(struct mosquitto_conf *conf, const struct mosquitto_plan *plan,
+                            const struct mosquitto_file *file, struct span text)
 {
+  (void)plan;
   struct passwords *passwords = NULL;
   struct error error;
   if (!check_plain_text(conf, file, text)) return;
@@ -149,7 +151,28 @@ static void check_passwords(struct mosquitto_conf *conf, const struct mosquitto_
   passwords_unref(passwords);
 }
 
-static void check_acl(struct mosquitto_conf *conf, const struct mosquitto_file *file, struct span text)
+// A listener where nobody shows who he is, so that the user names in CONNECT are only said.
+static bool has_unchecked_names(const struct mosquitto_plan *plan)
+{
+  for (size_t i = 0; i < plan->door_count; i++)
+    if (plan->doors[i].auth == MOSQUITTO_AUTH_NONE) return true;
+  return false;
+}
+
+static bool is_about_users(struct span text)
+{
+  struct span line;
+  while (password_next_line(&text, &line)) {
+    while (line.size > 0 && line.at[0] == ' ') line = span_from(line, 1);
+    bool user = line.size > 5 && memcmp(line.at, "user ", 5) == 0;
+    bool pattern = line.size > 8 && memcmp(line.at, "pattern ", 8) == 0;
+    if (user || (pattern && memmem(line.at, line.size, "%u", 2))) return true;
+  }
+  return false;
+}
+
+static void check_acl(struct mosquitto_conf *conf, const struct mosquitto_plan *plan, const struct mosquitto_file *file,
+                      struct span text)
 {
   struct acl *acl = NULL;
   char **problems;
@@ -160,6 +183,11 @@ static void check_acl(struct mosquitto_conf *conf, const struct mosquitto_file *
     free(problems[i]);
   }
   free(problems);
+  if (has_unchecked_names(plan) && is_about_users(text))
+    mosquitto_find(
+        conf, MOSQUITTO_LOST, file->line,
+        "has rules for users, and there is a listener without password_file or certificates; a user name that nobody "
+        "has checked is not believed here, so that these rules are not for clients of that listener");
   if (status == OK)
     acl_unref(acl);
   else if (count == 0)
@@ -167,8 +195,10 @@ static void check_acl(struct mosquitto_conf *conf, const struct mosquitto_file *
 }
 
 // The lines as tls/psk.h wants them; the key is never shown.
-static void check_psk(struct mosquitto_conf *conf, const struct mosquitto_file *file, struct span text)
+static void check_psk(struct mosquitto_conf *conf, const struct mosquitto_plan *plan, const struct mosquitto_file *file,
+                      struct span text)
 {
+  (void)plan;
   struct span line;
   for (size_t number = 1; password_next_line(&text, &line); number++) {
     while (line.size > 0 && strchr(" \t", line.at[line.size - 1])) line.size--;
@@ -196,14 +226,15 @@ static void wipe(struct buffer *text)
 
 void mosquitto_check_files(struct mosquitto_conf *conf, const struct mosquitto_plan *plan)
 {
-  static void (*const checks[])(struct mosquitto_conf * conf, const struct mosquitto_file *file,
+  static void (*const checks[])(struct mosquitto_conf * conf, const struct mosquitto_plan *plan,
+                                const struct mosquitto_file *file,
                                 struct span text) = {check_passwords, check_acl, check_psk};
   for (size_t i = 0; i < plan->file_count; i++) {
     const struct mosquitto_file *file = &plan->files[i];
     struct buffer text = {0};
     struct error error;
     if (read_all(file->path, MAX_NAMED_FILE, &text, &error) == OK)
-      checks[file->kind](conf, file, buffer_peek(&text));
+      checks[file->kind](conf, plan, file, buffer_peek(&text));
     else
       mosquitto_find(conf, MOSQUITTO_ERROR, file->line, "%s: %s", file->path, error.text);
     wipe(&text);

@@ -110,6 +110,14 @@ def test_mistakes_in_rules_and_keys_are_found(conf, tmp_path):
     assert f"{tmp_path}/psk:1: " in err and "0011" not in err
 
 
+def test_names_that_nobody_checks_are_not_believed(conf, tmp_path):
+    (tmp_path / "acl").write_text("topic read a\n\nuser ann\ntopic readwrite #\n")
+    _, err = made(conf, "allow_anonymous true\nlistener 1883\nacl_file acl\n")
+    assert f"not carried over: {conf}:3: acl_file: " in err
+    (tmp_path / "acl").write_text("topic read a\npattern write of/%c\n")
+    made(conf, "allow_anonymous true\nlistener 1883\nacl_file acl\n", "--strict")
+
+
 # What it writes
 
 
