@@ -18,7 +18,7 @@ struct mosquitto_line {
 
 // What there is to say to a person, gravest first.
 enum mosquitto_gravity {
-  MOSQUITTO_ERROR,  // nothing is written: a mistake in the file, or what cannot be carried over and would leave the broker less safe
+  MOSQUITTO_ERROR,  // nothing is written: a mistake, or what cannot be carried over and would leave the broker less safe
   MOSQUITTO_LOST,  // cannot be carried over
   MOSQUITTO_IDLE,  // has no counterpart and needs none
   MOSQUITTO_NOTE,  // to know
@@ -43,10 +43,10 @@ struct mosquitto_conf {
 
 void mosquitto_conf_deinit(struct mosquitto_conf *conf);
 
-// Appends the lines of one file. Mistakes become findings. The first `include_dir` ends the reading when `out_include` is not NULL: *out_include is
-// then the index of its line, and *text what stands behind it; otherwise *out_include is SIZE_MAX. `out_include` is NULL in files that are included
-// themselves: there, Mosquitto ignores the directive. `name` and `number` (lines read of this file so far) go on over several calls; `name` is the
-// conf's, from mosquitto_conf_file.
+// Appends the lines of one file. Mistakes become findings. The first `include_dir` ends the reading when `out_include` is
+// not NULL: *out_include is then the index of its line, and *text what stands behind it; otherwise *out_include is
+// SIZE_MAX. `out_include` is NULL in files that are included themselves: there, Mosquitto ignores the directive. `name`
+// and `number` (lines read of this file so far) go on over several calls; `name` is the conf's, from mosquitto_conf_file.
 void mosquitto_conf_read(struct mosquitto_conf *conf, const char *name, struct span *text, unsigned *number,
                          size_t *out_include);
 

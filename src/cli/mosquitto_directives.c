@@ -8,7 +8,7 @@
 #define SECURITY(field) .scope = SCOPE_SECURITY, .offset = offsetof(struct mosquitto_security, field)
 #define TAKEN(name_, kind_, ...)                                                                                            \
   {                                                                                                                         \
-    .name = name_, .fate = DIRECTIVE_TAKEN, .kind = kind_, __VA_ARGS__                                \
+    .name = name_, .fate = DIRECTIVE_TAKEN, .kind = kind_, __VA_ARGS__                                                      \
   }
 #define IDLE(name_, why_)                                                                                                   \
   {                                                                                                                         \
@@ -52,7 +52,8 @@ const struct mosquitto_directive mosquitto_directives[] = {
     IDLE("autosave_on_changes", NO_DATABASE),
     REFUSED("accept_protocol_versions", NULL, "versions of MQTT cannot be kept out: 3.1, 3.1.1 and 5.0 are always taken"),
     TAKEN("bind_address", KIND_TEXT, LISTENER(bind_address), .opens = ""),
-    REFUSED("bind_interface", NULL, "a listener cannot be bound to an interface; write the interface's address in \"listener\""),
+    REFUSED("bind_interface", NULL,
+            "a listener cannot be bound to an interface; write the interface's address in \"listener\""),
     BRIDGE("bridge_*"),
     TAKEN("cafile", KIND_TEXT, LISTENER(cafile), .opens = ""),
     TAKEN("capath", KIND_TEXT, LISTENER(capath), .opens = ""),
@@ -104,8 +105,9 @@ const struct mosquitto_directive mosquitto_directives[] = {
     LOST("max_topic_alias_broker", NULL, "limits.topic_alias holds for both ways"),
     TAKEN("memory_limit", KIND_NUMBER, GLOBAL(memory_limit), .maximum = INT64_MAX),
     TAKEN("message_size_limit", KIND_NUMBER, GLOBAL(message_size), .maximum = 268435455),
-    REFUSED("mount_point", "", "topics of a listener cannot be put below a prefix, so that its clients would not be kept apart from "
-            "the others; rules by {who: \"listener:NAME\"} can keep them apart"),
+    REFUSED("mount_point", "",
+            "topics of a listener cannot be put below a prefix, so that its clients would not be kept apart from the others; "
+            "rules by {who: \"listener:NAME\"} can keep them apart"),
     BRIDGE("notification_topic"),
     BRIDGE("notifications"),
     BRIDGE("notifications_local_only"),
@@ -133,7 +135,8 @@ const struct mosquitto_directive mosquitto_directives[] = {
     BRIDGE("remote_username"),
     TAKEN("require_certificate", KIND_BOOL, LISTENER(require_certificate), .opens = "false"),
     BRIDGE("restart_timeout"),
-    LOST("retain_available", "true", "retained messages cannot be switched off; a rule of the access control list can (retain: never)"),
+    LOST("retain_available", "true",
+            "retained messages cannot be switched off; a rule of the access control list can (retain: never)"),
     LOST("retain_expiry_interval", "0", "retained messages have no age of their own, but the expiry that they come with"),
     IDLE("retry_interval", OBSOLETE),
     BRIDGE("round_robin"),
@@ -151,11 +154,14 @@ const struct mosquitto_directive mosquitto_directives[] = {
     IDLE("trace_level", OBSOLETE),
     IDLE("trace_output", OBSOLETE),
     BRIDGE("try_private"),
-    LOST("upgrade_outgoing_qos", "false", "MQTT forbids it: a message is delivered with the QoS that it was published with, at most"),
+    LOST("upgrade_outgoing_qos", "false",
+            "MQTT forbids it: a message is delivered with the QoS that it was published with, at most"),
     TAKEN("use_identity_as_username", KIND_BOOL, LISTENER(use_identity), .opens = "false"),
-    REFUSED("use_subject_as_username", "false", "a whole subject is no user name here; use_identity_as_username takes its common "
-            "name, and identity: \"{cert.ou}-{cert.cn}\" can put several fields together"),
-    REFUSED("use_username_as_clientid", "false", "client identifiers are taken as they come; a rule by {who: \"client:NAME\"} can tie them"),
+    REFUSED("use_subject_as_username", "false",
+            "a whole subject is no user name here; use_identity_as_username takes its common name, "
+            "and identity: \"{cert.ou}-{cert.cn}\" can put several fields together"),
+    REFUSED("use_username_as_clientid", "false",
+            "client identifiers are taken as they come; a rule by {who: \"client:NAME\"} can tie them"),
     TAKEN("user", KIND_TEXT, GLOBAL(user)),
     BRIDGE("username"),
     IDLE("websockets_headers_size", LIBWEBSOCKETS),

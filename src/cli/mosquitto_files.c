@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,19 +255,25 @@ static enum status write_all(int fd, struct span text)
   return fsync(fd) < 0 && errno != EINVAL ? ERR_IO : OK;
 }
 
-// `like` NULL: of our own making.
-static enum status make_file(int directory, const char *name, struct span text, const struct stat *like, struct error *error)
+// Whose a file becomes, and who may read it.
+struct access {
+  bool change_owner;
+  uid_t uid;
+  gid_t gid;
+  mode_t mode;
+};
+
+static enum status make_file(int directory, const char *name, struct span text, const struct access *access,
+                             struct error *error)
 {
-  mode_t mode = like ? like->st_mode & 0660 : 0640;
   int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0 && errno == EEXIST)
     return error_set(error, ERR_EXISTS, "%s: exists already, and is not overwritten; remove it, or name another place",
                      name);
   if (fd < 0) return error_set(error, status_from_errno(errno), "%s: cannot be made: %s", name, strerror(errno));
-  // Who may read the original may read this.
   enum status status = OK;
-  if (like && geteuid() == 0 && fchown(fd, like->st_uid, like->st_gid) < 0) status = ERR_IO;
-  if (status == OK && fchmod(fd, mode) < 0) status = ERR_IO;
+  if (access->change_owner && fchown(fd, access->uid, access->gid) < 0) status = ERR_IO;
+  if (status == OK && fchmod(fd, access->mode) < 0) status = ERR_IO;
   if (status == OK) status = write_all(fd, text);
   int number = errno;
   if (close(fd) < 0 && status == OK) {
@@ -278,22 +285,44 @@ static enum status make_file(int directory, const char *name, struct span text, 
   return error_set(error, status_from_errno(number), "%s: cannot be written: %s", name, strerror(number));
 }
 
+// There are no secrets in a configuration of ours, only the names of files that have some.
+static const struct access configuration_access = {.mode = 0644};
+
 enum status mosquitto_write_file(const char *path, struct span text, struct error *error)
 {
-  return make_file(AT_FDCWD, path, text, NULL, error);
+  return make_file(AT_FDCWD, path, text, &configuration_access, error);
 }
 
-static enum status copy_file(int directory, const struct mosquitto_file *file, struct error *error)
+// The broker reads its files as the user that it becomes; otherwise who may read the original may read the copy, but
+// secrets not everybody.
+static struct access access_of(const struct mosquitto_plan *plan, const struct mosquitto_file *file, const struct stat *like)
+{
+  const struct mosquitto_setting *given = &plan->settings->user;
+  const char *name = given->line ? given->line->value : plan->place->default_user;
+  const struct passwd *user = name && geteuid() == 0 ? getpwnam(name) : NULL;
+  mode_t shared = file->kind == MOSQUITTO_ACL ? 0664 : 0660;
+  struct access access = {.change_owner = geteuid() == 0, .uid = like->st_uid, .gid = like->st_gid};
+  access.mode = (like->st_mode & shared) | 0600;
+  if (!user || user->pw_uid == 0) return access;
+  access.uid = user->pw_uid;
+  access.gid = user->pw_gid;
+  return access;
+}
+
+static enum status copy_file(int directory, const struct mosquitto_plan *plan, const struct mosquitto_file *file,
+                             struct error *error)
 {
   struct buffer text = {0};
   struct stat info;
   enum status status = read_all(file->path, MAX_NAMED_FILE, &text, error);
   if (status == OK && stat(file->path, &info) < 0)
     status = error_set(error, status_from_errno(errno), "%s", strerror(errno));
-  if (status != OK)
+  if (status != OK) {
     error_prefix(error, "%s", file->path);
-  else
-    status = make_file(directory, file->written, buffer_peek(&text), &info, error);
+  } else {
+    const struct access access = access_of(plan, file, &info);
+    status = make_file(directory, file->written, buffer_peek(&text), &access, error);
+  }
   wipe(&text);
   return status;
 }
@@ -307,10 +336,10 @@ enum status mosquitto_write_directory(const char *directory, const struct mosqui
   size_t copied = 0;
   enum status status = OK;
   while (status == OK && copied < plan->file_count) {
-    status = copy_file(fd, &plan->files[copied], error);
+    status = copy_file(fd, plan, &plan->files[copied], error);
     if (status == OK) copied++;
   }
-  if (status == OK) status = make_file(fd, "skerry.yaml", text, NULL, error);
+  if (status == OK) status = make_file(fd, "skerry.yaml", text, &configuration_access, error);
   if (status != OK) {
     for (size_t i = 0; i < copied; i++) unlinkat(fd, plan->files[i].written, 0);
     if (made) (void)rmdir(directory);

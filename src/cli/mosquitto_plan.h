@@ -1,5 +1,5 @@
-// From what a mosquitto.conf says to what Skerry is to be configured as: decides what every listener becomes, and refuses what cannot be said
-// without leaving the broker less safe. Pure: what it has to know of the machine comes in.
+// From what a mosquitto.conf says to what Skerry is to be configured as: decides what every listener becomes, and refuses
+// what cannot be said without leaving the broker less safe. Pure: what it has to know of the machine comes in.
 #pragma once
 
 #include "base/buffer.h"

@@ -1,5 +1,5 @@
-// What a mosquitto.conf says: its directives, each at its place. Every directive that Mosquitto knows is a row of the table in
-// mosquitto_directives.c, which also says what becomes of it. Pure.
+// What a mosquitto.conf says: its directives, each at its place. Every directive that Mosquitto knows is a row of the
+// table in mosquitto_directives.c, which also says what becomes of it. Pure.
 #pragma once
 
 #include "cli/mosquitto_conf.h"
@@ -55,7 +55,8 @@ struct mosquitto_settings {
 
 enum mosquitto_log { MOSQUITTO_LOG_ERROR = 1, MOSQUITTO_LOG_WARNING = 2, MOSQUITTO_LOG_INFO = 4, MOSQUITTO_LOG_DEBUG = 8 };
 
-// Sorts the lines of `conf` into settings, and adds a finding for each that is wrong or cannot be carried over. Settings point into `conf`.
+// Sorts the lines of `conf` into settings, and adds a finding for each that is wrong or cannot be carried over. Settings
+// point into `conf`.
 void mosquitto_settings_read(struct mosquitto_conf *conf, struct mosquitto_settings *out);
 void mosquitto_settings_deinit(struct mosquitto_settings *settings);
 
@@ -86,9 +87,9 @@ struct mosquitto_directive {
   enum mosquitto_scope scope;
   size_t offset;
   long long minimum, maximum;  // of a number; maximum 0: that of 32 bits
-  const char *opens;     // before any listener, a value other than this opens the default listener; NULL: none does
-  const char *harmless;  // LOST and REFUSED: with this value there is nothing to lose
-  const char *why;       // all but TAKEN
+  const char *opens;           // before any listener, a value other than this opens the default listener; NULL: none does
+  const char *harmless;        // LOST and REFUSED: with this value there is nothing to lose
+  const char *why;             // all but TAKEN
 };
 
 extern const struct mosquitto_directive mosquitto_directives[];

@@ -3,6 +3,7 @@
 import getpass
 import os
 import pathlib
+import pwd
 import shutil
 import socket
 import ssl
@@ -129,8 +130,7 @@ def test_a_directory_of_its_own(conf, tmp_path):
     text = f"listener {free_port()} 127.0.0.1\npassword_file pw\nacl_file acl\nuser root\n"
     made(conf, text, "-o", new)
     assert sorted(os.listdir(new)) == ["acl.txt", "passwd.txt", "skerry.yaml"]
-    for name in os.listdir(new):
-        assert stat.S_IMODE((new / name).stat().st_mode) & 0o007 == 0
+    assert stat.S_IMODE((new / "passwd.txt").stat().st_mode) & 0o007 == 0
     assert (new / "passwd.txt").read_text() == (tmp_path / "pw").read_text()
     code, out, err = run("check", new / "skerry.yaml")
     assert code == 0, err
@@ -141,6 +141,15 @@ def test_a_directory_of_its_own(conf, tmp_path):
     (new / "passwd.txt").unlink()
     refused(conf, text, "-o", new)
     assert os.listdir(new) == ["skerry.yaml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_copies_are_for_the_user_that_the_broker_becomes(conf, tmp_path):
+    (tmp_path / "pw").write_text("ann:$6$MDEyMzQ1Njc4OWFi$" + "A" * 86 + "==\n")
+    (tmp_path / "pw").chmod(0o644)
+    made(conf, "listener 1883\npassword_file pw\nuser nobody\n", "-o", tmp_path / "new")
+    copy = (tmp_path / "new" / "passwd.txt").stat()
+    assert copy.st_uid == pwd.getpwnam("nobody").pw_uid and stat.S_IMODE(copy.st_mode) == 0o640
 
 
 def test_a_file(conf, tmp_path):
