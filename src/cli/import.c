@@ -62,6 +62,19 @@ static void print_findings(const struct mosquitto_conf *conf, enum mosquitto_gra
   if (shown < conf->counts[gravity]) fprintf(stderr, "%s: and %zu more\n", title, conf->counts[gravity] - shown);
 }
 
+// The line of the text that a message "skerry.yaml:LINE:..." is about: its comment says where it comes from.
+static struct span line_of(struct span text, const char *message)
+{
+  unsigned line = 0;
+  if (sscanf(message, "%*[^:]:%u:", &line) != 1 || line == 0) return (struct span){0};
+  for (;; line--) {
+    const uint8_t *end = text.size > 0 ? memchr(text.at, '\n', text.size) : NULL;
+    size_t size = end ? (size_t)(end - text.at) : text.size;
+    if (line == 1 || !end) return span_of(text.at, line == 1 ? size : 0);
+    text = span_from(text, size + 1);
+  }
+}
+
 // What we have written has to be what we can read; names and numbers that only we refuse come out here.
 static void check_result(struct mosquitto_conf *conf, struct span text, const char *file)
 {
@@ -70,8 +83,12 @@ static void check_result(struct mosquitto_conf *conf, struct span text, const ch
   const struct config_source source = {.file = file};
   enum status status = config_load_text(text, &source, &config, &diagnostics);
   if (status == ERR_NO_MEMORY) conf->short_of_memory = true;
-  for (size_t i = 0; i < diagnostics.count && status != OK; i++)
-    mosquitto_find(conf, MOSQUITTO_ERROR, NULL, "what came of it is not in order: %s", diagnostics.texts[i]);
+  for (size_t i = 0; i < diagnostics.count && status != OK; i++) {
+    struct span line = line_of(text, diagnostics.texts[i]);
+    while (line.size > 0 && line.at[0] == ' ') line = span_from(line, 1);
+    mosquitto_find(conf, MOSQUITTO_ERROR, NULL, "what came of it is not in order: %s: %.*s", diagnostics.texts[i],
+                   (int)(line.size < 200 ? line.size : 200), line.size > 0 ? (const char *)line.at : "");
+  }
   if (status != OK && diagnostics.count == 0) mosquitto_find(conf, MOSQUITTO_ERROR, NULL, "%s", status_name(status));
   config_deinit(&config);
   diagnostics_deinit(&diagnostics);

@@ -19,9 +19,9 @@ struct mosquitto_line {
 // What there is to say to a person, gravest first.
 enum mosquitto_gravity {
   MOSQUITTO_ERROR,  // nothing is written: a mistake, or what cannot be carried over and would leave the broker less safe
-  MOSQUITTO_LOST,  // cannot be carried over
-  MOSQUITTO_IDLE,  // has no counterpart and needs none
-  MOSQUITTO_NOTE,  // to know
+  MOSQUITTO_LOST,   // cannot be carried over
+  MOSQUITTO_IDLE,   // has no counterpart and needs none
+  MOSQUITTO_NOTE,   // to know
 };
 
 struct mosquitto_finding {

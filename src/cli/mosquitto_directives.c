@@ -106,8 +106,8 @@ const struct mosquitto_directive mosquitto_directives[] = {
     TAKEN("memory_limit", KIND_NUMBER, GLOBAL(memory_limit), .maximum = INT64_MAX),
     TAKEN("message_size_limit", KIND_NUMBER, GLOBAL(message_size), .maximum = 268435455),
     REFUSED("mount_point", "",
-            "topics of a listener cannot be put below a prefix, so that its clients would not be kept apart from the others; "
-            "rules by {who: \"listener:NAME\"} can keep them apart"),
+            "topics of a listener cannot be put below a prefix, so that its clients would not be kept apart from "
+            "the others; rules by {who: \"listener:NAME\"} can keep them apart"),
     BRIDGE("notification_topic"),
     BRIDGE("notifications"),
     BRIDGE("notifications_local_only"),

@@ -15,13 +15,23 @@ enum {
   MEMORY_MIN = 4 * MIB,
   QUEUE_BYTES_MIN = 1024,
   CONNECTIONS_DEFAULT = 10000,
+  CONNECTIONS_LARGEST = 10000000,
+  MESSAGES_LARGEST = 1000000000,
 };
+
+static const long long SIZE_LARGEST = 1LL << 40;
 
 struct writer {
   const struct mosquitto_plan *plan;
+  const char *main_file;  // lines of others are named with their file
   struct buffer *out;
   bool failed;
 };
+
+static long long clamped(long long number, long long minimum, long long maximum)
+{
+  return number < minimum ? minimum : number > maximum ? maximum : number;
+}
 
 static void __attribute__((format(printf, 2, 3))) put(struct writer *writer, const char *format, ...)
 {
@@ -53,8 +63,8 @@ static void put_quoted(struct writer *writer, const char *text)
 static void put_origin(struct writer *writer, const struct mosquitto_line *line)
 {
   put(writer, "  # %s", line->name);
-  if (line->number) put(writer, ", line %u", line->number);
-  put(writer, "\n");
+  put(writer, ", %s%sline %u\n", line->file == writer->main_file ? "" : line->file,
+      line->file == writer->main_file ? "" : " ", line->number);
 }
 
 static void put_path(struct writer *writer, const char *path)
@@ -115,8 +125,7 @@ static void put_broker(struct writer *writer)
     free(path);
   }
   if (memory) {
-    long long bytes = settings->memory_limit.number < MEMORY_MIN ? MEMORY_MIN : settings->memory_limit.number;
-    put(writer, "  memory_limit: %lld", bytes);
+    put(writer, "  memory_limit: %lld", clamped(settings->memory_limit.number, MEMORY_MIN, SIZE_LARGEST));
     put_origin(writer, settings->memory_limit.line);
   }
   if (!becomes) return;
@@ -217,7 +226,7 @@ static void put_door(struct writer *writer, const struct mosquitto_door *door, c
   else
     put(writer, "\n");
   if (listener->max_connections.line && listener->max_connections.number > 0) {
-    put(writer, "    max_connections: %lld", listener->max_connections.number);
+    put(writer, "    max_connections: %lld", clamped(listener->max_connections.number, 1, CONNECTIONS_LARGEST));
     put_origin(writer, listener->max_connections.line);
   }
 }
@@ -242,11 +251,6 @@ static void put_listeners(struct writer *writer)
 }
 
 // ---- Limits
-
-static long long clamped(long long number, long long minimum, long long maximum)
-{
-  return number < minimum ? minimum : number > maximum ? maximum : number;
-}
 
 // The largest packet; 0: Mosquitto has no limit.
 static long long packet_size(const struct mosquitto_settings *settings, const struct mosquitto_line **out_line)
@@ -294,9 +298,9 @@ static void put_connections(struct writer *writer)
     sum += one->line && one->number > 0 ? one->number : 0;
   }
   if (global->line && global->number > 0)
-    put_limit(writer, "connections", *global, clamped(global->number, 1, 10000000), NULL);
+    put_limit(writer, "connections", *global, clamped(global->number, 1, CONNECTIONS_LARGEST), NULL);
   else if (sum > CONNECTIONS_DEFAULT)
-    put(writer, "  connections: %lld  # those of all listeners\n", clamped(sum, 1, 10000000));
+    put(writer, "  connections: %lld  # those of all listeners\n", clamped(sum, 1, CONNECTIONS_LARGEST));
 }
 
 static void put_aliases(struct writer *writer)
@@ -316,10 +320,11 @@ static void put_limits(struct writer *writer)
   put_connections(writer);
   put_packet_size(writer);
   put_limit(writer, "in_flight", settings->in_flight, settings->in_flight.number, "65535");
-  put_limit(writer, "queue_messages", settings->queued_messages, settings->queued_messages.number, "unlimited");
+  put_limit(writer, "queue_messages", settings->queued_messages,
+            clamped(settings->queued_messages.number, 0, MESSAGES_LARGEST), "unlimited");
   if (settings->queued_bytes.number > 0)
     put_limit(writer, "queue_bytes", settings->queued_bytes,
-              clamped(settings->queued_bytes.number, QUEUE_BYTES_MIN, 1LL << 40), NULL);
+              clamped(settings->queued_bytes.number, QUEUE_BYTES_MIN, SIZE_LARGEST), NULL);
   put(writer, "  queue_drop: newest  # as Mosquitto does\n  queue_age: unlimited\n");
   put_aliases(writer);
   if (settings->keep_alive.line)
@@ -361,7 +366,7 @@ static void put_rest(struct writer *writer)
 
 enum status mosquitto_write(const struct mosquitto_plan *plan, struct mosquitto_conf *conf, struct buffer *out)
 {
-  struct writer writer = {.plan = plan, .out = out};
+  struct writer writer = {.plan = plan, .main_file = conf->file_count > 0 ? conf->files[0] : NULL, .out = out};
   put_head(&writer, conf);
   put_broker(&writer);
   put_listeners(&writer);
