@@ -269,11 +269,10 @@ static struct scram_verifier verifier_of(const struct stored_password *stored)
 
 static bool make_key(const struct stored_password *stored, struct span password, uint8_t out[STORED_MAX_KEY])
 {
-  const char *text = password.size > 0 ? (const char *)password.at : "";
-  if (stored->kind == STORED_SHA512) return digest_salted(stored, span_of(text, password.size), out);
+  if (stored->kind == STORED_SHA512) return digest_salted(stored, password, out);
   if (stored->kind == STORED_PBKDF2_SHA512)
-    return PKCS5_PBKDF2_HMAC(text, (int)password.size, stored->salt, stored->salt_size, (int)stored->iterations,
-                             EVP_sha512(), SHA512_SIZE, out) == 1;
+    return PKCS5_PBKDF2_HMAC((const char *)password.at, (int)password.size, stored->salt, stored->salt_size,
+                             (int)stored->iterations, EVP_sha512(), SHA512_SIZE, out) == 1;
   assert(stored->kind == STORED_SCRAM_SHA256);
   struct scram_verifier verifier = verifier_of(stored);
   bool made = scram_make_keys(password, &verifier);
@@ -285,6 +284,7 @@ static bool make_key(const struct stored_password *stored, struct span password,
 enum stored_match stored_password_verify(const struct stored_password *stored, struct span password)
 {
   if (password.size > INT32_MAX) return STORED_DIFFERENT;
+  if (password.size == 0) password = span_text("");  // the libraries want an address
   if (stored->kind == STORED_ARGON2ID) return verify_argon2id(stored, password);
   uint8_t key[STORED_MAX_KEY];
   enum stored_match match = STORED_NO_MEMORY;
