@@ -277,6 +277,15 @@ static void put_limit(struct writer *writer, const char *name, struct mosquitto_
   put_origin(writer, setting.line);
 }
 
+static void put_seconds(struct writer *writer, const char *name, struct mosquitto_setting setting, const char *zero)
+{
+  if (setting.number == 0 && zero)
+    put(writer, "  %s: %s", name, zero);
+  else
+    put(writer, "  %s: %llds", name, setting.number);
+  put_origin(writer, setting.line);
+}
+
 static void put_packet_size(struct writer *writer)
 {
   const struct mosquitto_line *line;
@@ -328,11 +337,11 @@ static void put_limits(struct writer *writer)
   put(writer, "  queue_drop: newest  # as Mosquitto does\n  queue_age: unlimited\n");
   put_aliases(writer);
   if (settings->keep_alive.line)
-    put_limit(writer, "keep_alive_max", settings->keep_alive, settings->keep_alive.number, "unlimited");
+    put_seconds(writer, "keep_alive_max", settings->keep_alive, "unlimited");
   else
     put(writer, "  keep_alive_max: unlimited\n");
   if (settings->expiration.line && settings->expiration.number < UINT32_MAX)
-    put_limit(writer, "session_expiry_max", settings->expiration, settings->expiration.number, NULL);
+    put_seconds(writer, "session_expiry_max", settings->expiration, NULL);
   else
     put(writer, "  session_expiry_max: never  # without persistent_client_expiration; a number of days is wiser\n");
 }
@@ -354,7 +363,7 @@ static void put_rest(struct writer *writer)
   const struct mosquitto_settings *settings = writer->plan->settings;
   if (settings->sys_interval.line) {
     put(writer, "\nsys:\n");
-    put_limit(writer, "interval", settings->sys_interval, settings->sys_interval.number, "off");
+    put_seconds(writer, "interval", settings->sys_interval, "off");
   }
   if (!settings->log_types) return;
   put(writer, "\nlog:\n  level: %s  # log_type\n",

@@ -159,6 +159,16 @@ def test_a_file(conf, tmp_path):
     assert "exists already" in refused(conf, "", "--output", new)
 
 
+@pytest.mark.parametrize("seconds", ["1", "600", "65535"])
+def test_every_limit_is_one_that_is_taken(conf, seconds):
+    limits = (
+        "max_inflight_messages 7\nmax_queued_messages 8\nmax_queued_bytes 90000\nmax_packet_size 5000\nmax_connections 9\n"
+        f"max_topic_alias 3\nmemory_limit 90000000\npersistent_client_expiration 3d\nmax_keepalive {seconds}\n"
+    )
+    out, _ = made(conf, f"allow_anonymous true\n{limits}sys_interval {seconds}\npersistence true\n")
+    assert f"keep_alive_max: {seconds}s " in out and f"interval: {seconds}s " in out and "session_expiry_max: 259200s " in out
+
+
 def test_included_files_in_their_order(conf, tmp_path):
     (tmp_path / "conf.d").mkdir()
     for name, port in (("b.conf", 1003), ("a.conf", 1002), ("A.conf", 1001), ("c.txt", 1004)):
