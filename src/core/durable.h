@@ -74,15 +74,15 @@ struct journal {
   enum journal_state state;
   struct buffer records;  // of the open batch
   uint64_t batch;         // its number
-  uint64_t
-      committed;  // on other shards: up to where their MAIL_PUBLISH with MAIL_COMMIT are safe, counted in bytes like `wanted`
-  uint64_t wanted;  // on other shards: bytes of messages sent so, all in all; what a message's acknowledgement waits for
+  // On other shards: bytes of the messages that were mailed with MAIL_COMMIT, all in all; and how many of these are safe.
+  uint64_t wanted;
+  uint64_t committed;  // here: the last batch that is safe
   uint64_t epoch_ms;
   uint64_t high_bytes;
   uint64_t ended;  // batch of the last end of a session: until it is safe, a client that was told of it must be told again
   uint32_t next_session;
-  uint64_t taken_bytes
-      [JOURNAL_TAKEN];  // by batch number, of those that are not committed; of more than there is room for, several together
+  // By batch number, of those that are not committed; of more than there is room for, several together.
+  uint64_t taken_bytes[JOURNAL_TAKEN];
   uint64_t pending_bytes;  // of these
   size_t charged_bytes;    // to the pool, for `records`
   struct link unsafe, done, wanting, holding;

@@ -452,6 +452,14 @@ static void discard_handoff(struct handoff *handoff)
   free(handoff);
 }
 
+static void take_last(struct loop *loop, struct mail *mail)
+{
+  if (mail->kind != MAIL_HOST)
+    shard_mail(loop->shard, mail);
+  else if (mail->flags == HOST_HANDOFF)
+    discard_handoff(mail->pointer);
+}
+
 // What other shards have taken, and acknowledged where nothing waits for the disk, may still be on its way to the one
 // that keeps it.
 static void take_last_mails(struct net *net, struct loop *loop)
@@ -459,20 +467,10 @@ static void take_last_mails(struct net *net, struct loop *loop)
   for (uint8_t from = 0; from < net->loops; from++) {
     if (from == loop->number) continue;
     struct mail mail;
-    while (mailbox_take(&loop->mailboxes[from], &mail)) {
-      if (mail.kind != MAIL_HOST)
-        shard_mail(loop->shard, &mail);
-      else if (mail.flags == HOST_HANDOFF)
-        discard_handoff(mail.pointer);
-    }
+    while (mailbox_take(&loop->mailboxes[from], &mail)) take_last(loop, &mail);
     size_t count;
     struct mail *kept = shard_outgoing(net->loop[from]->shard, loop->number, &count);
-    for (size_t i = 0; i < count; i++) {
-      if (kept[i].kind != MAIL_HOST)
-        shard_mail(loop->shard, &kept[i]);
-      else if (kept[i].flags == HOST_HANDOFF)
-        discard_handoff(kept[i].pointer);
-    }
+    for (size_t i = 0; i < count; i++) take_last(loop, &kept[i]);
     shard_outgoing_taken(net->loop[from]->shard, loop->number, count);
   }
 }
