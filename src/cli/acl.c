@@ -1,5 +1,4 @@
 // `skerry acl`: says what an access control list decides, and by which rule; and what is wrong in one. Asks no broker.
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +12,15 @@
 
 enum { MAX_FACTS = 64, MAX_GROUPS = 64, MAX_RULE_LINE = 1000 };
 
+#define complain(...) option_complain("acl", __VA_ARGS__)
+
 static const char installed_configuration[] = "/etc/skerry/skerry.yaml";
 
 struct acl_options {
   const char *config, *list;  // where the list is
   bool shadow;                // of the configuration: the list on trial
   const char *user, *client_id, *listener;
-  struct span groups[MAX_GROUPS];
-  size_t group_count;
+  struct option_texts groups;
   struct identity_fact facts[MAX_FACTS];
   char *names[MAX_FACTS];  // of the facts
   size_t fact_count;
@@ -28,32 +28,20 @@ struct acl_options {
   bool retain;
 };
 
-static void __attribute__((format(printf, 1, 2))) complain(const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("skerry acl: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-}
-
 // ---- Options
 
 static enum status add_group(void *target, struct option_words *words, struct error *error)
 {
   struct acl_options *options = target;
-  const char *word = option_word(words);
-  if (!word || !*word) return error_set(error, ERR_INVALID, "needs NAME behind it");
-  if (options->group_count == MAX_GROUPS) return error_set(error, ERR_INVALID, "at most %d are possible", MAX_GROUPS);
-  options->groups[options->group_count++] = span_text(word);
-  return OK;
+  const char *name = option_word(words);
+  if (!*name) return error_set(error, ERR_INVALID, "needs NAME behind it");
+  return option_texts_add(&options->groups, name, MAX_GROUPS, error);
 }
 
 // "cn=pump-7" is the fact "cert.cn".
 static enum status add_fact(struct acl_options *options, const char *kind, const char *word, struct error *error)
 {
-  const char *equals = word ? strchr(word, '=') : NULL;
+  const char *equals = strchr(word, '=');
   if (!equals || equals == word) return error_set(error, ERR_INVALID, "needs NAME=VALUE behind it");
   if (options->fact_count == MAX_FACTS) return error_set(error, ERR_INVALID, "at most %d are possible", MAX_FACTS);
   size_t prefix = strlen(kind);
@@ -221,10 +209,12 @@ static int explain(const struct acl_options *options, enum acl_verb verb, const 
     printf("allowed: %s has no access control list\n", options->config);
     return COMMAND_OK;
   }
+  struct span groups[MAX_GROUPS];
+  for (size_t i = 0; i < options->groups.count; i++) groups[i] = span_text(options->groups.at[i]);
   const struct identity parts = {.user = span_text(options->user ? options->user : ""),
                                  .listener = span_text(options->listener ? options->listener : ""),
-                                 .groups = options->groups,
-                                 .group_count = options->group_count,
+                                 .groups = groups,
+                                 .group_count = options->groups.count,
                                  .facts = options->facts,
                                  .fact_count = options->fact_count};
   const struct identity *identity = identity_create(&parts);
@@ -262,15 +252,9 @@ static bool verb_of(const char *name, enum acl_verb *out)
 static int explain_command(struct acl_options *options, int argc, char **argv)
 {
   const struct option_section sections[] = {
-      {.title = "The list", .options = list_rows, .count = sizeof list_rows / sizeof list_rows[0], .target = options},
-      {.title = "The client",
-       .options = client_rows,
-       .count = sizeof client_rows / sizeof client_rows[0],
-       .target = options},
-      {.title = "What it does",
-       .options = request_rows,
-       .count = sizeof request_rows / sizeof request_rows[0],
-       .target = options},
+      OPTION_SECTION("The list", list_rows, options),
+      OPTION_SECTION("The client", client_rows, options),
+      OPTION_SECTION("What it does", request_rows, options),
   };
   const struct option_command command = {
       .name = "acl explain",

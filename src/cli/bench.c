@@ -22,7 +22,6 @@ static enum status apply_version(void *target, struct option_words *words, struc
                {"mqttv311", MQTT_3_1_1}, {"5", MQTT_5_0},  {"5.0", MQTT_5_0},     {"mqttv5", MQTT_5_0}};
   struct bench_options *options = target;
   const char *name = option_word(words);
-  if (!name) return error_set(error, ERR_INVALID, "needs VERSION behind it");
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     if (strcmp(name, names[i].name) != 0) continue;
     options->version = names[i].version;
@@ -91,11 +90,6 @@ static const struct option measure_options[] = {
      600000, NULL},
     {0, "quiet", NULL, "No progress on the terminal.", OPTION_FLAG, FIELD(quiet), 0, 0, NULL},
 };
-
-#define SECTION(title, rows, target)                                                                                        \
-  {                                                                                                                         \
-    title, rows, sizeof(rows) / sizeof((rows)[0]), target                                                                   \
-  }
 
 static const char notes[] =
     "Modes:\n"
@@ -185,9 +179,9 @@ int bench_command(int argc, char **argv)
                                   .at_once = 100,
                                   .sources = 1};
   const struct option_section sections[] = {
-      SECTION("Connection", connection_options, &options), SECTION("Load", load_options, &options),
-      SECTION("Connections mode", crowd_options, &options), SECTION("Backlog mode", backlog_options, &options),
-      SECTION("Measuring", measure_options, &options)};
+      OPTION_SECTION("Connection", connection_options, &options), OPTION_SECTION("Load", load_options, &options),
+      OPTION_SECTION("Connections mode", crowd_options, &options), OPTION_SECTION("Backlog mode", backlog_options, &options),
+      OPTION_SECTION("Measuring", measure_options, &options)};
   const struct option_command command = {
       .name = "bench",
       .summary = "Loads a broker, measures it, and verifies every message.",

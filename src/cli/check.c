@@ -9,23 +9,10 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 
-enum { MAX_SETTINGS = 64 };
-
 struct check_options {
-  const char *settings[MAX_SETTINGS];
-  size_t setting_count;
+  struct option_texts settings;
   bool keys_only;
 };
-
-static enum status add_setting(void *target, struct option_words *words, struct error *error)
-{
-  struct check_options *options = target;
-  const char *setting = option_word(words);
-  if (!setting) return error_set(error, ERR_INVALID, "needs KEY=VALUE");
-  if (options->setting_count == MAX_SETTINGS) return error_set(error, ERR_INVALID, "at most %d are possible", MAX_SETTINGS);
-  options->settings[options->setting_count++] = setting;
-  return OK;
-}
 
 static struct wall wall_now(void)
 {
@@ -49,7 +36,8 @@ static bool check_file(const char *file, const struct check_options *options)
 {
   struct config config = {0};
   struct diagnostics diagnostics = {0};
-  const struct config_source source = {.file = file, .settings = options->settings, .setting_count = options->setting_count};
+  const struct config_source source = {
+      .file = file, .settings = options->settings.at, .setting_count = options->settings.count};
   enum status status = config_load(&source, &config, &diagnostics);
   if (status == OK && !options->keys_only) status = check_named_files(&config, file, &diagnostics);
   for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "%s\n", diagnostics.texts[i]);
@@ -70,16 +58,15 @@ int check_command(int argc, char **argv)
       {.name = "set",
        .argument = "KEY=VALUE",
        .help = "override a key of the file, as \"skerry broker --set\" does; may be repeated",
-       .kind = OPTION_APPLY,
-       .apply = add_setting},
+       .kind = OPTION_TEXTS,
+       .offset = offsetof(struct check_options, settings)},
       {.name = "keys-only",
        .help =
            "do not read the certificates, passwords and rules that the file\nnames: for a machine that does not have them",
        .kind = OPTION_FLAG,
        .offset = offsetof(struct check_options, keys_only)},
   };
-  const struct option_section section = {
-      .title = "Options", .options = rows, .count = sizeof rows / sizeof rows[0], .target = &options};
+  const struct option_section section = OPTION_SECTION("Options", rows, &options);
   const struct option_command command = {
       .name = "check",
       .summary =
@@ -94,7 +81,7 @@ int check_command(int argc, char **argv)
   int exit_code = options_begin(&command, argc, argv, &files);
   if (exit_code >= 0) return exit_code;
   if (files == 0) {
-    fprintf(stderr, "skerry check: no file given; write \"skerry check broker.yaml\"\n");
+    option_complain("check", "no file given; write \"skerry check broker.yaml\"");
     return COMMAND_USAGE;
   }
   bool good = true;

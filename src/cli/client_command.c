@@ -9,12 +9,10 @@
 void client_complain(const struct client_options *options, const char *format, ...)
 {
   if (options->quiet) return;
-  fprintf(stderr, "skerry %s: ", options->command);
   va_list arguments;
   va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
+  option_complain_list(options->command, format, arguments);
   va_end(arguments);
-  fputc('\n', stderr);
 }
 
 int client_command_run(const struct client_command *command, int argc, char **argv)

@@ -16,7 +16,6 @@ static enum status apply_url(void *target, struct option_words *words, struct er
 {
   struct client_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs URL behind it");
   struct url url;
   enum status status = url_parse(text, &url, error);
   if (status != OK) return status;
@@ -38,7 +37,6 @@ static enum status apply_version(void *target, struct option_words *words, struc
                {"mqttv311", MQTT_3_1_1}, {"3.1", MQTT_3_1}, {"31", MQTT_3_1},     {"mqttv31", MQTT_3_1}};
   struct client_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs VERSION behind it");
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     if (strcasecmp(names[i].name, text) != 0) continue;
     options->version = names[i].version;
@@ -51,7 +49,6 @@ static enum status apply_keep_alive(void *target, struct option_words *words, st
 {
   struct client_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs SECONDS behind it");
   options->keep_alive_given = true;
   return option_parse_uint(text, 0, UINT16_MAX, &options->keep_alive_s, error);
 }
@@ -60,7 +57,6 @@ static enum status apply_session_expiry(void *target, struct option_words *words
 {
   struct client_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs SECONDS behind it");
   uint64_t value = UINT32_MAX;
   bool never = strcmp(text, "-1") == 0 || strcmp(text, "\xe2\x88\x9e") == 0 || strcmp(text, "never") == 0;
   enum status status = never ? OK : option_parse_uint(text, 0, UINT32_MAX, &value, error);
@@ -74,7 +70,6 @@ static enum status apply_will_delay(void *target, struct option_words *words, st
 {
   struct client_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs SECONDS behind it");
   uint64_t value = 0;
   enum status status = option_parse_uint(text, 0, UINT32_MAX, &value, error);
   if (status != OK) return status;
@@ -142,25 +137,19 @@ static const struct option will_rows[] = {
     {0, "will-delay", "SECONDS", "How long after the loss (5.0).", OPTION_APPLY, 0, 0, 0, apply_will_delay},
 };
 
-#define SECTION(title_, rows, target_)                                                                                      \
-  (struct option_section)                                                                                                   \
-  {                                                                                                                         \
-    .title = (title_), .options = (rows), .count = sizeof(rows) / sizeof(rows)[0], .target = (target_)                      \
-  }
-
 struct option_section client_connection_section(struct client_options *options)
 {
-  return SECTION("Connection", connection_rows, options);
+  return (struct option_section)OPTION_SECTION("Connection", connection_rows, options);
 }
 
 struct option_section client_session_section(struct client_options *options)
 {
-  return SECTION("Session", session_rows, options);
+  return (struct option_section)OPTION_SECTION("Session", session_rows, options);
 }
 
 struct option_section client_will_section(struct client_options *options)
 {
-  return SECTION("Will", will_rows, options);
+  return (struct option_section)OPTION_SECTION("Will", will_rows, options);
 }
 
 void client_options_deinit(struct client_options *options)

@@ -17,6 +17,8 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 
+#define complain(...) option_complain("ctl", __VA_ARGS__)
+
 enum { TIMEOUT_MS = 60 * 1000, READ_SIZE = 4096 };
 
 static const char default_socket[] = "/run/skerry/control.sock";
@@ -40,11 +42,9 @@ static bool find_socket(const struct ctl_options *options, char **out)
   if (!options->socket && options->config) {
     const struct config_source source = {.file = options->config};
     good = config_load(&source, &config, &diagnostics) == OK;
-    for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "skerry ctl: %s\n", diagnostics.texts[i]);
+    for (size_t i = 0; i < diagnostics.count; i++) complain("%s", diagnostics.texts[i]);
     path = config.control.socket;
-    if (good && !path)
-      fprintf(stderr, "skerry ctl: %s: has no control socket; write control: {socket: %s}\n", options->config,
-              default_socket);
+    if (good && !path) complain("%s: has no control socket; write control: {socket: %s}", options->config, default_socket);
   }
   *out = good && path ? strdup(path) : NULL;
   config_deinit(&config);
@@ -74,7 +74,7 @@ static void explain(const char *path)
   if (errno == ENOENT || errno == ECONNREFUSED)
     hint = "; no broker listens there: is it running, and is control.socket in its configuration?";
   if (errno == EACCES) hint = "; its permissions (control.mode) let only its owner in";
-  fprintf(stderr, "skerry ctl: %s: %s%s\n", path, strerror(errno), hint);
+  complain("%s: %s%s", path, strerror(errno), hint);
 }
 
 static uint64_t now_ms(void)
@@ -144,7 +144,7 @@ static int print_answer(struct span line, bool json)
 {
   struct outcome outcome = {0};
   if (!control_json_read(line, take_member, &outcome) || !outcome.has_ok) {
-    fprintf(stderr, "skerry ctl: the broker's answer cannot be read; is it of another version?\n");
+    complain("the broker's answer cannot be read; is it of another version?");
     return COMMAND_FAILED;
   }
   if (json) {
@@ -172,7 +172,7 @@ static int ask(const char *path, const char *request, bool json)
   if (send_all(fd, request) && receive_line(fd, &answer))
     code = print_answer(buffer_peek(&answer), json);
   else
-    fprintf(stderr, "skerry ctl: %s: no answer: %s\n", path, strerror(errno));
+    complain("%s: no answer: %s", path, strerror(errno));
   buffer_deinit(&answer);
   close(fd);
   return code;
@@ -187,11 +187,11 @@ static bool write_request(const char *command, const struct ctl_options *options
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
     if (strcmp(commands[i], command) == 0) known = true;
   if (!known) {
-    fprintf(stderr, "skerry ctl: unknown request \"%.40s\"; known are reload, confirm, rollback and status\n", command);
+    complain("unknown request \"%.40s\"; known are reload, confirm, rollback and status", command);
     return false;
   }
   if (options->confirm_ms && strcmp(command, "reload") != 0) {
-    fprintf(stderr, "skerry ctl: --confirm goes with reload only\n");
+    complain("--confirm goes with reload only");
     return false;
   }
   if (options->confirm_ms)
@@ -229,8 +229,7 @@ int ctl_command(int argc, char **argv)
        .kind = OPTION_FLAG,
        .offset = offsetof(struct ctl_options, json)},
   };
-  const struct option_section section = {
-      .title = "Options", .options = rows, .count = sizeof rows / sizeof rows[0], .target = &options};
+  const struct option_section section = OPTION_SECTION("Options", rows, &options);
   const struct option_command command = {
       .name = "ctl",
       .summary = "Asks a running broker: reload its configuration, confirm a reload or roll it back, tell its state.",
@@ -247,7 +246,7 @@ int ctl_command(int argc, char **argv)
   int exit_code = options_begin(&command, argc, argv, &positional);
   if (exit_code >= 0) return exit_code;
   if (positional != 1) {
-    fprintf(stderr, "skerry ctl: nothing is asked; write \"skerry ctl status\", reload, confirm or rollback\n");
+    complain("nothing is asked; write \"skerry ctl status\", reload, confirm or rollback");
     return COMMAND_USAGE;
   }
   char request[128];

@@ -19,6 +19,7 @@ struct import_options {
 };
 
 #define FIELD(name) offsetof(struct import_options, name)
+#define complain(...) option_complain("import", __VA_ARGS__)
 
 static const struct option rows[] = {
     {.short_name = 'o',
@@ -105,7 +106,7 @@ static int write_result(const struct import_options *options, const struct mosqu
   else if (fwrite(text.at, 1, text.size, stdout) != text.size || fflush(stdout) != 0)
     status = error_set(&error, ERR_IO, "standard output cannot be written: %s", strerror(errno));
   if (status == OK) return COMMAND_OK;
-  fprintf(stderr, "skerry import: %s\n", error.text);
+  complain("%s", error.text);
   return COMMAND_FAILED;
 }
 
@@ -130,9 +131,9 @@ static int import_file(const struct import_options *options, const struct mosqui
   print_findings(&conf, MOSQUITTO_NOTE, "note");
   int code = COMMAND_FAILED;
   if (status != OK || conf.short_of_memory)
-    fprintf(stderr, "skerry import: memory is short\n");
+    complain("memory is short");
   else if (conf.counts[MOSQUITTO_ERROR] > 0)
-    fprintf(stderr, "skerry import: nothing is written\n");
+    complain("nothing is written");
   else if (options->strict && conf.counts[MOSQUITTO_LOST] > 0)
     code = COMMAND_USAGE;
   else
@@ -150,8 +151,7 @@ static int import_file(const struct import_options *options, const struct mosqui
 static char *find_base(const struct import_options *options)
 {
   char *base = realpath(options->base ? options->base : ".", NULL);
-  if (!base)
-    fprintf(stderr, "skerry import: %s: %s\n", options->base ? options->base : "the current directory", strerror(errno));
+  if (!base) complain("%s: %s", options->base ? options->base : "the current directory", strerror(errno));
   return base;
 }
 
@@ -162,17 +162,15 @@ static bool take_words(const struct import_options *options, int words, char **a
   if (words == 0 || strcmp(argv[1], sources[0]) != 0) {
     const char *nearest = words > 0 ? nearest_name(argv[1], sources, 1) : NULL;
     if (words == 0)
-      fprintf(stderr, "skerry import: nothing given; write \"skerry import mosquitto mosquitto.conf\"\n");
+      complain("nothing given; write \"skerry import mosquitto mosquitto.conf\"");
     else
-      fprintf(stderr, "skerry import: \"%s\" is not known%s; \"mosquitto\" is\n", argv[1],
-              nearest ? ", did you mean \"mosquitto\"?" : "");
+      complain("\"%s\" is not known%s; \"mosquitto\" is", argv[1], nearest ? ", did you mean \"mosquitto\"?" : "");
     return false;
   }
-  if (words < 2)
-    fprintf(stderr, "skerry import: no file given; write \"skerry import mosquitto /etc/mosquitto/mosquitto.conf\"\n");
-  if (words > 2) fprintf(stderr, "skerry import: \"%s\" is one word too many; one file at a time\n", argv[3]);
+  if (words < 2) complain("no file given; write \"skerry import mosquitto /etc/mosquitto/mosquitto.conf\"");
+  if (words > 2) complain("\"%s\" is one word too many; one file at a time", argv[3]);
   if (words == 2 && options->directory && options->output) {
-    fprintf(stderr, "skerry import: --directory and --output exclude each other\n");
+    complain("--directory and --output exclude each other");
     return false;
   }
   return words == 2;
@@ -181,7 +179,7 @@ static bool take_words(const struct import_options *options, int words, char **a
 int import_command(int argc, char **argv)
 {
   struct import_options options = {0};
-  const struct option_section section = {"Options", rows, sizeof rows / sizeof rows[0], &options};
+  const struct option_section section = OPTION_SECTION("Options", rows, &options);
   const struct option_command command = {
       .name = "import",
       .summary = "Makes a configuration from that of another broker.",

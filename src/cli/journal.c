@@ -12,32 +12,18 @@
 
 void journal_complain(const char *format, ...)
 {
-  fputs("skerry journal: ", stderr);
   va_list arguments;
   va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
+  option_complain_list("journal", format, arguments);
   va_end(arguments);
-  fputc('\n', stderr);
 }
 
 // ---- Options
-
-static enum status add_setting(void *target, struct option_words *words, struct error *error)
-{
-  struct journal_options *options = target;
-  const char *setting = option_word(words);
-  if (!setting) return error_set(error, ERR_INVALID, "needs KEY=VALUE");
-  if (options->setting_count == JOURNAL_SETTINGS_MAX)
-    return error_set(error, ERR_INVALID, "at most %d are possible", JOURNAL_SETTINGS_MAX);
-  options->settings[options->setting_count++] = setting;
-  return OK;
-}
 
 static enum status add_type(void *target, struct option_words *words, struct error *error)
 {
   struct journal_options *options = target;
   const char *name = option_word(words);
-  if (!name) return error_set(error, ERR_INVALID, "needs TYPE behind it");
   return journal_filter_add_type(&options->filter, name, error);
 }
 
@@ -46,7 +32,6 @@ static enum status set_topic(void *target, struct option_words *words, struct er
   struct journal_options *options = target;
   const char *text = option_word(words);
   struct mqtt_filter filter;
-  if (!text) return error_set(error, ERR_INVALID, "needs FILTER behind it");
   if (!mqtt_filter_parse(span_text(text), &filter) || filter.share.size > 0)
     return error_set(error, ERR_INVALID, "\"%s\" is no topic filter", text);
   options->filter.topic = text;
@@ -58,7 +43,6 @@ static enum status set_segment(void *target, struct option_words *words, struct 
   struct journal_options *options = target;
   const char *text = option_word(words);
   uint64_t segment = 0;
-  if (!text) return error_set(error, ERR_INVALID, "needs N behind it");
   enum status status = option_parse_uint(text, 1, UINT32_MAX, &segment, error);
   if (status == OK) options->filter.segment = (uint32_t)segment;
   return status;
@@ -68,9 +52,9 @@ static enum status set_payloads(void *target, struct option_words *words, struct
 {
   struct journal_options *options = target;
   const char *text = option_word(words);
-  if (text && strcmp(text, "text") == 0)
+  if (strcmp(text, "text") == 0)
     options->payloads = LINE_BYTES_TEXT;
-  else if (text && strcmp(text, "base64") == 0)
+  else if (strcmp(text, "base64") == 0)
     options->payloads = LINE_BYTES_BASE64;
   else
     return error_set(error, ERR_INVALID, "needs text or base64 behind it");
@@ -82,8 +66,8 @@ static enum status set_payloads(void *target, struct option_words *words, struct
 static const struct option directory_rows[] = {
     {'c', "config", "FILE", "The journal of the broker with this configuration, instead of DIR.", OPTION_TEXT, FIELD(config),
      0, 0, NULL},
-    {0, "set", "KEY=VALUE", "Override a key of that file, as \"skerry broker --set\" does; may be repeated.", OPTION_APPLY,
-     0, 0, 0, add_setting},
+    {0, "set", "KEY=VALUE", "Override a key of that file, as \"skerry broker --set\" does; may be repeated.", OPTION_TEXTS,
+     FIELD(settings), 0, 0, NULL},
     {0, "json", NULL, "Print JSON: info and verify one object, dump an object on each line.", OPTION_FLAG, FIELD(json), 0, 0,
      NULL},
 };
@@ -160,7 +144,7 @@ static int run(const struct subcommand *subcommand, int argc, char **argv)
 {
   struct journal_options options = {0};
   const struct option_section sections[] = {
-      {"Options", directory_rows, sizeof directory_rows / sizeof directory_rows[0], &options},
+      OPTION_SECTION("Options", directory_rows, &options),
       {"What is shown", subcommand->rows, subcommand->row_count, &options},
   };
   const struct option_command command = {
@@ -183,7 +167,7 @@ static int run(const struct subcommand *subcommand, int argc, char **argv)
     journal_complain("both %s and --config %s given; one of them says where the journal is", argv[1], options.config);
     return COMMAND_USAGE;
   }
-  if (options.setting_count > 0 && !options.config) {
+  if (options.settings.count > 0 && !options.config) {
     journal_complain("--set overrides keys of a configuration: it needs --config FILE");
     return COMMAND_USAGE;
   }
@@ -194,9 +178,9 @@ static void help(FILE *out)
 {
   struct journal_options options = {0};
   const struct option_section sections[SECTIONS] = {
-      {"Options", directory_rows, sizeof directory_rows / sizeof directory_rows[0], &options},
-      {"info", info_rows, sizeof info_rows / sizeof info_rows[0], &options},
-      {"dump", dump_rows, sizeof dump_rows / sizeof dump_rows[0], &options},
+      OPTION_SECTION("Options", directory_rows, &options),
+      OPTION_SECTION("info", info_rows, &options),
+      OPTION_SECTION("dump", dump_rows, &options),
   };
   const struct option_command command = {
       .name = "journal",

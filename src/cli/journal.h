@@ -8,19 +8,19 @@
 #include "base/error.h"
 #include "cli/journal_filter.h"
 #include "cli/journal_line.h"
+#include "cli/options.h"
 #include "store/anchor.h"
 #include "store/disk.h"
 #include "store/log.h"
 
-enum { JOURNAL_SETTINGS_MAX = 64, JOURNAL_PATH_SIZE = 4200, JOURNAL_TOP = 20, JOURNAL_TRIES = 5 };
+enum { JOURNAL_PATH_SIZE = 4200, JOURNAL_TOP = 20, JOURNAL_TRIES = 5 };
 
 // What `skerry journal` exits with; COMMAND_USAGE also when the journal cannot be opened.
 enum { JOURNAL_WHOLE = 0, JOURNAL_DAMAGED = 1 };
 
 struct journal_options {
   const char *config;
-  const char *settings[JOURNAL_SETTINGS_MAX];
-  size_t setting_count;
+  struct option_texts settings;
   bool json;
   bool all;                  // info: every queue
   enum line_bytes payloads;  // dump

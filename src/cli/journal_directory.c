@@ -166,7 +166,7 @@ enum status journal_find_configured(const struct journal_options *options, char 
   struct config config = {0};
   struct diagnostics diagnostics = {0};
   const struct config_source source = {
-      .file = options->config, .settings = options->settings, .setting_count = options->setting_count};
+      .file = options->config, .settings = options->settings.at, .setting_count = options->settings.count};
   enum status status = config_load(&source, &config, &diagnostics);
   for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "%s\n", diagnostics.texts[i]);
   if (status == OK)

@@ -26,6 +26,14 @@ const char *option_word(struct option_words *words)
   return *words->next++;
 }
 
+enum status option_texts_add(struct option_texts *texts, const char *text, size_t maximum, struct error *error)
+{
+  if (maximum == 0 || maximum > OPTION_TEXTS_MAX) maximum = OPTION_TEXTS_MAX;
+  if (texts->count >= maximum) return error_set(error, ERR_INVALID, "at most %zu are possible", maximum);
+  texts->at[texts->count++] = text;
+  return OK;
+}
+
 enum status option_parse_uint(const char *text, uint64_t minimum, uint64_t maximum, uint64_t *out, struct error *error)
 {
   char *end = NULL;
@@ -113,6 +121,7 @@ static enum status apply_value(const struct found *found, const char *value, str
   switch (option->kind) {
     case OPTION_FLAG: *(bool *)(void *)field = true; return OK;
     case OPTION_TEXT: *(const char **)(void *)field = value; return OK;
+    case OPTION_TEXTS: return option_texts_add((struct option_texts *)(void *)field, value, option->maximum, error);
     case OPTION_UINT: return option_parse_uint(value, option->minimum, option->maximum, (uint64_t *)(void *)field, error);
     case OPTION_DURATION:
       return option_parse_duration(value, option->minimum, option->maximum, (uint64_t *)(void *)field, error);
@@ -131,6 +140,7 @@ static enum status apply_option(const struct found *found, char *attached, struc
     return apply_value(found, NULL, words, error);
   }
   if (option->kind == OPTION_APPLY) {
+    if (!attached && words->left <= 0) return error_set(error, ERR_INVALID, "needs %s behind it", option->argument);
     if (!attached) return apply_value(found, NULL, words, error);
     // An attached word is the first of the option's words; what it takes beyond that comes from the line.
     char *first[1] = {attached};
@@ -291,9 +301,26 @@ int options_begin(const struct option_command *command, int argc, char **argv, i
     return COMMAND_OK;
   }
   if (status != OK) {
-    fprintf(stderr, "skerry %s: %s\nTry \"skerry %s --help\".\n", command->name, error.text, command->name);
+    option_complain(command->name, "%s\nTry \"skerry %s --help\".", error.text, command->name);
     return COMMAND_USAGE;
   }
   if (out_positional) *out_positional = positional;
   return -1;
+}
+
+// ---- Complaints
+
+void option_complain_list(const char *command, const char *format, va_list arguments)
+{
+  fprintf(stderr, "skerry %s: ", command);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+}
+
+void option_complain(const char *command, const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  option_complain_list(command, format, arguments);
+  va_end(arguments);
 }

@@ -3,6 +3,7 @@
 // no command.
 #pragma once
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,8 +16,19 @@ struct option_words {
   int left;
 };
 
-// Takes the next word; NULL when there is none.
+// Takes the next word; NULL when there is none. The first is there whenever the option has an argument.
 const char *option_word(struct option_words *words);
+
+enum { OPTION_TEXTS_MAX = 256 };
+
+// The arguments of an option that may be repeated. They live as long as argv.
+struct option_texts {
+  const char *at[OPTION_TEXTS_MAX];
+  size_t count;
+};
+
+// What OPTION_TEXTS does, for texts that come otherwise.
+CHECK_RESULT enum status option_texts_add(struct option_texts *texts, const char *text, size_t maximum, struct error *error);
 
 // Applies an option to its section's target. On failure the error says what is wrong without naming the option.
 typedef enum status option_apply(void *target, struct option_words *words, struct error *error);
@@ -24,6 +36,7 @@ typedef enum status option_apply(void *target, struct option_words *words, struc
 enum option_kind {
   OPTION_FLAG,      // no argument; sets a bool to true
   OPTION_TEXT,      // sets a const char * to the argument, which lives as long as argv
+  OPTION_TEXTS,     // adds the argument to a struct option_texts, up to `maximum`; 0: OPTION_TEXTS_MAX
   OPTION_UINT,      // sets a uint64_t, range minimum..maximum
   OPTION_DURATION,  // seconds, fractions allowed ("0.5"), also "250ms", "10s", "5m", "1h"; sets a uint64_t of milliseconds,
                     // range minimum..maximum in milliseconds
@@ -50,6 +63,12 @@ struct option_section {
   void *target;
 };
 
+// The section of an array of rows.
+#define OPTION_SECTION(title_, rows_, target_)                                                                              \
+  {                                                                                                                         \
+    (title_), (rows_), sizeof(rows_) / sizeof((rows_)[0]), (target_)                                                        \
+  }
+
 struct option_command {
   const char *name;     // "pub"
   const char *summary;  // one sentence
@@ -71,6 +90,10 @@ void options_print_help(const struct option_command *command, FILE *out);
 // What every command does first: parses, prints help to stdout or the error with a hint to stderr. Returns -1 when the
 // command shall go on, and otherwise the exit code to return at once: 0 after help, 2 for a wrong line.
 int options_begin(const struct option_command *command, int argc, char **argv, int *out_positional);
+
+// How every command says what is wrong: "skerry passwd: ..." as a line on standard error.
+void option_complain(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void option_complain_list(const char *command, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
 // Reads a whole number in decimal; the whole text must be one. For option_apply functions.
 CHECK_RESULT enum status option_parse_uint(const char *text, uint64_t minimum, uint64_t maximum, uint64_t *out,

@@ -1,7 +1,6 @@
 // `skerry passwd`: adds, deletes, lists, verifies and rotates the passwords of a password file.
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,16 +37,7 @@ struct passwd {
 };
 
 #define FIELD(name) offsetof(struct passwd_options, name)
-
-static void __attribute__((format(printf, 1, 2))) complain(const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("skerry passwd: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-}
+#define complain(...) option_complain("passwd", __VA_ARGS__)
 
 // ---- Options
 
@@ -55,7 +45,6 @@ static enum status add_groups(void *target, struct option_words *words, struct e
 {
   struct passwd_options *options = target;
   const char *word = option_word(words);
-  if (!word) return error_set(error, ERR_INVALID, "needs NAME behind it");
   options->has_groups = true;
   if (!*word) return OK;  // in no group
   struct span names = span_text(word), name;
@@ -72,7 +61,7 @@ static enum status set_until(void *target, struct option_words *words, struct er
 {
   struct passwd_options *options = target;
   const char *word = option_word(words);
-  if (word && password_until_parse(span_text(word), &options->until_ms)) return OK;
+  if (password_until_parse(span_text(word), &options->until_ms)) return OK;
   return error_set(error, ERR_INVALID, "needs a time in UTC, written like 2026-12-31T23:59:59Z");
 }
 
@@ -385,7 +374,7 @@ static int take_words(struct passwd *passwd, int words, char **argv)
 int passwd_command(int argc, char **argv)
 {
   struct passwd_options options = {.until_ms = INT64_MAX};
-  const struct option_section section = {"Options", rows, sizeof rows / sizeof rows[0], &options};
+  const struct option_section section = OPTION_SECTION("Options", rows, &options);
   const struct option_command command = {
       .name = "passwd",
       .summary = "Adds, deletes, lists, verifies and rotates the passwords in the broker's password file.",

@@ -299,7 +299,7 @@ int pub_command(int argc, char **argv)
 {
   struct pub_options options = {0};
   const struct option_section sections[] = {
-      {.title = "Message", .options = rows, .count = sizeof rows / sizeof rows[0], .target = &options},
+      OPTION_SECTION("Message", rows, &options),
       client_connection_section(&options.client),
       client_session_section(&options.client),
       client_will_section(&options.client),

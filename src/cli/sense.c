@@ -231,7 +231,7 @@ int sense_command(int argc, char **argv)
 {
   struct sense_options options = {.interval_ms = 1000};
   const struct option_section sections[] = {
-      {"Readings", rows, sizeof rows / sizeof rows[0], &options},
+      OPTION_SECTION("Readings", rows, &options),
       client_connection_section(&options.client),
       client_session_section(&options.client),
       client_will_section(&options.client),

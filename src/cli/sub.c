@@ -58,7 +58,6 @@ struct sub {
 static enum status append_filter(struct filter_list *list, struct option_words *words, struct error *error)
 {
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs FILTER behind it");
   struct mqtt_filter filter;
   if (!mqtt_filter_parse(span_text(text), &filter) || !mqtt_utf8_valid(span_text(text)))
     return error_set(
@@ -413,8 +412,8 @@ int sub_command(int argc, char **argv)
 {
   struct sub_options options = {0};
   const struct option_section sections[] = {
-      {"Subscription", subscription_rows, sizeof subscription_rows / sizeof subscription_rows[0], &options},
-      {"Output", output_rows, sizeof output_rows / sizeof output_rows[0], &options},
+      OPTION_SECTION("Subscription", subscription_rows, &options),
+      OPTION_SECTION("Output", output_rows, &options),
       client_connection_section(&options.client),
       client_session_section(&options.client),
       client_will_section(&options.client),

@@ -63,7 +63,6 @@ static enum status apply_filter(void *target, struct option_words *words, struct
   struct top_options *options = target;
   const char *text = option_word(words);
   struct mqtt_filter filter;
-  if (!text) return error_set(error, ERR_INVALID, "needs FILTER behind it");
   if (!mqtt_filter_parse(span_text(text), &filter) || !mqtt_utf8_valid(span_text(text)))
     return error_set(error, ERR_INVALID, "\"%s\" is no topic filter", text);
   if (options->filter_count == FILTERS_MAX) return error_set(error, ERR_INVALID, "more than %d filters", FILTERS_MAX);
@@ -75,7 +74,6 @@ static enum status apply_sort(void *target, struct option_words *words, struct e
 {
   struct top_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs KEY behind it");
   for (unsigned i = 0; i < TOP_SORTS; i++) {
     if (strcmp(text, top_sort_name((enum top_sort)i)) != 0) continue;
     options->sort = (enum top_sort)i;
@@ -88,7 +86,6 @@ static enum status apply_metrics(void *target, struct option_words *words, struc
 {
   struct top_options *options = target;
   const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs HOST:PORT or a URL behind it");
   url_deinit(&options->metrics);
   return top_fetch_parse(text, &options->metrics, error);
 }
@@ -400,7 +397,7 @@ int top_command(int argc, char **argv)
 {
   struct top_options options = {.interval_ms = 1000, .limit = 10000, .lines = 5, .sort = TOP_BY_RATE};
   const struct option_section sections[] = {
-      {"View", rows, sizeof rows / sizeof rows[0], &options},
+      OPTION_SECTION("View", rows, &options),
       client_connection_section(&options.client),
       client_session_section(&options.client),
   };

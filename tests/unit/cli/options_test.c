@@ -18,6 +18,7 @@ struct values {
   bool retain;
   unsigned pairs;
   char last_pair[64];
+  struct option_texts tags, few;
 };
 
 static enum status add_pair(void *target, struct option_words *words, struct error *error)
@@ -38,6 +39,8 @@ static const struct option options[] = {
     {'v', "verbose", NULL, "Say more.\nMuch more.", OPTION_FLAG, offsetof(struct values, verbose), 0, 0, NULL},
     {'r', NULL, NULL, "Retain.", OPTION_FLAG, offsetof(struct values, retain), 0, 0, NULL},
     {'D', "define", "NAME VALUE", "A pair.", OPTION_APPLY, 0, 0, 0, add_pair},
+    {'t', "tag", "TAG", "Tags.", OPTION_TEXTS, offsetof(struct values, tags), 0, 0, NULL},
+    {0, "few", "TAG", "Two.", OPTION_TEXTS, offsetof(struct values, few), 0, 2, NULL},
     {0, "a-very-long-option-name-that-takes-a-line", "X", "Long.", OPTION_TEXT, offsetof(struct values, host), 0, 0, NULL},
 };
 
@@ -115,6 +118,32 @@ static void several_words(void **state)
   assert_int_equal(parse("-D a", 0).status, ERR_INVALID);
 }
 
+static void repeated(void **state)
+{
+  (void)state;
+  struct outcome outcome = parse("-t one --tag=two -tthree", 0);
+  assert_int_equal(outcome.status, OK);
+  assert_int_equal(outcome.values.tags.count, 3);
+  assert_string_equal(outcome.values.tags.at[0], "one");
+  assert_string_equal(outcome.values.tags.at[1], "two");
+  assert_string_equal(outcome.values.tags.at[2], "three");
+  assert_int_equal(parse("--few a --few b", 0).values.few.count, 2);
+  outcome = parse("--few a --few b --few c", 0);
+  assert_int_equal(outcome.status, ERR_INVALID);
+  assert_string_equal(outcome.error.text, "--few: at most 2 are possible");
+}
+
+static void texts_have_an_end(void **state)
+{
+  (void)state;
+  static struct option_texts texts;
+  struct error error;
+  for (size_t i = 0; i < OPTION_TEXTS_MAX; i++) assert_int_equal(option_texts_add(&texts, "x", 0, &error), OK);
+  assert_int_equal(option_texts_add(&texts, "x", 0, &error), ERR_INVALID);
+  assert_int_equal(option_texts_add(&texts, "x", OPTION_TEXTS_MAX + 1, &error), ERR_INVALID);
+  assert_int_equal(texts.count, OPTION_TEXTS_MAX);
+}
+
 static void positional_words(void **state)
 {
   (void)state;
@@ -147,6 +176,9 @@ static void errors_say_what_is_wrong(void **state)
   refuses("-vz", "unknown option -z");
   refuses("-p", "-p: needs PORT behind it");
   refuses("--port", "--port: needs PORT behind it");
+  refuses("-D", "-D: needs NAME VALUE behind it");
+  refuses("--define", "--define: needs NAME VALUE behind it");
+  refuses("-t", "-t: needs TAG behind it");
   refuses("-p x", "-p: \"x\" is not a whole number");
   refuses("-p 12x", "-p: \"12x\" is not a whole number");
   refuses("-p -1", "-p: \"-1\" is not a whole number");
@@ -212,6 +244,8 @@ static void help_is_aligned(void **state)
                             "                           Much more.\n"
                             "  -r                       Retain.\n"
                             "  -D, --define NAME VALUE  A pair.\n"
+                            "  -t, --tag TAG            Tags.\n"
+                            "      --few TAG            Two.\n"
                             "      --a-very-long-option-name-that-takes-a-line X\n"
                             "                           Long.\n\n"
                             "      --help               Show this text.\n\n"
@@ -224,6 +258,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_form),        cmocka_unit_test(values_may_look_like_options),
       cmocka_unit_test(several_words),     cmocka_unit_test(positional_words),
+      cmocka_unit_test(repeated),          cmocka_unit_test(texts_have_an_end),
       cmocka_unit_test(durations),         cmocka_unit_test(errors_say_what_is_wrong),
       cmocka_unit_test(help_is_asked_for), cmocka_unit_test(help_is_aligned),
   };
