@@ -91,6 +91,9 @@ void broker_close_doors(struct broker *broker);
 // before goes to *out_before, the caller's.
 void broker_take_entrance(struct broker *broker, struct entrance *next, struct entrance *out_before);
 
+// Reads at once what has changed in the files since they were last read. False: something in them is wrong, and what it said before holds.
+bool broker_take_changes(struct broker *broker);
+
 // For /metrics: fills at most `size` rows, returns how many.
 size_t broker_certificates(const struct broker *broker, struct certificate_view *out, size_t size);
 

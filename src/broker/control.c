@@ -48,10 +48,9 @@ struct reading {
 
 static void take_command(struct reading *reading, const struct control_json_member *member)
 {
-  static const char *const names[] = {[CONTROL_RELOAD] = "reload",
-                                      [CONTROL_CONFIRM] = "confirm",
-                                      [CONTROL_ROLLBACK] = "rollback",
-                                      [CONTROL_STATUS] = "status"};
+  static const char *const names[] = {
+      [CONTROL_RELOAD] = "reload", [CONTROL_CONFIRM] = "confirm", [CONTROL_ROLLBACK] = "rollback",
+      [CONTROL_STATUS] = "status", [CONTROL_CLIENTS] = "clients", [CONTROL_DISCONNECT] = "disconnect"};
   char word[WORD_SIZE] = "";
   bool text = member->kind == CONTROL_JSON_TEXT && control_json_unescape(member->value, word, sizeof word);
   for (size_t i = 0; text && i < sizeof names / sizeof names[0]; i++) {
@@ -60,8 +59,8 @@ static void take_command(struct reading *reading, const struct control_json_memb
     reading->has_command = true;
     return;
   }
-  reading->status =
-      error_set(reading->error, ERR_INVALID, "unknown command; known are reload, confirm, rollback and status");
+  reading->status = error_set(reading->error, ERR_INVALID,
+                              "unknown command; known are reload, confirm, rollback, status, clients and disconnect");
 }
 
 static void take_confirm(struct reading *reading, const struct control_json_member *member)
@@ -79,6 +78,16 @@ static void take_confirm(struct reading *reading, const struct control_json_memb
                                 CONTROL_CONFIRM_MAX_MS);
 }
 
+// An empty name would mean everybody, or whoever is anonymous: neither is what a script whose variable is empty wants.
+static void take_name(struct reading *reading, const struct control_json_member *member, const char *what,
+                      char out[CONTROL_NAME_SIZE])
+{
+  bool text = member->kind == CONTROL_JSON_TEXT && control_json_unescape(member->value, out, CONTROL_NAME_SIZE);
+  if (text && *out) return;
+  reading->status =
+      error_set(reading->error, ERR_INVALID, "%s has to be a text of 1 to %d bytes", what, CONTROL_NAME_SIZE - 1);
+}
+
 static void take_member(void *context, const struct control_json_member *member)
 {
   struct reading *reading = context;
@@ -87,8 +96,13 @@ static void take_member(void *context, const struct control_json_member *member)
     take_command(reading, member);
   else if (span_equal(member->name, span_text("confirm_ms")))
     take_confirm(reading, member);
+  else if (span_equal(member->name, span_text("client")))
+    take_name(reading, member, "client", reading->request->client);
+  else if (span_equal(member->name, span_text("user")))
+    take_name(reading, member, "user", reading->request->user);
   else
-    reading->status = error_set(reading->error, ERR_INVALID, "unknown member; known are command and confirm_ms");
+    reading->status =
+        error_set(reading->error, ERR_INVALID, "unknown member; known are command, confirm_ms, client and user");
 }
 
 enum status control_parse(struct span line, struct control_request *out, struct error *error)
@@ -101,6 +115,11 @@ enum status control_parse(struct span line, struct control_request *out, struct 
   if (!reading.has_command) return error_set(error, ERR_INVALID, "no command; write {\"command\":\"status\"}");
   if (request.confirm_ms && request.command != CONTROL_RELOAD)
     return error_set(error, ERR_INVALID, "confirm_ms goes with reload only");
+  bool named = request.client[0] || request.user[0];
+  if (named && request.command != CONTROL_CLIENTS && request.command != CONTROL_DISCONNECT)
+    return error_set(error, ERR_INVALID, "client and user go with clients and disconnect only");
+  if (!named && request.command == CONTROL_DISCONNECT)
+    return error_set(error, ERR_INVALID, "disconnect needs a client, a user, or both");
   *out = request;
   return OK;
 }

@@ -17,14 +17,24 @@ enum {
   CONTROL_IDLE_S = 60,       // a client that neither asks nor reads is closed
   CONTROL_ANSWER_MAX = 1 << 20,
   CONTROL_CONFIRM_MAX_MS = 24 * 3600 * 1000,
+  CONTROL_NAME_SIZE = 1024,  // of a client or user that is named, with its NUL
 };
 
-enum control_command { CONTROL_RELOAD, CONTROL_CONFIRM, CONTROL_ROLLBACK, CONTROL_STATUS };
+enum control_command {
+  CONTROL_RELOAD,
+  CONTROL_CONFIRM,
+  CONTROL_ROLLBACK,
+  CONTROL_STATUS,
+  CONTROL_CLIENTS,
+  CONTROL_DISCONNECT
+};
 
 struct control_request {
   enum control_command command;
   uint32_t confirm_ms;  // CONTROL_RELOAD: rolled back unless it is confirmed within this time; 0: it holds
   int64_t uid, pid;     // of who asks; -1: unknown
+  // CONTROL_CLIENTS, CONTROL_DISCONNECT: who is meant; "": any. CONTROL_DISCONNECT has one of them at least.
+  char client[CONTROL_NAME_SIZE], user[CONTROL_NAME_SIZE];
 };
 
 // Writes the answer, one object, without the end of the line.

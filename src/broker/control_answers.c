@@ -5,21 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "broker/broker_internal.h"
 #include "broker/config_schema.h"
-#include "broker/control_json.h"
+#include "broker/control_answer.h"
 
-// An answer under way: its object, and the text for people.
-struct answer {
-  struct broker *broker;
-  struct control_json json;
-  struct buffer text;
-  bool failed;
-};
-
-static void say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void say(struct answer *answer, const char *format, ...)
+void answer_say(struct answer *answer, const char *format, ...)
 {
   char *line = NULL;
   va_list arguments;
@@ -36,12 +25,12 @@ static void show_value(struct answer *answer, const struct config_change *change
 {
   const char *before = change->before, *after = change->after;
   if (!before)
-    say(answer, "  %s: new\n", change->path);
+    answer_say(answer, "  %s: new\n", change->path);
   else if (!after)
-    say(answer, "  %s: gone\n", change->path);
+    answer_say(answer, "  %s: gone\n", change->path);
   else
-    say(answer, "  %s: %s -> %s%s\n", change->path, *before ? before : "(not set)", *after ? after : "(not set)",
-        change->reloadable ? "" : "  (needs a restart)");
+    answer_say(answer, "  %s: %s -> %s%s\n", change->path, *before ? before : "(not set)", *after ? after : "(not set)",
+               change->reloadable ? "" : "  (needs a restart)");
 }
 
 static void list_changes(struct answer *answer, const struct config_changes *changes)
@@ -66,7 +55,7 @@ static void list_mistakes(struct answer *answer, const struct reload_report *rep
   control_json_open(&answer->json, "mistakes", '[');
   for (size_t i = 0; i < report->mistakes.count; i++) {
     control_json_text(&answer->json, NULL, report->mistakes.texts[i]);
-    say(answer, "  %s\n", report->mistakes.texts[i]);
+    answer_say(answer, "  %s\n", report->mistakes.texts[i]);
   }
   control_json_close(&answer->json, ']');
 }
@@ -81,19 +70,20 @@ static void answer_reload(struct answer *answer, const struct control_request *r
   control_json_truth(&answer->json, "ok", report.good);
   if (!report.good) {
     bool restart = report.changes.needs_restart > 0;
-    say(answer, "refused, everything stays as it was: %s\n", report.mistakes.count ? "there are mistakes" : report.why);
+    answer_say(answer, "refused, everything stays as it was: %s\n",
+               report.mistakes.count ? "there are mistakes" : report.why);
     control_json_text(&answer->json, "why", report.why);
     list_mistakes(answer, &report);
     if (restart) list_changes(answer, &report.changes);
   } else {
     size_t count = report.changes.count;
     if (count == 0)
-      say(answer, "reloaded; the configuration is the same, its files were read again\n");
+      answer_say(answer, "reloaded; the configuration is the same, its files were read again\n");
     else
-      say(answer, "reloaded; %zu key%s changed:\n", count, count == 1 ? " has" : "s have");
+      answer_say(answer, "reloaded; %zu key%s changed:\n", count, count == 1 ? " has" : "s have");
     list_changes(answer, &report.changes);
     if (request->confirm_ms)
-      say(answer, "rolled back in %g s unless \"skerry ctl confirm\" comes before\n", request->confirm_ms / 1000.0);
+      answer_say(answer, "rolled back in %g s unless \"skerry ctl confirm\" comes before\n", request->confirm_ms / 1000.0);
   }
   reload_report_deinit(&report);
 }
@@ -105,11 +95,11 @@ static void answer_confirm(struct answer *answer, const struct control_request *
       request->command == CONTROL_CONFIRM ? broker_confirm(broker) : broker_roll_back(broker, "somebody asked for it");
   control_json_truth(&answer->json, "ok", good);
   if (!good)
-    say(answer, "no reload waits for a confirmation; it may have been rolled back already\n");
+    answer_say(answer, "no reload waits for a confirmation; it may have been rolled back already\n");
   else if (request->command == CONTROL_CONFIRM)
-    say(answer, "confirmed; the reload holds\n");
+    answer_say(answer, "confirmed; the reload holds\n");
   else
-    say(answer, "rolled back; the file still holds what was not confirmed\n");
+    answer_say(answer, "rolled back; the file still holds what was not confirmed\n");
 }
 
 // ---- Status
@@ -130,10 +120,11 @@ static void describe_listeners(struct answer *answer)
     control_json_number(&answer->json, "connections", connections);
     if (end_ms) control_json_number(&answer->json, "certificate_end_s", end_ms / 1000);
     control_json_close(&answer->json, '}');
-    say(answer, "  %s: %u connections%s", config->address.text, connections, config->anonymous ? ", anonymous" : "");
+    answer_say(answer, "  %s: %u connections%s", config->address.text, connections, config->anonymous ? ", anonymous" : "");
     if (end_ms)
-      say(answer, ", certificate ends in %" PRId64 " days", (end_ms - broker_wall().ms) / (INT64_C(24) * 3600 * 1000));
-    say(answer, "\n");
+      answer_say(answer, ", certificate ends in %" PRId64 " days",
+                 (end_ms - broker_wall().ms) / (INT64_C(24) * 3600 * 1000));
+    answer_say(answer, "\n");
   }
   control_json_close(&answer->json, ']');
 }
@@ -145,7 +136,7 @@ static void describe_fallback(struct answer *answer)
   if (!fallback->waits) return;
   uint64_t left_ms = fallback->deadline_ms > now_ms ? fallback->deadline_ms - now_ms : 0;
   control_json_number(&answer->json, "confirm_within_ms", (int64_t)left_ms);
-  say(answer, "a reload waits to be confirmed: rolled back in %" PRIu64 " s\n", left_ms / 1000);
+  answer_say(answer, "a reload waits to be confirmed: rolled back in %" PRIu64 " s\n", left_ms / 1000);
 }
 
 static void answer_status(struct answer *answer)
@@ -154,7 +145,7 @@ static void answer_status(struct answer *answer)
   struct status_view *view = calloc(1, sizeof *view);
   control_json_truth(&answer->json, "ok", view != NULL);
   if (!view) {
-    say(answer, "out of memory\n");
+    answer_say(answer, "out of memory\n");
     return;
   }
   broker_fill_view(broker, view);
@@ -173,14 +164,14 @@ static void answer_status(struct answer *answer)
   control_json_number(json, "reloads_refused", (int64_t)view->reloads_refused);
   const char *journal = view->has_journal ? journal_state_name(view->journal_state) : "none";
   control_json_text(json, "journal", journal);
-  say(answer, "%s: skerry %s, %s, up for %" PRIu64 " s\n", view->broker_id, view->version,
-      view->ready ? "ready" : "starting", view->uptime_s);
-  say(answer, "configuration: %s\n", file ? file : "none, the defaults");
-  say(answer, "clients: %" PRIu64 ", sessions: %" PRIu64 ", journal: %s\n", (uint64_t)view->total.clients,
-      (uint64_t)view->total.sessions, journal);
-  say(answer, "reloads: %" PRIu64 ", refused: %" PRIu64 "\n", view->reloads, view->reloads_refused);
+  answer_say(answer, "%s: skerry %s, %s, up for %" PRIu64 " s\n", view->broker_id, view->version,
+             view->ready ? "ready" : "starting", view->uptime_s);
+  answer_say(answer, "configuration: %s\n", file ? file : "none, the defaults");
+  answer_say(answer, "clients: %" PRIu64 ", sessions: %" PRIu64 ", journal: %s\n", (uint64_t)view->total.clients,
+             (uint64_t)view->total.sessions, journal);
+  answer_say(answer, "reloads: %" PRIu64 ", refused: %" PRIu64 "\n", view->reloads, view->reloads_refused);
   describe_fallback(answer);
-  say(answer, "listeners:\n");
+  answer_say(answer, "listeners:\n");
   describe_listeners(answer);
   free(view);
 }
@@ -196,6 +187,8 @@ static void answer_request(void *context, const struct control_request *request,
     case CONTROL_CONFIRM:
     case CONTROL_ROLLBACK: answer_confirm(&answer, request); break;
     case CONTROL_STATUS: answer_status(&answer); break;
+    case CONTROL_CLIENTS: answer_clients(&answer, request); break;
+    case CONTROL_DISCONNECT: answer_disconnect(&answer, request); break;
   }
   if (buffer_append(&answer.text, "", 1) != OK) answer.failed = true;  // its NUL
   const char *text = answer.failed ? "out of memory" : (const char *)buffer_peek(&answer.text).at;

@@ -209,6 +209,13 @@ static void take_change(void *context)
   if (file_set_fingerprint_now(&broker->doors.entrance.files) != broker->doors.seen) refresh(broker, false);
 }
 
+bool broker_take_changes(struct broker *broker)
+{
+  struct doors *doors = &broker->doors;
+  if (file_set_fingerprint_now(&doors->entrance.files) != doors->seen) refresh(broker, false);
+  return !event_pending(doors->again, EV_TIMEOUT, NULL);
+}
+
 // ---- Start and stop
 
 enum status broker_open_doors(struct broker *broker, struct error *error)

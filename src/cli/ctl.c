@@ -1,6 +1,5 @@
 // skerry ctl: asks a running broker over its control socket, and prints the answer.
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +25,7 @@ static const char default_socket[] = "/run/skerry/control.sock";
 struct ctl_options {
   const char *socket;
   const char *config;
+  const char *client, *user;
   uint64_t confirm_ms;
   bool json;
 };
@@ -84,14 +84,13 @@ static uint64_t now_ms(void)
   return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static bool send_all(int fd, const char *text)
+static bool send_all(int fd, struct span bytes)
 {
-  for (size_t left = strlen(text); left;) {
-    ssize_t sent = send(fd, text, left, MSG_NOSIGNAL);
+  while (bytes.size) {
+    ssize_t sent = send(fd, bytes.at, bytes.size, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent <= 0) return false;
-    text += sent;
-    left -= (size_t)sent;
+    bytes = span_from(bytes, (size_t)sent);
   }
   return true;
 }
@@ -160,7 +159,7 @@ static int print_answer(struct span line, bool json)
   return outcome.ok ? COMMAND_OK : COMMAND_USAGE;
 }
 
-static int ask(const char *path, const char *request, bool json)
+static int ask(const char *path, struct span request, bool json)
 {
   int fd = dial(path);
   if (fd < 0) {
@@ -180,24 +179,51 @@ static int ask(const char *path, const char *request, bool json)
 
 // ---- The command line
 
-static bool write_request(const char *command, const struct ctl_options *options, char *out, size_t size)
+static bool is_known(const char *command)
 {
-  static const char *const commands[] = {"reload", "confirm", "rollback", "status"};
-  bool known = false;
+  static const char *const commands[] = {"reload", "confirm", "rollback", "status", "clients", "disconnect"};
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
-    if (strcmp(commands[i], command) == 0) known = true;
-  if (!known) {
-    complain("unknown request \"%.40s\"; known are reload, confirm, rollback and status", command);
+    if (strcmp(commands[i], command) == 0) return true;
+  return false;
+}
+
+// What is wrong with the words; NULL: nothing.
+static const char *find_mistake(const char *command, const struct ctl_options *options)
+{
+  bool disconnect = strcmp(command, "disconnect") == 0;
+  bool named = options->client || options->user;
+  if (options->confirm_ms && strcmp(command, "reload") != 0) return "--confirm goes with reload only";
+  if (named && !disconnect && strcmp(command, "clients") != 0)
+    return "--client and --user go with clients and disconnect only";
+  if (disconnect && !named) return "say whom: \"skerry ctl disconnect --client ID\", or --user NAME";
+  return NULL;
+}
+
+// One line of JSON; false after a message.
+static bool write_request(const char *command, const struct ctl_options *options, struct buffer *out)
+{
+  if (!is_known(command)) {
+    fprintf(stderr,
+            "skerry ctl: unknown request \"%.40s\"; known are reload, confirm, rollback, status, clients and disconnect\n",
+            command);
     return false;
   }
-  if (options->confirm_ms && strcmp(command, "reload") != 0) {
-    complain("--confirm goes with reload only");
+  const char *mistake = find_mistake(command, options);
+  if (mistake) {
+    fprintf(stderr, "skerry ctl: %s\n", mistake);
     return false;
   }
-  if (options->confirm_ms)
-    snprintf(out, size, "{\"command\":\"%s\",\"confirm_ms\":%" PRIu64 "}\n", command, options->confirm_ms);
-  else
-    snprintf(out, size, "{\"command\":\"%s\"}\n", command);
+  struct control_json json = {.out = out};
+  control_json_open(&json, NULL, '{');
+  control_json_text(&json, "command", command);
+  if (options->confirm_ms) control_json_number(&json, "confirm_ms", (int64_t)options->confirm_ms);
+  if (options->client) control_json_text(&json, "client", options->client);
+  if (options->user) control_json_text(&json, "user", options->user);
+  control_json_close(&json, '}');
+  if (json.failed || buffer_append(out, "\n", 1) != OK) {
+    fprintf(stderr, "skerry ctl: out of memory\n");
+    return false;
+  }
   return true;
 }
 
@@ -224,6 +250,18 @@ int ctl_command(int argc, char **argv)
        .offset = offsetof(struct ctl_options, confirm_ms),
        .minimum = 1,
        .maximum = CONTROL_CONFIRM_MAX_MS},
+      {.short_name = 'i',
+       .name = "client",
+       .argument = "ID",
+       .help = "with clients and disconnect: this client identifier only",
+       .kind = OPTION_TEXT,
+       .offset = offsetof(struct ctl_options, client)},
+      {.short_name = 'u',
+       .name = "user",
+       .argument = "NAME",
+       .help = "with clients and disconnect: clients of this user only",
+       .kind = OPTION_TEXT,
+       .offset = offsetof(struct ctl_options, user)},
       {.name = "json",
        .help = "print the broker's answer as it comes, one JSON object",
        .kind = OPTION_FLAG,
@@ -232,9 +270,12 @@ int ctl_command(int argc, char **argv)
   const struct option_section section = OPTION_SECTION("Options", rows, &options);
   const struct option_command command = {
       .name = "ctl",
-      .summary = "Asks a running broker: reload its configuration, confirm a reload or roll it back, tell its state.",
-      .usage =
-          "[-s PATH | -c FILE] [--json] reload [--confirm TIME]\n[-s PATH | -c FILE] [--json] confirm | rollback | status",
+      .summary =
+          "Asks a running broker: reload its configuration, confirm a reload or roll it back, tell its state, list or\n"
+          "disconnect clients.",
+      .usage = "[-s PATH | -c FILE] [--json] reload [--confirm TIME]\n"
+               "[-s PATH | -c FILE] [--json] confirm | rollback | status\n"
+               "[-s PATH | -c FILE] [--json] clients | disconnect [--client ID] [--user NAME]",
       .notes = "Exits with 0 when the broker has done it, 2 when it refuses (a mistake in the configuration, nothing to "
                "confirm) or\n"
                "the command line is wrong, 1 when it cannot be reached.",
@@ -249,10 +290,12 @@ int ctl_command(int argc, char **argv)
     complain("nothing is asked; write \"skerry ctl status\", reload, confirm or rollback");
     return COMMAND_USAGE;
   }
-  char request[128];
+  struct buffer request = {0};
   char *path = NULL;
-  if (!write_request(argv[1], &options, request, sizeof request) || !find_socket(&options, &path)) return COMMAND_USAGE;
-  exit_code = ask(path, request, options.json);
+  exit_code = COMMAND_USAGE;
+  if (write_request(argv[1], &options, &request) && find_socket(&options, &path))
+    exit_code = ask(path, buffer_peek(&request), options.json);
+  buffer_deinit(&request);
   free(path);
   return exit_code;
 }

@@ -93,6 +93,9 @@ void net_set_acl(struct net *net, struct acl *acl);
 
 void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level);
 
+// Runs on all loops at once, each between two turns of its shard; returns when all have. For what is rare and short.
+void net_run_on_shards(struct net *net, void (*run)(struct shard *shard, uint8_t number, void *argument), void *argument);
+
 // The balanced counters of every shard, each taken between two turns; `out` has net_loops() of them.
 void net_snapshot(struct net *net, struct counters *out, struct net_counters *out_net);
 

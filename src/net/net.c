@@ -319,6 +319,23 @@ void net_set_acl(struct net *net, struct acl *acl)
   run_on_all(net, set_acl, acl);
 }
 
+struct errand {
+  void (*run)(struct shard *shard, uint8_t number, void *argument);
+  void *argument;
+};
+
+static void run_errand(struct loop *loop, void *argument)
+{
+  const struct errand *errand = argument;
+  errand->run(loop->shard, loop->number, errand->argument);
+}
+
+void net_run_on_shards(struct net *net, void (*run)(struct shard *shard, uint8_t number, void *argument), void *argument)
+{
+  struct errand errand = {.run = run, .argument = argument};
+  run_on_all(net, run_errand, &errand);
+}
+
 struct new_limits {
   const struct limits *limits;
   enum log_level log_level;

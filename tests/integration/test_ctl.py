@@ -1,4 +1,4 @@
-"""The control socket and `skerry ctl`: reload, confirm, roll back, status; who may ask, and what hostile clients can do."""
+"""The control socket and `skerry ctl`: reload, confirm, roll back, status, clients; who may ask, and what hostile clients can do."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from broker import elapse, eventually, free_port, skerry_binary
-from wire import TIMEOUT_S, Client, Stream
+from wire import TIMEOUT_S, Client, R, Stream
 
 pytestmark = pytest.mark.skerry_only
 
@@ -170,6 +170,121 @@ def test_the_socket_itself_moves(controlled, tmp_path):
     controlled.alive()
 
 
+# ------------------------------------------------------------------------------------------------------------ clients
+
+
+def add_password(path, user, password):
+    subprocess.run([skerry_binary(), "passwd", path, user], input=f"{password}\n{password}\n".encode(), check=True,
+                   capture_output=True, timeout=30)
+
+
+@pytest.fixture(params=[1, 2], ids=["one shard", "two shards"])
+def known(make_broker, tmp_path, request):
+    """A broker with a listener at broker.door for users with passwords, and one for everybody."""
+    passwords, port = tmp_path / "passwd.txt", free_port()
+    for user in ("ann", "bob"):
+        add_password(passwords, user, f"{user}-secret")
+    broker = make_broker(shards=request.param, options={"control": {"socket": str(tmp_path / "control.sock")},
+                                                        "auth": {"passwords": str(passwords)}})
+    broker.config["listeners"].append({"url": f"mqtt://127.0.0.1:{port}", "name": "door", "auth": ["password"]})
+    broker.write_config()
+    broker.control, broker.door, broker.passwords = str(tmp_path / "control.sock"), port, passwords
+    assert ctl(broker, "reload")[0] == 0
+    return broker
+
+
+def come_in(broker, user, client_id=None, version=5):
+    return Client(Stream(("127.0.0.1", broker.door)), version, client_id).connect(username=user, password=f"{user}-secret")
+
+
+def clients_of(broker, *words):
+    code, text, _ = ctl(broker, "--json", "clients", *words)
+    assert code == 0
+    answer = json.loads(text)
+    return answer["total"], {one["client"]: one for one in answer["clients"]}
+
+
+def test_clients(known):
+    clients = [come_in(known, "ann", f"press-{i}", version=3 + i % 3) for i in range(6)] + [known.connect(client_id="guest")]
+    clients[2].subscribe("a", "b")
+    total, there = clients_of(known)
+    assert total == 7 and sorted(there) == ["guest"] + [f"press-{i}" for i in range(6)]
+    press, guest = there["press-2"], there["guest"]
+    assert (press["user"], press["method"], press["listener"], press["version"]) == ("ann", "password", "door", "5.0")
+    assert press["address"].startswith("127.0.0.1:") and press["subscriptions"] == 2 and press["silent_ms"] < 60_000
+    assert {there[f"press-{i}"]["version"] for i in range(2)} == {"3.1", "3.1.1"}
+    assert (guest["user"], guest["method"]) == (None, "anonymous")
+    assert clients_of(known, "--user", "ann")[0] == 6 and clients_of(known, "--client", "press-3")[0] == 1
+    assert clients_of(known, "--client", "guest", "--user", "ann")[0] == 0
+    text = ctl(known, "clients", "--client", "press-2")[1]
+    assert text.startswith("1 client is connected\n  press-2: user ann (password), 127.0.0.1:")
+    assert " at door, MQTT 5.0, 2 subscriptions, silent for" in text
+
+
+def test_very_many_clients_are_not_all_listed(known):
+    many = [known.connect(client_id=f"c{i}-" + "x" * 40) for i in range(1010)]
+    code, text, _ = ctl(known, "clients")
+    assert code == 0 and text.startswith("1010 clients are connected\n")
+    assert text.endswith("  ... and 10 more; name a client or a user\n") and text.count("\n") == 1002
+    for one in many:
+        one.drop()
+
+
+def test_long_and_rude_names(known):
+    """They neither overflow the answer nor reach the terminal as they are."""
+    rude = [known.connect(client_id=f"{i}\x1b[2J\u0085\n" + "\x01" * 60_000) for i in range(8)]
+    code, text, _ = ctl(known, "clients")
+    assert code == 0 and "8 clients are connected" in text
+    assert "\x1b" not in text and "\x85" not in text and "\x01" not in text and "0?[2J???" in text
+    for one in rude:
+        one.drop()
+
+
+def test_disconnect_a_user(known):
+    """On all shards; others stay; 5.0 clients are told."""
+    anns = [come_in(known, "ann", f"press-{i}", version=4 + i % 2) for i in range(10)]
+    others = [come_in(known, "bob", "saw"), known.connect()]
+    code, text, _ = ctl(known, "disconnect", "--user", "ann")
+    assert code == 0 and text.startswith("10 clients are disconnected")
+    for client in anns:
+        client.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+    for client in others:
+        client.ping()
+    assert "user=ann" in known.events("disconnect_asked")[0] and "count=10" in known.events("disconnect_asked")[0]
+    come_in(known, "ann", "press-0").ping()  # nothing keeps it out
+    assert ctl(known, "disconnect", "--user", "nobody")[1] == "0 clients are disconnected\n"
+
+
+def test_disconnect_a_client(known):
+    one, two = come_in(known, "ann", "press-1"), come_in(known, "ann", "press-2")
+    assert ctl(known, "disconnect", "--client", "press-1", "--user", "bob")[1].startswith("0 clients")
+    assert ctl(known, "disconnect", "--client", "press-1")[1].startswith("1 client is disconnected")
+    one.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+    two.ping()
+
+
+def test_locked_out_in_one_go(known):
+    """A user that has just been deleted cannot come back in the moment before the file is looked at."""
+    client = come_in(known, "ann")
+    subprocess.run([skerry_binary(), "passwd", "--delete", known.passwords, "ann"], check=True, timeout=30)
+    assert ctl(known, "disconnect", "--user", "ann")[0] == 0
+    with pytest.raises(AssertionError):
+        come_in(known, "ann")
+    client.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+    come_in(known, "bob").ping()
+
+
+def test_disconnect_says_that_a_file_is_not_in_use(known):
+    client = come_in(known, "ann")
+    known.passwords.write_text("ann\n")
+    code, text, _ = ctl(known, "disconnect", "--user", "ann")
+    assert code == 0 and "1 client is disconnected" in text and "files_refused" in text
+    client.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+
+
+# ------------------------------------------------------------------------------------------------------ the socket itself
+
+
 def test_permissions_and_the_owner(controlled):
     info = os.stat(controlled.control)
     assert stat.S_IMODE(info.st_mode) == 0o600 and info.st_uid == os.geteuid()
@@ -222,6 +337,9 @@ def test_a_socket_left_by_a_crash(controlled):
         (b'{"command":"reload","confirm_ms":"60s"}', "confirm_ms"),
         (b'{"command":"reload","confirm_ms":99999999999}', "confirm_ms"),
         (b'{"command":"status","confirm_ms":5}', "goes with reload"),
+        (b'{"command":"disconnect"}', "needs a client"),
+        (b'{"command":"disconnect","user":""}', "user has to be"),
+        (b'{"command":"disconnect","client":"' + b"x" * 2000 + b'"}', "client has to be"),
         (b'{"command":"status"} x', "not a JSON object"),
         (b"[" * 3000, "not a JSON object"),
         (b'{"command":"sta\0tus"}', "not a JSON object"),
@@ -278,6 +396,8 @@ def test_words_of_the_command_line(controlled, tmp_path):
     assert run()[0] == 2
     assert run("explode")[0] == 2 and "known are" in run("explode")[1]
     assert run("status", "--confirm", "5s")[0] == 2
+    assert run("disconnect")[0] == 2 and "say whom" in run("disconnect")[1]
+    assert run("status", "--user", "ann")[0] == 2
     assert run("-c", str(controlled.config_file), "status")[0] == 0
     code, text = run("-s", str(tmp_path / "none.sock"), "status")
     assert code == 1 and "no broker listens there" in text

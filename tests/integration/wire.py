@@ -66,6 +66,7 @@ class R(enum.IntEnum):
     ALIAS_INVALID = 0x94
     TOO_LARGE = 0x95
     QUOTA = 0x97
+    ADMINISTRATIVE_ACTION = 0x98
     FORMAT_INVALID = 0x99
 
 

@@ -33,6 +33,12 @@ static void requests(void **state)
   assert_int_equal(parse("{ \"confirm_ms\": 60000, \"command\": \"\\u0072eload\" }").confirm_ms, 60000);
   assert_int_equal(parse("{\"command\":\"reload\",\"confirm_ms\":86400000}").confirm_ms, CONTROL_CONFIRM_MAX_MS);
   assert_int_equal(parse("{\"command\":\"status\"}").uid, -1);
+  assert_int_equal(parse("{\"command\":\"clients\"}").command, CONTROL_CLIENTS);
+  assert_string_equal(parse("{\"command\":\"clients\",\"user\":\"ann\"}").user, "ann");
+  struct control_request request = parse("{\"client\":\"a\\u0020b\",\"command\":\"disconnect\"}");
+  assert_int_equal(request.command, CONTROL_DISCONNECT);
+  assert_string_equal(request.client, "a b");
+  assert_string_equal(request.user, "");
 }
 
 static void wrong_requests(void **state)
@@ -43,14 +49,19 @@ static void wrong_requests(void **state)
   } cases[] = {
       {"", "not a JSON object"},
       {"{}", "no command"},
-      {"{\"command\":\"stop\"}", "known are reload, confirm, rollback and status"},
+      {"{\"command\":\"stop\"}", "known are reload, confirm, rollback, status, clients and disconnect"},
       {"{\"command\":null}", "unknown command"},
       {"{\"command\":\"a very long word that no command has, whatever it is\"}", "unknown command"},
-      {"{\"comand\":\"status\"}", "known are command and confirm_ms"},
+      {"{\"comand\":\"status\"}", "known are command, confirm_ms, client and user"},
       {"{\"command\":\"reload\",\"confirm_ms\":86400001}", "confirm_ms has to be"},
       {"{\"command\":\"reload\",\"confirm_ms\":1e3}", "confirm_ms has to be"},
       {"{\"command\":\"reload\",\"confirm_ms\":4294967296}", "confirm_ms has to be"},
       {"{\"command\":\"confirm\",\"confirm_ms\":1}", "goes with reload"},
+      {"{\"command\":\"disconnect\"}", "needs a client, a user"},
+      {"{\"command\":\"disconnect\",\"user\":\"\"}", "user has to be"},
+      {"{\"command\":\"disconnect\",\"client\":5}", "client has to be"},
+      {"{\"command\":\"disconnect\",\"client\":\"a\\u0000b\"}", "client has to be"},
+      {"{\"command\":\"status\",\"client\":\"a\"}", "go with clients and disconnect"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct control_request request;

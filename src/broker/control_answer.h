@@ -1,0 +1,18 @@
+// Between control_answers.c and control_clients.c: an answer under way.
+#pragma once
+
+#include "broker/broker_internal.h"
+#include "broker/control_json.h"
+
+struct answer {
+  struct broker *broker;
+  struct control_json json;  // its object
+  struct buffer text;        // for people
+  bool failed;               // out of memory
+};
+
+void answer_say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// control_clients.c
+void answer_clients(struct answer *answer, const struct control_request *request);
+void answer_disconnect(struct answer *answer, const struct control_request *request);

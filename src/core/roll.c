@@ -1,0 +1,72 @@
+// The roll of the clients that are connected.
+
+#include "core/roll.h"
+
+#include "core/admission.h"
+#include "core/shard_internal.h"
+
+static bool fits(struct span wanted, struct span value)
+{
+  return !wanted.at || span_equal(wanted, value);
+}
+
+static struct span user_of(const struct identity *identity)
+{
+  return identity ? identity->user : (struct span){0};
+}
+
+static bool is_meant(const struct connection *connection, const struct roll_choice *choice)
+{
+  return connection->state == CONNECTED && fits(choice->client_id, session_id(connection->session)) &&
+         fits(choice->user, user_of(access_identity(connection)));
+}
+
+void roll_call(struct shard *shard, const struct roll_choice *choice,
+               bool (*visit)(void *context, const struct roll_entry *entry), void *context)
+{
+  LIST_EACH (link, &shard->connections) {
+    const struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    if (!is_meant(connection, choice)) continue;
+    const struct identity *identity = access_identity(connection);
+    const struct roll_entry entry = {.client_id = session_id(connection->session),
+                                     .user = user_of(identity),
+                                     .method = identity ? identity->method : "anonymous",
+                                     .address = connection->address,
+                                     .transport = connection->transport,
+                                     .version = connection->version,
+                                     .silent_ms = (uint32_t)shard->now.ms - connection->heard_ms,
+                                     .subscriptions = connection->session->subscription_count};
+    if (!visit(context, &entry)) return;
+  }
+}
+
+// It has asked to come in, as somebody who may be meant.
+static bool is_about_to_come(const struct connection *connection, const struct roll_choice *choice)
+{
+  if (connection->state == CONNECTED || connection->state == CLOSING || !connection->admitting) return false;
+  const struct admission *admission = admission_of(connection);
+  return choice->user.at && (!admission->identity || span_equal(choice->user, admission->identity->user));
+}
+
+static void report(const struct connection *connection, enum mqtt_reason reason)
+{
+  const struct shard *shard = connection->shard;
+  LOG(shard->settings.log, shard->now, LOG_INFO, "client_dismissed",
+      FIELD_SPAN("client", connection->session ? session_id(connection->session) : (struct span){0}),
+      FIELD_SPAN("user", user_of(access_identity(connection))), FIELD_TEXT("address", connection->address),
+      FIELD_UINT("reason", (uint64_t)reason));
+}
+
+size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum mqtt_reason reason)
+{
+  size_t count = 0;
+  LIST_EACH (link, &shard->connections) {
+    struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    bool meant = is_meant(connection, choice);
+    if (!meant && !is_about_to_come(connection, choice)) continue;
+    if (meant) count++;
+    report(connection, reason);
+    shard_disconnect(shard, connection, reason);
+  }
+  return count;
+}
