@@ -1,13 +1,13 @@
 // Between jwt_keys.c (the set of keys) and jwt.c (tokens).
 #pragma once
 
-#include <stdatomic.h>
 #include <stddef.h>
 
 #include <jansson.h>
 #include <openssl/evp.h>
 
 #include "auth/jwt.h"
+#include "base/references.h"
 
 enum jwt_alg { JWT_RS256, JWT_ES256, JWT_EDDSA, JWT_HS256, JWT_ALGS };
 
@@ -20,7 +20,7 @@ struct jwt_key {
 };
 
 struct jwt_keys {
-  _Atomic uint32_t references;
+  struct references references;
   char *issuer, *audience;  // NULL: any
   char *username, *groups;
   uint32_t leeway_s;

@@ -279,7 +279,7 @@ static struct jwt_keys *create(const struct jwt_settings *settings)
   struct jwt_keys *keys = calloc(1, sizeof *keys);
   if (!keys) return NULL;
   bool failed = false;
-  atomic_init(&keys->references, 1);
+  references_init(&keys->references);
   keys->issuer = copy_or(settings->issuer, NULL, &failed);
   keys->audience = copy_or(settings->audience, NULL, &failed);
   keys->username = copy_or(settings->username, "sub", &failed);
@@ -337,13 +337,13 @@ enum status jwt_keys_load(const struct jwt_settings *settings, struct jwt_keys *
 
 struct jwt_keys *jwt_keys_ref(struct jwt_keys *keys)
 {
-  if (keys) atomic_fetch_add_explicit(&keys->references, 1, memory_order_relaxed);
+  if (keys) references_take(&keys->references);
   return keys;
 }
 
 void jwt_keys_unref(struct jwt_keys *keys)
 {
-  if (!keys || atomic_fetch_sub_explicit(&keys->references, 1, memory_order_acq_rel) > 1) return;
+  if (!keys || !references_drop(&keys->references)) return;
   for (size_t i = 0; i < keys->count; i++) {
     struct jwt_key *key = &keys->keys[i];
     EVP_PKEY_free(key->public_key);

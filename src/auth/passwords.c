@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "auth/password_hash.h"
 #include "auth/password_line.h"
 #include "auth/scram.h"
+#include "base/references.h"
 
 struct entry {
   struct span user, groups;  // in the file's text, while it is parsed
@@ -35,7 +35,7 @@ struct user {
 };
 
 struct passwords {
-  _Atomic uint32_t references;
+  struct references references;
   struct entry *entries;  // by user, and then as in the file
   size_t entry_count, entry_capacity;
   struct user *users;  // by name
@@ -53,13 +53,13 @@ static enum status no_memory(struct error *error)
 
 struct passwords *passwords_ref(struct passwords *passwords)
 {
-  if (passwords) atomic_fetch_add_explicit(&passwords->references, 1, memory_order_relaxed);
+  if (passwords) references_take(&passwords->references);
   return passwords;
 }
 
 void passwords_unref(struct passwords *passwords)
 {
-  if (!passwords || atomic_fetch_sub_explicit(&passwords->references, 1, memory_order_acq_rel) != 1) return;
+  if (!passwords || !references_drop(&passwords->references)) return;
   for (size_t i = 0; i < passwords->user_count; i++) free(passwords->users[i].block);
   free(passwords->users);
   if (passwords->entries) sodium_memzero(passwords->entries, passwords->entry_capacity * sizeof *passwords->entries);
@@ -272,7 +272,7 @@ enum status passwords_parse(struct span text, const char *name, struct passwords
   if (sodium_init() < 0) return error_set(error, ERR_IO, "the system gives no random numbers");
   struct passwords *passwords = calloc(1, sizeof *passwords);
   if (!passwords) return no_memory(error);
-  atomic_init(&passwords->references, 1);
+  references_init(&passwords->references);
   enum status status = parse_lines(passwords, text, name, error);
   if (status == OK) status = gather_users(passwords, name, error);
   if (status == OK) status = find_usual(passwords, error);

@@ -13,20 +13,20 @@ enum status acl_create(struct acl **out)
 {
   struct acl *acl = calloc(1, sizeof *acl);
   if (!acl) return ERR_NO_MEMORY;
-  atomic_init(&acl->references, 1);
+  references_init(&acl->references);
   *out = acl;
   return OK;
 }
 
 struct acl *acl_ref(struct acl *acl)
 {
-  if (acl) atomic_fetch_add_explicit(&acl->references, 1, memory_order_relaxed);
+  if (acl) references_take(&acl->references);
   return acl;
 }
 
 void acl_unref(struct acl *acl)
 {
-  if (!acl || atomic_fetch_sub_explicit(&acl->references, 1, memory_order_acq_rel) > 1) return;
+  if (!acl || !references_drop(&acl->references)) return;
   acl_unref(acl->shadow);
   acl_nodes_free(acl);
   for (struct acl_who *who = acl->whos, *next; who; who = next) {

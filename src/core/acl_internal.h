@@ -2,9 +2,8 @@
 // number of one's own rules cost much. Nobody outside these files includes it.
 #pragma once
 
-#include <stdatomic.h>
-
 #include "base/map.h"
+#include "base/references.h"
 #include "core/acl.h"
 
 enum { ACL_MAX_LEVELS = 128 };      // of a filter in a rule: the trie is walked recursively
@@ -63,7 +62,7 @@ struct acl_file_name {
 };
 
 struct acl {
-  _Atomic uint32_t references;
+  struct references references;
   struct acl_kept *rules;
   uint32_t rule_count, rule_capacity;
   struct acl *shadow;

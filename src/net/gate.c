@@ -15,19 +15,19 @@ const char *auth_method_name(enum auth_method method)
 struct gate *gate_create(void)
 {
   struct gate *gate = calloc(1, sizeof *gate);
-  if (gate) atomic_init(&gate->references, 1);
+  if (gate) references_init(&gate->references);
   return gate;
 }
 
 struct gate *gate_ref(struct gate *gate)
 {
-  if (gate) atomic_fetch_add_explicit(&gate->references, 1, memory_order_relaxed);
+  if (gate) references_take(&gate->references);
   return gate;
 }
 
 void gate_unref(struct gate *gate)
 {
-  if (!gate || atomic_fetch_sub_explicit(&gate->references, 1, memory_order_acq_rel) > 1) return;
+  if (!gate || !references_drop(&gate->references)) return;
   // Only what is there: without any of it the code behind these is not even loaded.
   if (gate->credentials) tls_credentials_unref(gate->credentials);
   if (gate->passwords) passwords_unref(gate->passwords);

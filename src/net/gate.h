@@ -3,13 +3,13 @@
 // thread.
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "auth/jwt.h"
 #include "auth/passwords.h"
+#include "base/references.h"
 #include "tls/credentials.h"
 
 enum auth_method { AUTH_CERT, AUTH_PASSWORD, AUTH_JWT, AUTH_SCRAM, AUTH_PSK, AUTH_METHODS };
@@ -17,7 +17,7 @@ enum auth_method { AUTH_CERT, AUTH_PASSWORD, AUTH_JWT, AUTH_SCRAM, AUTH_PSK, AUT
 const char *auth_method_name(enum auth_method method);  // "cert"; as in the configuration
 
 struct gate {
-  _Atomic uint32_t references;
+  struct references references;
   char *name;                              // of the listener, for rules and logs
   struct tls_credentials *credentials;     // NULL: no TLS
   bool anonymous;                          // clients that show nothing may come in

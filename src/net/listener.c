@@ -131,7 +131,7 @@ enum status listener_open(const struct listener_settings *settings, struct liste
 {
   struct listener *listener = calloc(1, sizeof *listener);
   if (!listener) return error_set(error, ERR_NO_MEMORY, "%s: out of memory", settings->url);
-  listener->refs = 1;
+  references_init(&listener->references);
   listener->fd = -1;
   listener->kind = settings->kind;
   listener->websocket = settings->websocket;
@@ -158,13 +158,13 @@ enum status listener_open(const struct listener_settings *settings, struct liste
 
 struct listener *listener_ref(struct listener *listener)
 {
-  atomic_fetch_add_explicit(&listener->refs, 1, memory_order_relaxed);
+  references_take(&listener->references);
   return listener;
 }
 
 void listener_unref(struct listener *listener)
 {
-  if (!listener || atomic_fetch_sub_explicit(&listener->refs, 1, memory_order_acq_rel) > 1) return;
+  if (!listener || !references_drop(&listener->references)) return;
   listener_close(listener);
   gate_unref(listener->gate);
   pthread_mutex_destroy(&listener->gate_lock);

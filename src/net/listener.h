@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/references.h"
 
 struct gate;
 
@@ -15,7 +16,7 @@ enum listener_kind { LISTENER_TCP, LISTENER_UNIX };
 
 // What every loop needs to know of a listener. Reference-counted: transports keep theirs.
 struct listener {
-  _Atomic uint32_t refs;
+  struct references references;
   _Atomic uint32_t connections;
   int fd;
   enum listener_kind kind;

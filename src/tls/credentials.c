@@ -1,6 +1,5 @@
 #include "tls/credentials.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,7 +77,7 @@ enum status tls_credentials_load(const struct tls_settings *settings, struct wal
 {
   struct tls_credentials *credentials = calloc(1, sizeof *credentials);
   if (!credentials) return error_set(error, ERR_NO_MEMORY, "not enough memory");
-  credentials->references = 1;
+  references_init(&credentials->references);
   enum status status = load(credentials, settings, now, error);
   if (status == OK)
     *out = credentials;
@@ -91,16 +90,13 @@ enum status tls_credentials_load(const struct tls_settings *settings, struct wal
 
 struct tls_credentials *tls_credentials_ref(struct tls_credentials *credentials)
 {
-  if (credentials) atomic_fetch_add_explicit(&credentials->references, 1, memory_order_relaxed);
+  if (credentials) references_take(&credentials->references);
   return credentials;
 }
 
 void tls_credentials_unref(struct tls_credentials *credentials)
 {
-  if (!credentials) return;
-  uint32_t before = atomic_fetch_sub_explicit(&credentials->references, 1, memory_order_acq_rel);
-  assert(before > 0);
-  if (before > 1) return;
+  if (!credentials || !references_drop(&credentials->references)) return;
   contexts_free(credentials);
   for (size_t i = 0; i < credentials->certificate_count; i++) server_certificate_deinit(&credentials->certificates[i]);
   free(credentials->certificates);

@@ -1,10 +1,9 @@
 // What credentials are made of, for context.c (how OpenSSL is set up) and session.c.
 #pragma once
 
-#include <stdatomic.h>
-
 #include <openssl/ssl.h>
 
+#include "base/references.h"
 #include "tls/client_trust.h"
 #include "tls/credentials.h"
 #include "tls/psk.h"
@@ -13,7 +12,7 @@
 #include "tls/tickets.h"
 
 struct tls_credentials {
-  _Atomic uint32_t references;
+  struct references references;
   struct server_certificate *certificates;
   size_t certificate_count;
   SSL_CTX **contexts;  // one for each set of host names; the first is where sessions begin

@@ -2,15 +2,16 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
+#include "base/references.h"
+
 struct tickets {
-  _Atomic uint32_t references;
+  struct references references;
   pthread_mutex_t lock;
   int count;  // of the keys that exist; the newest is first
   struct {
@@ -23,20 +24,20 @@ struct tickets *tickets_create(void)
 {
   struct tickets *tickets = calloc(1, sizeof *tickets);
   if (!tickets) return NULL;
-  tickets->references = 1;
+  references_init(&tickets->references);
   pthread_mutex_init(&tickets->lock, NULL);
   return tickets;
 }
 
 struct tickets *tickets_ref(struct tickets *tickets)
 {
-  if (tickets) atomic_fetch_add_explicit(&tickets->references, 1, memory_order_relaxed);
+  if (tickets) references_take(&tickets->references);
   return tickets;
 }
 
 void tickets_unref(struct tickets *tickets)
 {
-  if (!tickets || atomic_fetch_sub_explicit(&tickets->references, 1, memory_order_acq_rel) > 1) return;
+  if (!tickets || !references_drop(&tickets->references)) return;
   pthread_mutex_destroy(&tickets->lock);
   OPENSSL_cleanse(tickets, sizeof *tickets);
   free(tickets);
