@@ -8,6 +8,7 @@
 #include "auth/enhanced.h"
 #include "auth/jwt.h"
 #include "auth/passwords.h"
+#include "tls/client.h"
 #include "tls/credentials.h"
 #include "tls/session.h"
 
@@ -34,7 +35,14 @@
   CALL(void, tls_session_goodbye, (struct tls_session *session), (session), (void)0) \
   CALL(void, tls_session_facts, (struct tls_session *session, struct tls_facts *out), (session, out), (void)0) \
   CALL(bool, tls_session_revoked, (const struct tls_session *session, const struct tls_credentials *credentials), \
-       (session, credentials), false)
+       (session, credentials), false) \
+  LOAD(tls_client_load, \
+       (const struct tls_client_settings *settings, struct wall now, struct tls_client **out, struct error *error), \
+       (settings, now, out, error)) \
+  CALL(struct tls_client *, tls_client_ref, (struct tls_client *client), (client), NULL) \
+  CALL(void, tls_client_unref, (struct tls_client *client), (client), (void)0) \
+  CALL(struct tls_session *, tls_client_session, (struct tls_client *client, const char *host, int fd), (client, host, fd), \
+       NULL)
 
 #define SECURITY_PASSWORDS(LOAD, CALL) \
   LOAD(passwords_load, (const char *path, struct passwords **out, struct error *error), (path, out, error)) \

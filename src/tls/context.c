@@ -227,11 +227,12 @@ static int digit(char character)
 }
 
 // The line is "LABEL random-of-the-client secret", the last two in hexadecimal.
-static void take_secret(const SSL *ssl, const char *line)
+void session_take_secret(const SSL *ssl, const char *line)
 {
   struct tls_session *session = tls_session_of(ssl);
-  bool in = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0, out = strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0;
-  if (!in && !out) return;
+  bool client = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0;
+  if (!client && strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) != 0) return;
+  bool in = client != (session->client != NULL);
   if (!session->secrets) session->secrets = calloc(1, sizeof *session->secrets);
   const char *text = strrchr(line, ' ') + 1;
   size_t size = strlen(text) / 2;
@@ -298,7 +299,7 @@ static bool set_client_trust(SSL_CTX *context, struct tls_credentials *credentia
 
 static bool set_callbacks(SSL_CTX *context, struct tls_credentials *credentials)
 {
-  SSL_CTX_set_keylog_callback(context, take_secret);
+  SSL_CTX_set_keylog_callback(context, session_take_secret);
   SSL_CTX_set_msg_callback(context, count_record);
   SSL_CTX_set_alpn_select_cb(context, select_protocol, credentials);
   if (credentials->psk) SSL_CTX_set_psk_server_callback(context, find_psk);

@@ -171,3 +171,10 @@ struct span psk_find(const struct psk_list *list, struct span identity)
   const struct psk *psk = find(list, identity);
   return psk ? span_of(psk->key, psk->key_size) : (struct span){0};
 }
+
+struct span psk_only(const struct psk_list *list)
+{
+  size_t cursor = 0;
+  const struct psk *psk = list->keys.count == 1 ? map_next(&list->keys, &cursor) : NULL;
+  return psk ? span_of(psk->identity, psk->identity_size) : (struct span){0};
+}

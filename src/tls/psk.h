@@ -15,3 +15,6 @@ void psk_free(struct psk_list *list);  // wipes; NULL is harmless
 
 // The key of an identity; size 0: there is none. The list's.
 struct span psk_find(const struct psk_list *list, struct span identity);
+
+// The identity of a list that has no other; size 0: it has several. The list's.
+struct span psk_only(const struct psk_list *list);

@@ -198,10 +198,13 @@ static bool start_1_2(struct records *records, const SSL *ssl)
   bool gcm = EVP_CIPHER_get_mode(records->cipher) == EVP_CIPH_GCM_MODE;
   size_t iv = gcm ? GCM_SALT : NONCE;
   records->explicit_size = gcm ? GCM_EXPLICIT : 0;
-  bool fine = expand_1_2(records, ssl, block, 2 * key + 2 * iv) && set_key(&records->in, records->cipher, block, false) &&
-              set_key(&records->out, records->cipher, block + key, true);
-  memcpy(records->in.iv, block + 2 * key, iv);
-  memcpy(records->out.iv, block + 2 * key + iv, iv);
+  // What the client writes comes first.
+  bool server = SSL_is_server(ssl);
+  struct direction *first = server ? &records->in : &records->out, *second = server ? &records->out : &records->in;
+  bool fine = expand_1_2(records, ssl, block, 2 * key + 2 * iv) && set_key(first, records->cipher, block, !server) &&
+              set_key(second, records->cipher, block + key, server);
+  memcpy(first->iv, block + 2 * key, iv);
+  memcpy(second->iv, block + 2 * key + iv, iv);
   OPENSSL_cleanse(block, sizeof block);
   records->in.sequence = records->out.sequence = 1;  // a Finished each
   return fine;

@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
+#include "tls/client_internal.h"
 #include "tls/credentials_internal.h"
 #include "tls/openssl_error.h"
 #include "tls/session_internal.h"
@@ -60,20 +61,23 @@ void tls_session_free(struct tls_session *session)
   records_free(session->records);
   free_secrets(session);
   tls_credentials_unref(session->credentials);
+  tls_client_unref(session->client);
   buffer_deinit(&session->partial);
   buffer_deinit(&session->unsent);
   free(session->server_name);
   free(session->psk_identity);
   free(session->chain);
   free(session->facts);
+  free(session->text);
   free(session);
 }
 
 // ---- How things end
 
 // What a person can do something about, where OpenSSL says it in terms of its own.
-static const char *explain(const struct tls_session *session)
+static const char *explain(struct tls_session *session)
 {
+  if (session->client) return client_reason(session);
   if (session->refusal) return session->refusal;
   unsigned long error = ERR_peek_error();
   if (ERR_GET_LIB(error) != ERR_LIB_SSL) return openssl_reason("TLS failed");
@@ -172,22 +176,30 @@ bool tls_session_remember(struct tls_session *session)
   return true;
 }
 
-// Keeps what is asked for later, and lets OpenSSL go where its part is over. False: memory is short.
-static bool finish(struct tls_session *session)
+// What a server is asked later about its client. False: memory is short.
+static bool keep_facts(struct tls_session *session)
 {
   SSL *ssl = session->ssl;
   // A key that 1.3 has looked up and not used proves nothing.
   if (SSL_version(ssl) >= TLS1_3_VERSION && !SSL_session_reused(ssl)) tls_session_set_psk(session, NULL);
   if (!tls_session_remember(session)) return false;
-  session->version = SSL_get_version(ssl);
-  session->cipher = SSL_get_cipher_name(ssl);
   session->resumed = SSL_session_reused(ssl) && !session->psk_identity;
   const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (name && !(session->server_name = strdup(name))) return false;
   X509 *certificate = SSL_get0_peer_certificate(ssl);
-  if (certificate && !(session->facts = certificate_facts(certificate))) return false;
+  return !certificate || (session->facts = certificate_facts(certificate)) != NULL;
+}
+
+// Keeps what is asked for later, and lets OpenSSL go where its part is over. False: memory is short.
+static bool finish(struct tls_session *session)
+{
+  SSL *ssl = session->ssl;
+  if (!session->client && !keep_facts(session)) return false;
+  session->version = SSL_get_version(ssl);
+  session->cipher = SSL_get_cipher_name(ssl);
+  const struct record_suites *suites = session->client ? &session->client->suites : &session->credentials->suites;
   static const struct record_secrets none;
-  session->records = records_take_over(ssl, &session->credentials->suites, session->secrets ? session->secrets : &none);
+  session->records = records_take_over(ssl, suites, session->secrets ? session->secrets : &none);
   free_secrets(session);
   if (!session->records) return true;
   SSL_free(ssl);

@@ -1,4 +1,4 @@
-// The server's side of TLS on one connection. Never blocks; one thread at a time. Bytes go straight between the socket and the session; what the socket does
+// TLS on one connection: the server's side is made here, the client's in client.h. Never blocks; one thread at a time. Bytes go straight between the socket and the session; what the socket does
 // not take is kept here. An idle session holds no record buffers.
 #pragma once
 
@@ -23,7 +23,8 @@ enum tls_result {
   TLS_FAILED,  // *out_why says what; a TLS alert has been sent where there is one
 };
 
-// One step. TLS_DONE: application data may flow. *out_why: with TLS_FAILED, static or the session's.
+// One step. TLS_DONE: application data may flow. *out_why: with TLS_FAILED, static or the session's. What TLS_CLOSED
+// means there is for the caller to say.
 enum tls_result tls_session_handshake(struct tls_session *session, const char **out_why);
 
 enum { TLS_READ_MIN = 32 * 1024 };
@@ -41,7 +42,7 @@ bool tls_session_unsent(const struct tls_session *session);  // call tls_session
 
 void tls_session_goodbye(struct tls_session *session);  // close_notify, if it can be sent at once
 
-// ---- What is known after the handshake
+// ---- What is known after the handshake; of the client's side version and cipher alone
 
 struct tls_facts {
   const char *version;      // static: "TLSv1.3"

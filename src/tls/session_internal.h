@@ -11,12 +11,20 @@
 #include "tls/records.h"
 #include "tls/session.h"
 
+// Handshake messages that a server sends to its client later, wherever records cut them: tickets, which nobody wants.
+struct tidings {
+  uint8_t header[4];    // type, length
+  uint8_t header_size;  // how much of it has come
+  uint32_t left;        // of a ticket that is under way
+};
+
 // SHAKING (ssl) → RECORDS (records), or for suites that these do not have OPENSSL (ssl); all → ended.
 struct tls_session {
   SSL *ssl;
   struct records *records;
-  struct record_secrets *secrets;  // heap; of 1.3, while shaking hands
-  struct tls_credentials *credentials;
+  struct record_secrets *secrets;       // heap; of 1.3, while shaking hands
+  struct tls_credentials *credentials;  // NULL: of the client's side
+  struct tls_client *client;            // NULL: of the server's side
   int fd;
   bool done;         // the handshake is
   bool gone;         // the socket is closed or broken
@@ -24,15 +32,17 @@ struct tls_session {
   bool resumed;
   uint8_t updates;        // of the peer's key since it has sent data
   enum tls_result ended;  // TLS_CLOSED, TLS_FAILED; TLS_DONE: not yet
-  const char *why;        // static; with TLS_FAILED
+  const char *why;        // static, or `text`; with TLS_FAILED
+  char *text;             // heap; NULL: none
   const char *refusal;    // static: what a callback of ours knows better than OpenSSL; NULL
   struct buffer partial;  // RECORDS: the beginning of a record
-  struct buffer unsent;   // ciphertext
-  const char *version;    // static
-  const char *cipher;     // static
-  char *server_name;      // heap; NULL: none
-  char *psk_identity;     // heap; NULL: none
-  struct issued *chain;   // of the client's certificate, which has been verified; heap; NULL: none
+  struct tidings tidings;
+  struct buffer unsent;  // ciphertext
+  const char *version;   // static
+  const char *cipher;    // static
+  char *server_name;     // heap; NULL: none
+  char *psk_identity;    // heap; NULL: none
+  struct issued *chain;  // of the client's certificate, which has been verified; heap; NULL: none
   size_t chain_size;
   int64_t chain_end_s;              // wall: when the first certificate of the chain expires
   struct certificate_facts *facts;  // heap; NULL: there is no certificate
@@ -40,6 +50,9 @@ struct tls_session {
 
 // The session that an SSL belongs to.
 struct tls_session *tls_session_of(const SSL *ssl);
+
+// The callback that is shown what 1.3 derives, one line for each secret: keeps those that records.c goes on with.
+void session_take_secret(const SSL *ssl, const char *line);
 
 // For tickets: makes `chain` of what the client has just shown; or of what it has shown for the ticket that it resumes with. False: memory is
 // short.

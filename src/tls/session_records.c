@@ -4,12 +4,15 @@
 
 #include <openssl/err.h>
 
+#include "tls/client_internal.h"
 #include "tls/session_internal.h"
 
 enum {
-  KEY_UPDATE = 24,      // a handshake message of 1.3 (RFC 8446 section 4.6.3)
+  NEW_TICKET = 4,  // handshake messages of 1.3 (RFC 8446 section 4.6)
+  KEY_UPDATE = 24,
   KEY_UPDATE_SIZE = 5,  // type, length of three bytes, whether the other's is asked for
   UPDATES_MAX = 16,     // one after the other, without data
+  TICKET_MAX = 70000,   // lifetime, age, nonce, ticket of 64 KiB at most, extensions
   RECORDS_PER_SEND = 4,
 };
 static_assert((int)TLS_READ_MIN >= (int)RECORD_HEADER + (int)RECORD_BODY_MAX, "a whole record fits the reader's buffer");
@@ -54,10 +57,30 @@ static enum tls_result take_alert(struct tls_session *session, struct span conte
   if (alert == ALERT_CLOSE_NOTIFY) return session_end(session, TLS_CLOSED, NULL);
   // In 1.3 all others are fatal, whatever their level says (RFC 8446 section 6).
   if (alert == ALERT_USER_CANCELED || (!records_are_1_3(session->records) && level == 1)) return TLS_DONE;
-  return session_end(session, TLS_FAILED, "the client ends it with an alert");
+  return session_end(session, TLS_FAILED, session->client ? client_alert_reason(alert) : "the client ends it with an alert");
 }
 
-// Of 1.3 a change of keys, alone in its record; of 1.2 the wish for another handshake, which is declined.
+// Leaves out the tickets in what a server says: they may share a record, or be cut anywhere. What else there is begins its record and is whole.
+// False: there can be no such message.
+static bool skip_tickets(struct tidings *tidings, struct span *content)
+{
+  while (content->size > 0) {
+    size_t skipped = content->size < tidings->left ? content->size : tidings->left;
+    tidings->left -= (uint32_t)skipped;
+    *content = span_from(*content, skipped);
+    if (content->size == 0) break;
+    if (tidings->header_size == 0 && content->at[0] != NEW_TICKET) return true;
+    tidings->header[tidings->header_size++] = content->at[0];
+    *content = span_from(*content, 1);
+    if (tidings->header_size < sizeof tidings->header) continue;
+    tidings->left = (uint32_t)tidings->header[1] << 16 | (uint32_t)tidings->header[2] << 8 | tidings->header[3];
+    tidings->header_size = 0;
+    if (tidings->left > TICKET_MAX) return false;
+  }
+  return true;
+}
+
+// Of 1.3 a change of keys, alone in its record, or tickets; of 1.2 the wish for another handshake, which is declined.
 static enum tls_result take_handshake(struct tls_session *session, struct span content)
 {
   if (!records_are_1_3(session->records)) {
@@ -65,6 +88,10 @@ static enum tls_result take_handshake(struct tls_session *session, struct span c
     return session->gone ? session_end(session, TLS_CLOSED, NULL) : TLS_DONE;
   }
   static const uint8_t update[KEY_UPDATE_SIZE - 1] = {KEY_UPDATE, 0, 0, 1};
+  if (session->client) {
+    if (!skip_tickets(&session->tidings, &content)) return fail(session, ALERT_DECODE_ERROR);
+    if (content.size == 0) return TLS_DONE;
+  }
   if (content.size != KEY_UPDATE_SIZE || memcmp(content.at, update, sizeof update) != 0)
     return fail(session, ALERT_UNEXPECTED_MESSAGE);
   uint8_t asked = content.at[KEY_UPDATE_SIZE - 1];
