@@ -149,13 +149,13 @@ struct span enhanced_user(const struct enhanced *exchange)
 // The gates are the test's, and live longer than the authenticator.
 struct gate *gate_ref(struct gate *gate)
 {
-  atomic_fetch_add(&gate->references, 1);
+  references_take(&gate->references);
   return gate;
 }
 
 void gate_unref(struct gate *gate)
 {
-  assert_true(atomic_fetch_sub(&gate->references, 1) > 1);
+  assert_false(references_drop(&gate->references));
 }
 
 static _Atomic uint64_t mono_ms;
@@ -208,7 +208,7 @@ static struct authenticator *create(uint32_t questions)
 static void destroy(struct authenticator *authenticator, const struct gate *gate)
 {
   authenticator_destroy(authenticator);
-  assert_int_equal(atomic_load(&gate->references), 1);
+  assert_int_equal(atomic_load(&gate->references.count), 1);
   assert_int_equal(atomic_load(&world.open_exchanges), 0);
   sem_destroy(&world.inside);
   sem_destroy(&world.pass);

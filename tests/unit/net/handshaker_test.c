@@ -454,10 +454,10 @@ static void gates_are_counted(void **state)
   struct bench bench;
   begin(&bench, 10, 10);
   struct gate *first = listener_gate(bench.listener);
-  assert_int_equal(first->references, 2);
+  assert_int_equal(first->references.count, 2);
   struct gate *next = gate_create();
   listener_set_gate(bench.listener, next);
-  assert_int_equal(first->references, 1);
+  assert_int_equal(first->references.count, 1);
   assert_int_equal(bench.listener->gate_generation, 2);
   assert_true(bench.listener->gated);
   gate_unref(first);
