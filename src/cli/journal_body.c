@@ -159,6 +159,14 @@ static bool get_done(struct span body, uint32_t *out_session)
   return good;
 }
 
+static bool get_owner(struct span body, uint32_t *out_session)
+{
+  struct record_owner record;
+  bool good = record_get_owner(body, &record);
+  *out_session = record.session;
+  return good;
+}
+
 static bool get_references(struct span body, uint32_t *out_session)
 {
   uint64_t place;
@@ -187,6 +195,7 @@ static get_session *getter(enum record_type type)
     case RECORD_RELEASED: return get_packet_id;
     case RECORD_SENT: return get_sent;
     case RECORD_DONE: return get_done;
+    case RECORD_OWNER: return get_owner;
     case RECORD_REFERENCES: return get_references;
     case RECORD_CHECKPOINT_SESSION: return get_checkpoint;
     default: return NULL;

@@ -25,6 +25,7 @@ static const struct type_name {
     {RECORD_RELEASED, "released"},
     {RECORD_SENT, "sent"},
     {RECORD_DONE, "done"},
+    {RECORD_OWNER, "owner"},
     {RECORD_BATCH, "batch"},
     {RECORD_REFERENCES, "references"},
     {RECORD_MESSAGE_COPY, "message_copy"},

@@ -124,6 +124,15 @@ static void print_escaped(struct span bytes, int width)
   buffer_deinit(&text);
 }
 
+// Of what was written last.
+static uint32_t format_version(const struct info *info)
+{
+  const struct journal_log *log = info->reading->log;
+  struct segment_info segment = {.version = LOG_VERSION};
+  if (journal_log_segments(log) > 0) journal_log_segment(log, journal_log_segments(log) - 1, &segment);
+  return segment.version;
+}
+
 static void print_whose(const struct info *info)
 {
   const struct journal_reading *reading = info->reading;
@@ -138,7 +147,7 @@ static void print_whose(const struct info *info)
     printf(", running as process %" PRIu32 "\n", reading->holder);
   else
     printf("\n");
-  printf("Identity  %s, format version %d\n", identity_text(info, identity), LOG_VERSION);
+  printf("Identity  %s, format version %" PRIu32 "\n", identity_text(info, identity), format_version(info));
   printf("Records   up to %" PRIu64, reading->sequence);
   if (reading->names.clock_known)
     printf(", the last at %s", journal_time_text((int64_t)reading->names.newest_ms + reading->names.clock_ms, text));
@@ -195,6 +204,10 @@ static void print_session(const struct info *info, const struct info_session *ro
     printf(info->reading->holder ? "connected" : "was connected");
   else
     printf("away for %s", journal_age_text(age_s(info, session->since_ms), age));
+  if (session->user_size > 0) {
+    printf(", user ");
+    print_escaped(catalog_owner(session), 0);
+  }
   if (session->outcomes[OUTCOME_DAMAGED] > 0) printf(", %" PRIu64 " lost by damage", session->outcomes[OUTCOME_DAMAGED]);
   printf("\n");
 }
@@ -236,7 +249,7 @@ static void json_head(struct json *json, const struct info *info)
   member_text(json, "broker_id", span_text(reading->anchor.broker_id));
   member(json, "process", info->reading->holder);
   member_text(json, "identity", span_text(identity_text(info, identity)));
-  member(json, "version", LOG_VERSION);
+  member(json, "version", format_version(info));
   member(json, "sequence", reading->sequence);
   member(json, "journal_ms", info->now_ms);
   json_key(json, "replay");
@@ -287,6 +300,7 @@ static void json_session(struct json *json, const struct info *info, const struc
   json_open_object(json);
   member_text(json, "client_id", session->client_id);
   member(json, "session", session->number);
+  if (session->user_size > 0) member_text(json, "user", catalog_owner(session));
   member_bool(json, "connected", session->connected);
   if (!session->connected) {
     char since[JOURNAL_TEXT_SIZE];

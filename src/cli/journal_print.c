@@ -7,6 +7,7 @@
 
 #include "cli/journal_body.h"
 #include "cli/journal_filter.h"
+#include "core/identity.h"
 #include "store/catalog.h"
 #include "store/log.h"
 #include "store/store_batch.h"
@@ -89,7 +90,17 @@ static bool put_session_begin(const struct journal_print *print, struct journal_
   struct record_session record;
   if (!record_get_session(body, &record)) return false;
   put_session(print, line, record.session);
+  if (record.user.size > 0) line_text(line, "user", record.user);
   put_expiry(line, record.expiry_s);
+  return true;
+}
+
+static bool put_owner(const struct journal_print *print, struct journal_line *line, struct span body)
+{
+  struct record_owner record;
+  if (!record_get_owner(body, &record)) return false;
+  put_session(print, line, record.session);
+  line_text(line, "user", record.user);
   return true;
 }
 
@@ -144,6 +155,16 @@ static bool put_unsubscribe(const struct journal_print *print, struct journal_li
   return true;
 }
 
+// What certificates and tokens say of it beside that is for access control.
+static void put_maker(struct journal_line *line, struct span maker)
+{
+  const struct identity *identity = maker.size > 0 ? identity_read(maker) : NULL;
+  if (!identity) return;
+  if (identity->user.size > 0) line_text(line, "user", identity->user);
+  if (identity->listener.size > 0) line_text(line, "listener", identity->listener);
+  identity_unref(identity);
+}
+
 static bool put_will(const struct journal_print *print, struct journal_line *line, struct span body)
 {
   struct record_will record;
@@ -158,6 +179,7 @@ static bool put_will(const struct journal_print *print, struct journal_line *lin
   line_flag(line, "retain", record.retain);
   line_uint(line, "delay_s", record.delay_s);
   if (record.has_expiry) line_uint(line, "message_expiry_s", record.expiry_s);
+  put_maker(line, record.maker);
   put_contents(print, line, record.payload, record.properties);
   return true;
 }
@@ -270,6 +292,8 @@ static bool put_checkpoint_session(const struct journal_print *print, struct jou
   struct span client_id;
   if (!catalog_get_checkpoint_session(body, &session, &client_id)) return false;
   put_session(print, line, session);
+  struct span user = catalog_get_checkpoint_owner(body);
+  if (user.size > 0) line_text(line, "user", user);
   return true;
 }
 
@@ -342,6 +366,7 @@ static put_body *printer(enum record_type type)
     case RECORD_RELEASED: return put_packet_id;
     case RECORD_SENT: return put_sent;
     case RECORD_DONE: return put_done;
+    case RECORD_OWNER: return put_owner;
     case RECORD_BATCH: return put_batch;
     case RECORD_REFERENCES: return put_references;
     case RECORD_CHECKPOINT_SESSION: return put_checkpoint_session;

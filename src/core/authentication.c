@@ -517,6 +517,7 @@ static void let_in_again(struct connection *connection, struct authentication *a
     return;
   }
   take_identity(admission, answer);
+  if (connection->session->will) durable_will(connection->session);  // its maker has changed
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_authenticated_again",
       FIELD_SPAN("client", session_id(connection->session)), FIELD_SPAN("user", admission->identity->user),
       FIELD_TEXT("address", connection->address));

@@ -446,9 +446,10 @@ static enum status restore_will(struct session *session, const struct record_wil
   *will = (struct will){.message = message_create(&shard->pool, &parts),
                         .delay_s = record->delay_s,
                         .expiry_s = record->expiry_s,
-                        .has_expiry = record->has_expiry};
-  if (!will->message) {
-    free(will);
+                        .has_expiry = record->has_expiry,
+                        .identity = record->maker.size > 0 ? identity_read(record->maker) : NULL};
+  if (!will->message || (record->maker.size > 0 && !will->identity)) {
+    will_free(shard, will);
     return ERR_NO_MEMORY;
   }
   session->will = will;
@@ -479,7 +480,8 @@ struct session *shard_restore_session(struct shard *shard, const struct restored
   struct session *session = session_create(shard, restored->client_id);
   if (!session) return NULL;
   session->expiry_s = restored->expiry_s;
-  if (fill(session, restored) != OK) {
+  // Whose it is before it is durable: the journal knows.
+  if (owner_set(session, restored->user) != OK || fill(session, restored) != OK) {
     map_remove(&shard->sessions, session_hash(session), session);
     session_free(session);
     return NULL;

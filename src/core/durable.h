@@ -168,6 +168,7 @@ void durable_look(struct shard *shard);
 // ---- Records (journal.c)
 
 void durable_put_session(struct session *session);
+void durable_put_owner(struct session *session);
 void durable_put_away(struct session *session);
 void durable_record_done(struct durable *durable);
 

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/span.h"
+#include "base/status.h"
 
 // What else is known of it: "cert.cn", "cert.ou", "cert.san_uri", "jwt.<claim>". A name may come several times, with several values.
 struct identity_fact {
@@ -16,7 +18,7 @@ struct identity_fact {
 // Texts are followed by a NUL where they are the identity's.
 struct identity {
   struct span user;      // size 0: anonymous
-  const char *method;    // static: "anonymous", "cert", "password", "jwt", "scram", "psk"
+  const char *method;    // static: "anonymous", "cert", "password", "jwt", "scram", "psk"; "restored": from the journal
   struct span listener;  // its name in the configuration, else its URL
   const struct span *groups;
   size_t group_count;
@@ -30,5 +32,10 @@ const struct identity *identity_create(const struct identity *parts);
 
 const struct identity *identity_ref(const struct identity *identity);  // NULL is harmless
 void identity_unref(const struct identity *identity);                  // the same
+
+// As it stands in the journal (docs/formats/journal.md, WILL): all that access control knows of it. ERR_NO_MEMORY.
+CHECK_RESULT enum status identity_write(struct buffer *out, const struct identity *identity);
+bool identity_readable(struct span bytes);                // whether they are one, and nothing else
+const struct identity *identity_read(struct span bytes);  // which are readable; one reference. NULL when memory is short
 
 struct span identity_find(const struct identity *identity, struct span name);  // its first value; at is NULL: none

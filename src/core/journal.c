@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "core/access.h"
 #include "core/shard_internal.h"
 
 // A change that the journal does not get is a promise that cannot be kept: without memory for the record there is no way on.
@@ -291,9 +292,17 @@ void journal_packet_id(const struct session *publisher, enum record_type type, u
 
 void durable_put_session(struct session *session)
 {
-  struct record_session record = {
-      .session = session->durable->number, .expiry_s = session->expiry_s, .client_id = session_id(session)};
+  struct record_session record = {.session = session->durable->number,
+                                  .expiry_s = session->expiry_s,
+                                  .client_id = session_id(session),
+                                  .user = owner_of(session)};
   must(record_put_session(&session->shard->journal.records, &record));
+}
+
+void durable_put_owner(struct session *session)
+{
+  struct record_owner record = {.session = session->durable->number, .user = owner_of(session)};
+  must(record_put_owner(&session->shard->journal.records, &record));
 }
 
 void durable_end(struct session *session)
@@ -328,7 +337,11 @@ void durable_will(struct session *session)
   const struct will *will = session->will;
   if (!durable || (!will && !durable->has_will)) return;
   struct record_will record = {.session = durable->number};
+  struct buffer maker = {0};
   if (will) {
+    const struct identity *identity = session->connection ? access_identity(session->connection) : will->identity;
+    if (identity) must(identity_write(&maker, identity));
+    record.maker = buffer_peek(&maker);
     record.delay_s = will->delay_s;
     record.has_expiry = will->has_expiry;
     record.expiry_s = will->expiry_s;
@@ -339,6 +352,7 @@ void durable_will(struct session *session)
     record.properties = message_properties(will->message);
   }
   must(record_put_will(&session->shard->journal.records, &record));
+  buffer_deinit(&maker);
   durable->has_will = will != NULL;
 }
 

@@ -69,6 +69,7 @@ struct restored_session {
   uint32_t number;
   uint32_t expiry_s;
   struct span client_id;
+  struct span user;           // whose it is; size 0: nobody's
   uint64_t since_ms;          // journal time since when it is away
   uint64_t head, tail, sent;  // places, see record.h; below `sent`: may have been sent
   uint64_t waiting, waiting_bytes;

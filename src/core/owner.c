@@ -55,6 +55,7 @@ enum status owner_set(struct session *session, struct span user)
   }
   pool_charge(&shard->pool, (int64_t)(sizeof *owner + user.size));
   session->owned = true;
+  if (session->durable) durable_put_owner(session);
   return OK;
 }
 

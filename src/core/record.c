@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/identity.h"
 #include "core/message.h"
 
 static_assert(sizeof(struct record_header) == 16, "16 bytes in a file");
@@ -148,14 +149,16 @@ enum status record_put(struct buffer *out, enum record_type type, struct span bo
   return OK;
 }
 
-// session u32, expiry u32, client identifier (text)
+// session u32, expiry u32, client identifier (text), user (text) unless it is nobody's
 enum status record_put_session(struct buffer *out, const struct record_session *record)
 {
-  uint8_t *at = record_put_room(out, RECORD_SESSION, 10 + record->client_id.size);
+  uint64_t size = (uint64_t)10 + record->client_id.size + (record->user.size > 0 ? 2 + record->user.size : 0);
+  uint8_t *at = record_put_room(out, RECORD_SESSION, size);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->expiry_s);
-  write_text(at, record->client_id);
+  at = write_text(at, record->client_id);
+  if (record->user.size > 0) write_text(at, record->user);
   return OK;
 }
 
@@ -165,6 +168,11 @@ bool record_get_session(struct span body, struct record_session *out)
   out->session = record_read_u32(&reader);
   out->expiry_s = record_read_u32(&reader);
   out->client_id = read_text(&reader);
+  out->user = (struct span){0};
+  if (!reader.failed && reader.rest.size > 0) {
+    out->user = read_text(&reader);
+    if (out->user.size == 0) return false;
+  }
   return complete(&reader);
 }
 
@@ -274,9 +282,18 @@ bool record_get_unsubscribe(struct span body, struct record_unsubscribe *out)
   return complete(&reader);
 }
 
-// session u32, delay u32, expiry u32, flags u8 (0-1 QoS, 2 retain, 3 has an expiry), topic size u16, payload size u32,
-// properties size u32, topic, payload, properties
-enum { WILL_FIXED = 23, WILL_RETAIN = 4, WILL_EXPIRY = 8, WILL_FLAGS = 15 };
+// session u32, delay u32, expiry u32, flags u8 (0-1 QoS, 2 retain, 3 has an expiry, 4 has a maker), topic size u16, payload
+// size u32, properties size u32, with a maker its size u32; topic, payload, properties, maker
+enum { WILL_FIXED = 23, WILL_RETAIN = 4, WILL_EXPIRY = 8, WILL_MAKER = 16, WILL_FLAGS = 31 };
+
+static uint8_t will_flags(const struct record_will *record)
+{
+  int flags = record->qos;
+  if (record->retain) flags |= WILL_RETAIN;
+  if (record->has_expiry) flags |= WILL_EXPIRY;
+  if (record->maker.size > 0) flags |= WILL_MAKER;
+  return (uint8_t)flags;
+}
 
 enum status record_put_will(struct buffer *out, const struct record_will *record)
 {
@@ -284,20 +301,23 @@ enum status record_put_will(struct buffer *out, const struct record_will *record
   assert(record->topic.size <= UINT16_MAX);
   assert(record->payload.size <= UINT32_MAX);
   assert(record->properties.size <= UINT32_MAX);
-  uint64_t size = (uint64_t)WILL_FIXED + record->topic.size + record->payload.size + record->properties.size;
+  assert(record->maker.size <= UINT32_MAX);
+  uint64_t size = (uint64_t)WILL_FIXED + record->topic.size + record->payload.size + record->properties.size +
+                  (record->maker.size > 0 ? 4 + record->maker.size : 0);
   uint8_t *at = record_put_room(out, RECORD_WILL, size);
   if (!at) return ERR_NO_MEMORY;
   at = record_write_u32(at, record->session);
   at = record_write_u32(at, record->delay_s);
   at = record_write_u32(at, record->expiry_s);
-  at = record_write_u8(at,
-                       (uint8_t)(record->qos | (record->retain ? WILL_RETAIN : 0) | (record->has_expiry ? WILL_EXPIRY : 0)));
+  at = record_write_u8(at, will_flags(record));
   at = record_write_u16(at, (uint16_t)record->topic.size);
   at = record_write_u32(at, (uint32_t)record->payload.size);
   at = record_write_u32(at, (uint32_t)record->properties.size);
+  if (record->maker.size > 0) at = record_write_u32(at, (uint32_t)record->maker.size);
   at = record_write_bytes(at, record->topic);
   at = record_write_bytes(at, record->payload);
-  record_write_bytes(at, record->properties);
+  at = record_write_bytes(at, record->properties);
+  record_write_bytes(at, record->maker);
   return OK;
 }
 
@@ -314,10 +334,13 @@ bool record_get_will(struct span body, struct record_will *out)
   uint16_t topic_size = record_read_u16(&reader);
   uint32_t payload_size = record_read_u32(&reader);
   uint32_t properties_size = record_read_u32(&reader);
+  uint32_t maker_size = flags & WILL_MAKER ? record_read_u32(&reader) : 0;
   out->topic = record_read_bytes(&reader, topic_size);
   out->payload = record_read_bytes(&reader, payload_size);
   out->properties = record_read_bytes(&reader, properties_size);
-  return complete(&reader) && out->qos <= QOS_MAX && (flags & ~WILL_FLAGS) == 0;
+  out->maker = record_read_bytes(&reader, maker_size);
+  if (!complete(&reader) || out->qos > QOS_MAX || (flags & ~WILL_FLAGS) != 0) return false;
+  return !(flags & WILL_MAKER) || identity_readable(out->maker);
 }
 
 // session u32, packet identifier u16
@@ -379,6 +402,24 @@ bool record_get_done(struct span body, struct record_done *out)
   if (!complete(&reader) || outcome >= OUTCOMES) return false;
   out->outcome = (enum record_outcome)outcome;
   return out->count > 0 && out->count - 1 <= UINT64_MAX - out->place;
+}
+
+// session u32, user (text, not empty)
+enum status record_put_owner(struct buffer *out, const struct record_owner *record)
+{
+  assert(record->user.size > 0);
+  uint8_t *at = record_put_room(out, RECORD_OWNER, (uint64_t)6 + record->user.size);
+  if (!at) return ERR_NO_MEMORY;
+  write_text(record_write_u32(at, record->session), record->user);
+  return OK;
+}
+
+bool record_get_owner(struct span body, struct record_owner *out)
+{
+  struct record_reader reader = {.rest = body};
+  out->session = record_read_u32(&reader);
+  out->user = read_text(&reader);
+  return complete(&reader) && out->user.size > 0;
 }
 
 // ---- Messages

@@ -28,6 +28,7 @@ enum record_type {
   RECORD_RELEASED = 10,  // PUBREL for it: forgotten
   RECORD_SENT = 11,      // PUBREC came for one of a queue: only the packet identifier is left
   RECORD_DONE = 12,      // a run of a queue is complete: delivered, expired or dropped
+  RECORD_OWNER = 13,     // a session that was nobody's becomes a user's
   // The store's own
   RECORD_BATCH = 32,         // in front of what is written at once: times, and what was synced before (store/store_batch.h)
   RECORD_REFERENCES = 33,    // a full block of references of one queue
@@ -86,6 +87,7 @@ struct record_session {
   uint32_t session;   // number, unique in the life of a journal
   uint32_t expiry_s;  // UINT32_MAX: never
   struct span client_id;
+  struct span user;  // whose it is; size 0: nobody's
 };
 
 struct record_session_end {
@@ -124,6 +126,12 @@ struct record_will {
   uint8_t qos;
   bool retain, has_expiry;
   struct span topic, payload, properties;  // properties: those that are forwarded, encoded as in PUBLISH
+  struct span maker;                       // whose it is (identity_write); size 0: an anonymous client's
+};
+
+struct record_owner {
+  uint32_t session;
+  struct span user;  // never empty
 };
 
 enum { RECORD_TARGET_SIZE = 16 };  // without subscription identifiers
@@ -188,6 +196,7 @@ CHECK_RESULT enum status record_put_packet_id(struct buffer *out, enum record_ty
                                               const struct record_packet_id *record);
 CHECK_RESULT enum status record_put_sent(struct buffer *out, const struct record_sent *record);
 CHECK_RESULT enum status record_put_done(struct buffer *out, const struct record_done *record);
+CHECK_RESULT enum status record_put_owner(struct buffer *out, const struct record_owner *record);
 
 // Any record from its body, for the store's own types.
 CHECK_RESULT enum status record_put(struct buffer *out, enum record_type type, struct span body);
@@ -215,6 +224,7 @@ bool record_get_message(struct span body, struct record_message *out);  // all t
 bool record_get_packet_id(struct span body, struct record_packet_id *out);
 bool record_get_sent(struct span body, struct record_sent *out);
 bool record_get_done(struct span body, struct record_done *out);
+bool record_get_owner(struct span body, struct record_owner *out);
 
 // Walks targets; *cursor starts at 0. False at the end or when what follows is not a target.
 bool record_next_target(struct span targets, size_t *cursor, struct record_target *out);

@@ -302,7 +302,7 @@ static void will_send(struct session *session)
   session->will = NULL;
   if (!will) return;
   struct message *message = will->message;
-  if (will->ask && !access_may_send_will(shard, will->identity, session_id(session), message)) {
+  if (!access_may_send_will(shard, will->identity, session_id(session), message)) {
     will_free(shard, will);
     durable_will(session);
     return;
@@ -351,10 +351,7 @@ void session_detach(struct session *session, bool with_will)
 {
   struct shard *shard = session->shard;
   assert(session->connection);
-  if (session->will) {
-    session->will->ask = true;
-    session->will->identity = identity_ref(access_identity(session->connection));
-  }
+  if (session->will) session->will->identity = identity_ref(access_identity(session->connection));
   session->connection = NULL;
   congestion_leave(session);
   shard->counters.clients--;

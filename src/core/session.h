@@ -22,8 +22,7 @@ struct will {
   uint32_t delay_s;
   uint32_t expiry_s;
   bool has_expiry;
-  bool ask;  // it is asked about again when it is sent: not after a restart, which forgets whose it was
-  const struct identity *identity;  // then: of the client that has left it; NULL: anonymous
+  const struct identity *identity;  // while the client is away: of whoever left it; NULL: an anonymous client
 };
 
 enum { SESSION_NEVER_EXPIRES = UINT32_MAX };

@@ -72,6 +72,17 @@ static void free_bytes(struct span bytes)
   free((void *)(uintptr_t)bytes.at);
 }
 
+enum status catalog_session_own(struct catalog_session *session, struct span user)
+{
+  if (user.size > UINT16_MAX) return ERR_INVALID;
+  uint8_t *id = realloc((void *)(uintptr_t)session->client_id.at, session->client_id.size + user.size + 1);
+  if (!id) return ERR_NO_MEMORY;
+  record_write_bytes(id + session->client_id.size, user);
+  session->client_id.at = id;
+  session->user_size = (uint16_t)user.size;
+  return OK;
+}
+
 void catalog_session_free(struct catalog_session *session)
 {
   if (!session) return;
@@ -119,9 +130,18 @@ static enum status apply_session(struct catalog *catalog, struct span body)
   if (!session) return ERR_NO_MEMORY;
   session->expiry_s = record.expiry_s;
   session->connected = true;
-  enum status status = catalog_session_insert(catalog, session);
+  enum status status = record.user.size > 0 ? catalog_session_own(session, record.user) : OK;
+  if (status == OK) status = catalog_session_insert(catalog, session);
   if (status != OK) catalog_session_free(session);
   return status;
+}
+
+static enum status apply_owner(struct catalog *catalog, struct span body)
+{
+  struct record_owner record;
+  if (!record_get_owner(body, &record)) return ERR_INVALID;
+  struct catalog_session *session = catalog_find(catalog, record.session);
+  return session ? catalog_session_own(session, record.user) : OK;
 }
 
 static enum status apply_session_end(struct catalog *catalog, struct span body)
@@ -524,6 +544,7 @@ static enum status apply(struct catalog *catalog, enum record_type type, struct 
     case RECORD_RELEASED: return apply_packet_id(catalog, type, body);
     case RECORD_SENT: return apply_sent(catalog, body);
     case RECORD_DONE: return apply_done(catalog, body);
+    case RECORD_OWNER: return apply_owner(catalog, body);
     case RECORD_REFERENCES: return catalog_apply_references(catalog, body, position);
     case RECORD_MESSAGE_COPY: return apply_message_copy(catalog, body, position);
     case RECORD_CHECKPOINT_SESSION: return catalog_apply_checkpoint_session(catalog, body);

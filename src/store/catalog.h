@@ -71,6 +71,7 @@ struct catalog_session {
   uint32_t expiry_s;
   bool connected;
   uint16_t window;        // while connected: most in flight
+  uint16_t user_size;     // whose it is; 0: nobody's. Behind the client identifier in memory
   uint64_t since_ms;      // while away: since when (journal time)
   uint64_t sent;          // while away: places below may have been sent
   struct span client_id;  // heap
@@ -164,6 +165,12 @@ void catalog_deinit(struct catalog *catalog);
 // given up as damaged with them. A place that was there before is not added again.
 CHECK_RESULT enum status catalog_apply(struct catalog *catalog, enum record_type type, struct span body, uint64_t position);
 
+// Whose it is; size 0: nobody's.
+static inline struct span catalog_owner(const struct catalog_session *session)
+{
+  return span_of(session->client_id.at + session->client_id.size, session->user_size);
+}
+
 struct catalog_session *catalog_find(const struct catalog *catalog, uint32_t session);
 const struct segment_live *catalog_live(const struct catalog *catalog, uint32_t segment);  // NULL: nothing lives there
 
@@ -192,6 +199,8 @@ void catalog_checkpoint_cancel(struct catalog *catalog);
 
 // For who prints records: whose RECORD_CHECKPOINT_SESSION or RECORD_REFERENCES this is. false: it is none.
 bool catalog_get_checkpoint_session(struct span body, uint32_t *out_session, struct span *out_client_id);
+struct span
+catalog_get_checkpoint_owner(struct span body);  // of a RECORD_CHECKPOINT_SESSION; size 0: nobody, or it is damaged
 bool catalog_get_references(struct span body, uint32_t *out_session, uint64_t *out_place, uint32_t *out_count);
 
 // ---- Loading a queue

@@ -126,8 +126,9 @@ enum status catalog_apply_checkpoint_retained(struct catalog *catalog, struct sp
 }
 
 // ---- Sessions. RECORD_CHECKPOINT_SESSION: number u32, client identifier (size u16, text), then numbers of variable size:
-//   flags (1: connected), expiry, window, since, sent; will: position, bytes
+//   flags (1: connected, 2: a user's), expiry, window, since, sent; will: position, bytes
 //   blocks from, head - that, tail - head, each outcome
+//   of a user's: size of the user name; the name
 //   packet identifiers received: how many, the difference of each to the last one
 //   subscriptions: how many, each: identifier, flags as in RECORD_SUBSCRIBE, size of the filter; the filter
 //   runs that are done: how many, each: places between the last one (head at first) and it, count
@@ -137,7 +138,20 @@ enum status catalog_apply_checkpoint_retained(struct catalog *catalog, struct sp
 //   the places behind the blocks as references
 // Differences of positions, times and segments have a sign.
 
-enum { SESSION_CONNECTED = 1, OPTION_QOS = 3, OPTION_NO_LOCAL = 4, OPTION_AS_PUBLISHED = 8, OPTIONS_MOST = 15 };
+enum {
+  SESSION_CONNECTED = 1,
+  SESSION_OWNED = 2,
+  SESSION_FLAGS = 3,
+  OPTION_QOS = 3,
+  OPTION_NO_LOCAL = 4,
+  OPTION_AS_PUBLISHED = 8,
+  OPTIONS_MOST = 15
+};
+
+static enum status put_number(struct buffer *body, uint64_t number)
+{
+  return catalog_put_varints(body, &number, 1);
+}
 
 static enum status put_head(struct buffer *body, const struct catalog_session *session)
 {
@@ -148,7 +162,8 @@ static enum status put_head(struct buffer *body, const struct catalog_session *s
   buffer_commit(body, 6);
   enum status status = buffer_append(body, session->client_id.at, session->client_id.size);
   if (status != OK) return status;
-  const uint64_t numbers[] = {session->connected ? SESSION_CONNECTED : 0,
+  unsigned flags = (session->connected ? SESSION_CONNECTED : 0u) | (session->user_size > 0 ? SESSION_OWNED : 0u);
+  const uint64_t numbers[] = {flags,
                               session->expiry_s,
                               session->window,
                               session->since_ms,
@@ -159,12 +174,10 @@ static enum status put_head(struct buffer *body, const struct catalog_session *s
                               session->head - session->blocks_from,
                               session->tail - session->head};
   status = catalog_put_varints(body, numbers, sizeof numbers / sizeof numbers[0]);
-  return status == OK ? catalog_put_varints(body, session->outcomes, OUTCOMES) : status;
-}
-
-static enum status put_number(struct buffer *body, uint64_t number)
-{
-  return catalog_put_varints(body, &number, 1);
+  if (status == OK) status = catalog_put_varints(body, session->outcomes, OUTCOMES);
+  if (status != OK || session->user_size == 0) return status;
+  status = put_number(body, session->user_size);
+  return status == OK ? buffer_append(body, catalog_owner(session).at, session->user_size) : status;
 }
 
 static enum status put_received(struct buffer *body, const struct catalog_session *session)
@@ -268,12 +281,13 @@ bool catalog_get_checkpoint_session(struct span body, uint32_t *out_session, str
 
 // ---- Reading them
 
-static bool get_head(struct record_reader *reader, struct catalog_session *session)
+static bool get_head(struct record_reader *reader, struct catalog_session *session, bool *out_owned)
 {
   uint64_t flags = catalog_read_varint(reader);
   uint64_t expiry_s = catalog_read_varint(reader);
   uint64_t window = catalog_read_varint(reader);
   session->connected = flags & SESSION_CONNECTED;
+  *out_owned = flags & SESSION_OWNED;
   session->expiry_s = (uint32_t)expiry_s;
   session->window = (uint16_t)window;
   session->since_ms = catalog_read_varint(reader);
@@ -288,9 +302,30 @@ static bool get_head(struct record_reader *reader, struct catalog_session *sessi
   session->tail = session->head + length;
   session->waiting = length;
   for (size_t i = 0; i < OUTCOMES; i++) session->outcomes[i] = catalog_read_varint(reader);
-  return !reader->failed && flags <= SESSION_CONNECTED && expiry_s <= UINT32_MAX && window <= UINT16_MAX &&
+  return !reader->failed && flags <= SESSION_FLAGS && expiry_s <= UINT32_MAX && window <= UINT16_MAX &&
          (session->will_position == 0 || session->will_bytes > 0) &&
          (position_segment(session->will_position) > 0) == (session->will_bytes > 0) && session->will_bytes <= UINT32_MAX;
+}
+
+static bool get_owner(struct record_reader *reader, struct span *out)
+{
+  uint64_t size = catalog_read_varint(reader);
+  if (size == 0 || size > UINT16_MAX) return false;
+  *out = record_read_bytes(reader, (size_t)size);
+  return !reader->failed;
+}
+
+struct span catalog_get_checkpoint_owner(struct span body)
+{
+  uint32_t number;
+  struct catalog_session session = {0};
+  struct span user = {0};
+  bool owned = false;
+  struct record_reader reader = {0};
+  if (!catalog_get_checkpoint_session(body, &number, &session.client_id)) return user;
+  reader.rest = span_from(body, 6 + session.client_id.size);
+  if (!get_head(&reader, &session, &owned) || !owned || !get_owner(&reader, &user)) return (struct span){0};
+  return user;
 }
 
 // How many things follow; each takes a byte at least.
@@ -459,8 +494,11 @@ static enum status get_last(struct record_reader *reader, struct catalog_session
 
 static enum status get_session(const struct catalog *catalog, struct record_reader *reader, struct catalog_session *session)
 {
-  if (!get_head(reader, session)) return ERR_INVALID;
-  enum status status = get_received(reader, session);
+  bool owned;
+  struct span user = {0};
+  if (!get_head(reader, session, &owned) || (owned && !get_owner(reader, &user))) return ERR_INVALID;
+  enum status status = owned ? catalog_session_own(session, user) : OK;
+  if (status == OK) status = get_received(reader, session);
   if (status == OK) status = get_subscriptions(catalog, reader, session);
   if (status == OK) status = get_runs(reader, session);
   if (status == OK) status = get_sent(reader, session);

@@ -159,6 +159,7 @@ static inline struct catalog_retained *retained_of(struct link *link)
 // A session that is in no table: heap, with everything it holds.
 struct catalog_session *catalog_session_create(uint32_t number, struct span client_id);
 void catalog_session_free(struct catalog_session *session);
+CHECK_RESULT enum status catalog_session_own(struct catalog_session *session, struct span user);
 CHECK_RESULT enum status catalog_session_insert(struct catalog *catalog, struct catalog_session *session);
 CHECK_RESULT enum status catalog_session_subscribe(const struct catalog *catalog, struct catalog_session *session,
                                                    const struct record_subscribe *record);

@@ -44,7 +44,11 @@ static inline uint64_t position_of(uint32_t segment, uint32_t offset)
 //   60  u32      CRC32C of the bytes before
 // The checksum of a record (core/record.h) is the CRC32C of identity, number of the segment (u32), and then the record from its size on to
 // the end of its body.
-enum { LOG_VERSION = 1, LOG_IDENTITY_SIZE = 16, LOG_SEGMENT_HEADER = 64, LOG_MAGIC_SIZE = 8, LOG_CHECKSUM_OFFSET = 60 };
+//
+// Version 2 has records that version 1 has not (OWNER, who a will is of); all that version 1 has means the same. What is written is of the newest
+// version; segments of all versions from LOG_VERSION_LEAST on are read.
+enum { LOG_VERSION = 2, LOG_VERSION_LEAST = 1 };
+enum { LOG_IDENTITY_SIZE = 16, LOG_SEGMENT_HEADER = 64, LOG_MAGIC_SIZE = 8, LOG_CHECKSUM_OFFSET = 60 };
 
 #define LOG_MAGIC "SKRYSGMT"
 
@@ -64,6 +68,7 @@ struct segment_info {
   uint64_t size;  // of the file
   uint64_t used;  // header and good records; of a segment that was neither scanned nor written since opening: `size`
   uint64_t first_sequence;
+  uint32_t version;
   bool damaged;  // something in it could not be read
   bool suspect;  // was so at some opening: see journal_log_suspect
 };

@@ -231,6 +231,7 @@ enum status log_begin_segment(struct journal_log *log, uint64_t length)
   log->stale_end = 0;
   log->dirty = false;
   segments[log->count++] = (struct segment){.number = log->current,
+                                            .version = LOG_VERSION,
                                             .size = size,
                                             .used = LOG_SEGMENT_HEADER,
                                             .first_sequence = log->sequence,
@@ -322,6 +323,7 @@ void journal_log_segment(const struct journal_log *log, size_t index, struct seg
                                .size = segment->size,
                                .used = segment->used,
                                .first_sequence = segment->first_sequence,
+                               .version = segment->version,
                                .damaged = segment->damaged,
                                .suspect = segment->suspect};
 }

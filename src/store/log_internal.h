@@ -31,6 +31,7 @@ enum {
 
 struct segment {
   uint32_t number;
+  uint8_t version;
   bool damaged;
   bool given_up;  // after a failure: not to be written any more
   bool suspect;   // a mark says that damage was found in it

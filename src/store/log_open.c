@@ -135,9 +135,9 @@ static enum status judge_header(struct journal_log *log, struct segment *segment
 
   char name[LOG_NAME_SIZE];
   log_name(name, segment->number, "segment");
-  if (version != LOG_VERSION)
+  if (version < LOG_VERSION_LEAST || version > LOG_VERSION)
     return error_set(error, ERR_INVALID,
-                     "%s: the journal has format version %" PRIu32 ", and this program knows version %d only: "
+                     "%s: the journal has format version %" PRIu32 ", and this program knows versions up to %d: "
                      "use the version of the program that wrote it, or another directory",
                      name, version, LOG_VERSION);
   if (number != segment->number || first_sequence == 0 || first_sequence >> RECORD_SEQUENCE_BITS != 0) return OK;
@@ -149,6 +149,7 @@ static enum status judge_header(struct journal_log *log, struct segment *segment
   memcpy(log->identity, identity.at, LOG_IDENTITY_SIZE);
   *identity_known = true;
   segment->first_sequence = first_sequence;
+  segment->version = (uint8_t)version;
   *out = HEADER_GOOD;
   return OK;
 }
@@ -421,8 +422,9 @@ enum status journal_log_start(struct journal_log *log, struct error *error)
   if (last) {
     log->safe.segment = last->number;
     log->safe.offset = last->used;
-    // Nothing new goes into a damaged one: whoever uses the log will set it aside.
-    if (last->damaged) log->current = 0;
+    // Nothing new goes into a damaged one: whoever uses the log will set it aside. Nor into one of an older version: a program that knows
+    // only that one must refuse what is new.
+    if (last->damaged || last->version < LOG_VERSION) log->current = 0;
     if (log->current == 0) {
       last->given_up = true;
       log_close_file(log, last);

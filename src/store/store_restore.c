@@ -40,6 +40,7 @@ static void describe(const struct store *store, const struct catalog_session *se
       .number = session->number,
       .expiry_s = session->expiry_s,
       .client_id = session->client_id,
+      .user = catalog_owner(session),
       // When a connection ended with the process nobody knows: its time begins now.
       .since_ms = session->connected ? store_time_ms(store) : session->since_ms,
       .connected = session->connected,

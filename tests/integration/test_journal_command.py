@@ -71,7 +71,7 @@ class Segment:
     def __init__(self, path):
         self.path, self.data = path, path.read_bytes()
         magic, version, self.number = struct.unpack_from("<8sII", self.data)
-        assert magic == b"SKRYSGMT" and version == 1 and path.name == f"{self.number:010}.segment"
+        assert magic == b"SKRYSGMT" and version in (1, 2) and path.name == f"{self.number:010}.segment"
         self.identity = self.data[16:32]
         (self.first_sequence,) = struct.unpack_from("<Q", self.data, 32)
         assert self.data[40:60] == bytes(20)
@@ -180,7 +180,7 @@ def fingerprint(directory):
 
 
 def check_info(world, info, process):
-    assert info["broker_id"] == "test" and info["version"] == 1 and info["process"] == process
+    assert info["broker_id"] == "test" and info["version"] == 2 and info["process"] == process
     assert not info["damaged"]
     assert info["directory"] == str(world.files)
     assert len(info["identity"]) == 32
@@ -578,7 +578,7 @@ def test_a_newer_format_is_refused(world):
     world.broker.stop()
     path = segments(world.files)[0].path
     data = bytearray(path.read_bytes())
-    struct.pack_into("<I", data, 8, 2)
+    struct.pack_into("<I", data, 8, 3)
     struct.pack_into("<I", data, 60, crc32c(data[:60]))
     path.write_bytes(data)
     for name in ("info", "verify", "dump"):

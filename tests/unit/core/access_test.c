@@ -52,14 +52,20 @@ static void set_list(struct bench *bench, struct acl *acl)
     .allow = false, .verbs = (verbs_), .topic = (topic_)                                                                    \
   }
 
-// From now on the client is this user.
-static void become(struct client *client, const char *user)
+// From now on the client is this one.
+static void become_whole(struct client *client, const struct identity *parts)
 {
-  const struct identity *identity = identity_create(&(struct identity){.user = span_text(user), .method = "password"});
+  const struct identity *identity = identity_create(parts);
   assert_non_null(identity);
   assert_ok(access_open(client->connection, identity, session_id(client->connection->session)));
   assert_ptr_equal(access_identity(client->connection), identity);
   identity_unref(identity);
+}
+
+// ... this user.
+static void become(struct client *client, const char *user)
+{
+  become_whole(client, &(struct identity){.user = span_text(user), .method = "password"});
 }
 
 static void publish(struct client *client, const char *topic, uint8_t qos)
@@ -476,21 +482,86 @@ static void wills_are_asked_about_when_they_are_sent(void **state)
   }
 }
 
-static void a_will_that_outlives_the_process_is_sent(void **state)
+static void put_rule(struct bench *bench, const struct acl_rule *rule)
+{
+  struct acl *acl;
+  const struct span topics[] = {span_text("#")};
+  const struct acl_rule others = {
+      .subject = ACL_ANYBODY, .verbs = SUB | REC, .allow = true, .qos_max = 2, .topics = topics, .topic_count = 1};
+  struct error error;
+  assert_ok(acl_create(&acl));
+  assert_ok(acl_add(acl, rule, &error));
+  assert_ok(acl_add(acl, &others, &error));
+  set_list(bench, acl);
+}
+
+// Whatever a rule may know a client by is known of a will that is restored: by how the client has left it, and which rule is there when
+// it is sent.
+static void a_will_that_outlives_the_process_is_asked_about(void **state)
 {
   (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *client = with_will(&bench, "a", "will/ann", 30);
-  become(client, "ann");
-  client_drop(client);
-  bench_crash(&bench, 1000);
-  SET(&bench, {.user = "ann", .allow = true, .verbs = PUB, .topic = "will/ann"}, ALLOW(SUB | REC, "#"));
-  struct client *watching = client_new(&bench, MQTT_5_0, "w");
-  client_subscribe(watching, "#", 0);
-  bench_advance(&bench, 40 * 1000);
-  client_take(watching, "will/ann", "gone", 0);
-  bench_deinit(&bench);
+  const struct span groups[] = {span_text("press"), span_text("night")};
+  const struct identity_fact facts[] = {{span_text("cert.ou"), span_text("hall-2")}};
+  const struct identity ann = {.user = span_text("ann"),
+                               .method = "cert",
+                               .listener = span_text("plant"),
+                               .groups = groups,
+                               .group_count = 2,
+                               .facts = facts,
+                               .fact_count = 1};
+  static const struct {
+    const char *who, *fact, *topic;
+    enum acl_subject subject;
+    bool sent, none;  // none: it was an anonymous client
+  } cases[] = {
+      {.subject = ACL_USER, .who = "ann", .topic = "will/ann", .sent = true},
+      {.subject = ACL_USER, .who = "bob", .topic = "will/ann"},
+      {.subject = ACL_USER, .who = "ann", .topic = "will/{username}", .sent = true},
+      {.subject = ACL_GROUP, .who = "night", .topic = "will/#", .sent = true},
+      {.subject = ACL_GROUP, .who = "day", .topic = "will/#"},
+      {.subject = ACL_FACT, .fact = "cert.ou", .who = "hall-?", .topic = "will/#", .sent = true},
+      {.subject = ACL_FACT, .fact = "cert.ou", .who = "hall-3", .topic = "will/#"},
+      {.subject = ACL_LISTENER, .who = "plant", .topic = "will/#", .sent = true},
+      {.subject = ACL_CLIENT, .who = "a", .topic = "will/#", .sent = true},
+      {.subject = ACL_ANONYMOUS, .topic = "will/#"},
+      {.subject = ACL_ANONYMOUS, .topic = "will/#", .sent = true, .none = true},
+      {.subject = ACL_USER, .who = "ann", .topic = "will/#", .none = true},
+  };
+  for (size_t i = 0; i < 2 * (sizeof cases / sizeof cases[0]); i++) {
+    bool crashed_at_work = i % 2;
+    struct bench bench;
+    bench_init_journal(&bench, 1 + (i % 3 == 0), NULL, true);
+    struct client *client = with_will(&bench, "a", "will/ann", 30);
+    if (!cases[i / 2].none) {
+      become_whole(client, &ann);
+      durable_will(client->connection->session);
+      bench_run(&bench);
+    }
+    if (!crashed_at_work) client_drop(client);
+    bench_crash(&bench, 1000);
+    bench_crash(&bench, 1000);  // it is there after the next one too
+    const struct span topics[] = {span_text(cases[i / 2].topic)};
+    const struct acl_rule rule = {.subject = cases[i / 2].subject,
+                                  .fact = cases[i / 2].fact ? span_text(cases[i / 2].fact) : (struct span){0},
+                                  .who = cases[i / 2].who ? span_text(cases[i / 2].who) : (struct span){0},
+                                  .verbs = PUB,
+                                  .allow = true,
+                                  .qos_max = 2,
+                                  .topics = topics,
+                                  .topic_count = 1};
+    put_rule(&bench, &rule);
+    struct client *watching = client_new(&bench, MQTT_5_0, "w");
+    client_subscribe(watching, "#", 0);
+    bench_advance(&bench, 40 * 1000);
+    if (cases[i / 2].sent) client_take(watching, "will/ann", "gone", 0);
+    client_expect_nothing(watching);
+    assert_int_equal(bench_counters(&bench).access_denied[0], !cases[i / 2].sent);
+    assert_int_equal(bench_logged(&bench, "access_denied"), !cases[i / 2].sent);
+    bench_crash(&bench, 1000);  // once, sent or not
+    bench_advance(&bench, 40 * 1000);
+    assert_int_equal(bench_counters(&bench).wills_sent, 0);
+    bench_deinit(&bench);
+  }
 }
 
 int main(void)
@@ -511,7 +582,7 @@ int main(void)
       cmocka_unit_test(the_brokers_topics_need_a_rule),
       cmocka_unit_test(a_trial_denies_nothing),
       cmocka_unit_test(wills_are_asked_about_when_they_are_sent),
-      cmocka_unit_test(a_will_that_outlives_the_process_is_sent),
+      cmocka_unit_test(a_will_that_outlives_the_process_is_asked_about),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1044,6 +1044,40 @@ static void sessions_are_their_users_on_all_shards(void **state)
   bench_deinit(&bench);
 }
 
+static void sessions_are_their_users_after_a_crash(void **state)
+{
+  (void)state;
+  for (uint8_t shards = 1; shards <= 3; shards++) {
+    struct bench bench;
+    bench_init_journal(&bench, shards, NULL, true);
+    bench.authenticate = bench.believe = true;
+    try_as(&bench, "pump", "ann", true, true);
+    try_as(&bench, "meter", NULL, true, true);  // nobody's
+    for (unsigned i = 0; i < 2; i++) {
+      bench_crash(&bench, 1000);
+      assert_int_equal(bench.shards[0]->owners.count, 1 + i);
+      try_as(&bench, "pump", "bob", true, false);
+      try_as(&bench, "pump", "bob", false, false);
+      try_as(&bench, "pump", NULL, false, false);
+      try_as(&bench, "meter", i ? NULL : "bob", true, i == 0);  // which becomes his, for all times
+      try_as(&bench, "meter", "ann", true, false);
+    }
+    // Only while they are there.
+    struct client *owner = client_open(&bench, MQTT_5_0, 0);
+    struct mqtt_packet packet = connect_as(MQTT_5_0, "pump", "ann", "secret");
+    packet.connect.clean_start = false;
+    assert_true(client_connect_packet(owner, &packet)->session_present);
+    client_disconnect(owner, MQTT_SUCCESS);
+    bench_crash(&bench, 1000);
+    try_as(&bench, "pump", "bob", true, true);
+    bench_advance(&bench, 200 * 1000);
+    bench_crash(&bench, 1000);
+    assert_int_equal(bench.shards[0]->owners.count, 0);
+    try_as(&bench, "pump", "ann", true, true);
+    bench_deinit(&bench);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -1079,6 +1113,7 @@ int main(void)
       cmocka_unit_test(sessions_are_their_users),
       cmocka_unit_test(sessions_of_nobody_become_the_next_users),
       cmocka_unit_test(sessions_are_their_users_on_all_shards),
+      cmocka_unit_test(sessions_are_their_users_after_a_crash),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -428,6 +428,7 @@ static void check_session(const struct store_bench *store, const struct session 
   const struct stored_session *stored = store_bench_numbered(store, session->durable->number);
   assert_non_null(stored);
   assert_true(span_equal(stored->client_id, session_id(session)));
+  assert_true(span_equal(stored->user, owner_of(session)));
   assert_int_equal(stored->connected, session->connection != NULL);
   assert_int_equal(stored->expiry_s, session->expiry_s);
   assert_int_equal(stored->tail, session->durable->next);

@@ -65,8 +65,20 @@ static void begin_session(struct store_bench *store, struct span body)
     assert_true(store->sessions[i].ended || !span_equal(store->sessions[i].client_id, record.client_id));
   }
   store->sessions = grown(store->sessions, store->session_count + 1, sizeof *store->sessions);
-  store->sessions[store->session_count++] = (struct stored_session){
-      .number = record.session, .expiry_s = record.expiry_s, .client_id = record.client_id, .connected = true};
+  store->sessions[store->session_count++] = (struct stored_session){.number = record.session,
+                                                                    .expiry_s = record.expiry_s,
+                                                                    .client_id = record.client_id,
+                                                                    .user = record.user,
+                                                                    .connected = true};
+}
+
+static void set_owner(struct store_bench *store, struct span body)
+{
+  struct record_owner record;
+  assert_true(record_get_owner(body, &record));
+  struct stored_session *session = known(store, record.session);
+  assert_int_equal(session->user.size, 0);
+  session->user = record.user;
 }
 
 static void put_place(struct store_bench *store, const struct record_target *target, struct span message)
@@ -228,6 +240,7 @@ static void apply(struct store_bench *store, enum record_type type, struct span 
     case RECORD_RELEASED: release(store, body); break;
     case RECORD_SENT: put_sent(store, body); break;
     case RECORD_DONE: put_done(store, body); break;
+    case RECORD_OWNER: set_owner(store, body); break;
     default: fail_msg("a record of type %u from a shard", (unsigned)type);
   }
 }
@@ -354,6 +367,7 @@ void store_bench_describe(const struct store_bench *store, const struct stored_s
   *out = (struct restored_session){.number = session->number,
                                    .expiry_s = session->expiry_s,
                                    .client_id = session->client_id,
+                                   .user = session->user,
                                    .since_ms = session->connected ? store->end_ms : session->since_ms,
                                    .tail = session->tail,
                                    .sent = session->sent,

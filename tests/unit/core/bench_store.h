@@ -21,6 +21,7 @@ struct stored_session {
   bool ended, connected;
   uint64_t since_ms, sent;
   struct span client_id;
+  struct span user;             // whose it is
   struct stored_place *places;  // from 0 on
   size_t tail, places_capacity;
   size_t waiting;  // not DONE

@@ -1,6 +1,7 @@
 // Records: what goes in comes out, and nothing else is taken for one.
 #include "test.h"
 
+#include "core/identity.h"
 #include "core/journal.h"
 #include "core/message.h"
 #include "core/record.h"
@@ -41,6 +42,7 @@ static bool decodes(enum record_type type, struct span body)
     struct record_packet_id packet_id;
     struct record_sent sent;
     struct record_done done;
+    struct record_owner owner;
   } out;
   switch ((int)type) {
     case RECORD_SESSION: return record_get_session(body, &out.session);
@@ -56,6 +58,7 @@ static bool decodes(enum record_type type, struct span body)
     case RECORD_RELEASED: return record_get_packet_id(body, &out.packet_id);
     case RECORD_SENT: return record_get_sent(body, &out.sent);
     case RECORD_DONE: return record_get_done(body, &out.done);
+    case RECORD_OWNER: return record_get_owner(body, &out.owner);
     default: return false;
   }
 }
@@ -124,6 +127,154 @@ static void sessions_come_back(void **state)
   assert_int_equal(away_out.since_ms, UINT64_MAX - 1);
   assert_int_equal(away_out.sent, UINT64_C(1) << 40);
   buffer_deinit(&records);
+}
+
+static void owners_come_back(void **state)
+{
+  (void)state;
+  struct buffer records = {0};
+  struct record_session in = {.session = 7, .expiry_s = 60, .client_id = span_text("press"), .user = span_text("ann")}, out;
+  assert_ok(record_put_session(&records, &in));
+  struct span body = only_body(&records, RECORD_SESSION);
+  assert_memory_equal(body.at, "\7\0\0\0\74\0\0\0\5\0press\3\0ann", body.size);
+  assert_true(record_get_session(body, &out));
+  assert_span_text(out.client_id, "press");
+  assert_span_text(out.user, "ann");
+  // Without the user it is what it was before there were users; with a part of it it is nothing.
+  enum { WITHOUT = 15 };
+  for (size_t size = 0; size < body.size; size++)
+    assert_int_equal(decodes_copy(RECORD_SESSION, body, size, 0), size == WITHOUT);
+  assert_true(record_get_session(span_of(body.at, WITHOUT), &out));
+  assert_int_equal(out.user.size, 0);
+  for (uint8_t extra = 1; extra < 32; extra++) {
+    assert_false(decodes_copy(RECORD_SESSION, body, body.size, extra));
+    assert_false(decodes_copy(RECORD_SESSION, body, WITHOUT, extra));  // an empty name is none
+  }
+  buffer_deinit(&records);
+
+  struct record_owner owner = {.session = 0x01020304, .user = span_text("bob")}, owner_out;
+  assert_ok(record_put_owner(&records, &owner));
+  check_frame(&records, RECORD_OWNER);
+  body = only_body(&records, RECORD_OWNER);
+  assert_memory_equal(body.at, "\4\3\2\1\3\0bob", body.size);
+  assert_true(record_get_owner(body, &owner_out));
+  assert_int_equal(owner_out.session, 0x01020304);
+  assert_span_text(owner_out.user, "bob");
+  buffer_deinit(&records);
+  assert_false(record_get_owner(span_of("\1\0\0\0\0\0", 6), &owner_out));
+
+  // The longest that there is, and a size that says more than there is.
+  char *name = malloc(UINT16_MAX);
+  assert_non_null(name);
+  memset(name, 'x', UINT16_MAX);
+  owner.user = span_of(name, UINT16_MAX);
+  assert_ok(record_put_owner(&records, &owner));
+  body = only_body(&records, RECORD_OWNER);
+  assert_true(record_get_owner(body, &owner_out));
+  assert_true(span_equal(owner_out.user, owner.user));
+  assert_false(decodes_copy(RECORD_OWNER, body, body.size - 1, 0));
+  buffer_deinit(&records);
+  free(name);
+}
+
+// All of an identity that access control asks about.
+static const struct identity *sample_maker(void)
+{
+  const struct span groups[] = {span_text("operators"), span_text("")};
+  const struct identity_fact facts[] = {{span_text("cert.ou"), span_text("hall-2")}, {span_text("jwt.x"), span_text("")}};
+  const struct identity *identity = identity_create(&(struct identity){.user = span_text("ann"),
+                                                                       .method = "cert",
+                                                                       .listener = span_text("plant"),
+                                                                       .groups = groups,
+                                                                       .group_count = 2,
+                                                                       .facts = facts,
+                                                                       .fact_count = 2,
+                                                                       .expires_ms = 5});
+  assert_non_null(identity);
+  return identity;
+}
+
+static void makers_of_wills_come_back(void **state)
+{
+  (void)state;
+  struct buffer records = {0}, maker = {0};
+  const struct identity *identity = sample_maker();
+  assert_ok(identity_write(&maker, identity));
+  struct record_will out, in = {.session = 3,
+                                .qos = 1,
+                                .topic = span_text("gone"),
+                                .payload = span_text("p"),
+                                .properties = span_of("\1\1", 2),
+                                .maker = buffer_peek(&maker)};
+  assert_ok(record_put_will(&records, &in));
+  check_frame(&records, RECORD_WILL);
+  struct span body = only_body(&records, RECORD_WILL);
+  assert_true(record_get_will(body, &out));
+  assert_span_text(out.topic, "gone");
+  assert_span_text(out.payload, "p");
+  assert_true(span_equal(out.properties, in.properties));
+  assert_true(span_equal(out.maker, in.maker));
+
+  const struct identity *read = identity_read(out.maker);
+  assert_non_null(read);
+  assert_span_text(read->user, "ann");
+  assert_string_equal(read->method, "restored");
+  assert_span_text(read->listener, "plant");
+  assert_int_equal(read->group_count, 2);
+  assert_span_text(read->groups[0], "operators");
+  assert_int_equal(read->groups[1].size, 0);
+  assert_int_equal(read->fact_count, 2);
+  assert_span_text(identity_find(read, span_text("cert.ou")), "hall-2");
+  assert_span_text(read->facts[1].name, "jwt.x");
+  assert_int_equal(read->expires_ms, 0);  // a will is sent after that too
+  identity_unref(read);
+
+  // No part of it is one, nor is it with something behind it, nor any with counts that cannot be.
+  for (size_t size = 0; size < in.maker.size; size++) {
+    uint8_t *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, in.maker.at, size);
+    assert_false(identity_readable(span_of(exact, size)));
+    free(exact);
+  }
+  assert_ok(buffer_append(&maker, "", 1));
+  assert_false(identity_readable(buffer_peek(&maker)));
+  assert_true(identity_readable(span_of("\0\0\0\0\0\0\0\0\0\0\0\0", 12)));
+  assert_false(identity_readable(span_of("\0\0\0\0\xff\xff\xff\xff\0\0\0\0", 12)));
+  assert_false(identity_readable(span_of("\0\0\0\0\0\0\0\0\xff\xff\xff\xff", 12)));
+  identity_unref(identity);
+  buffer_deinit(&maker);
+  buffer_deinit(&records);
+}
+
+static void damaged_makers_are_refused_or_whole(void **state)
+{
+  (void)state;
+  struct prng prng;
+  prng_seed(&prng, 21);
+  struct buffer maker = {0};
+  const struct identity *identity = sample_maker();
+  assert_ok(identity_write(&maker, identity));
+  struct span good = buffer_peek(&maker);
+  for (unsigned round = 0; round < 20000; round++) {
+    size_t size = prng_below(&prng, 2) ? good.size : 1 + prng_below(&prng, good.size);
+    uint8_t *bytes = malloc(size);
+    assert_non_null(bytes);
+    memcpy(bytes, good.at, size);
+    for (uint64_t i = 0; i <= prng_below(&prng, 4); i++) bytes[prng_below(&prng, size)] = (uint8_t)prng_below(&prng, 256);
+    if (identity_readable(span_of(bytes, size))) {
+      const struct identity *read = identity_read(span_of(bytes, size));
+      struct buffer again = {0};
+      assert_non_null(read);
+      assert_ok(identity_write(&again, read));
+      assert_true(span_equal(buffer_peek(&again), span_of(bytes, size)));
+      buffer_deinit(&again);
+      identity_unref(read);
+    }
+    free(bytes);
+  }
+  identity_unref(identity);
+  buffer_deinit(&maker);
 }
 
 static void subscriptions_come_back(void **state)
@@ -262,7 +413,9 @@ static void impossible_values_are_refused(void **state)
   assert_true(record_get_will(span_of(will_body, sizeof will_body), &will));
   will_body[12] = 3;
   assert_false(record_get_will(span_of(will_body, sizeof will_body), &will));
-  will_body[12] = 16;
+  will_body[12] = 16;  // without the size of its maker
+  assert_false(record_get_will(span_of(will_body, sizeof will_body), &will));
+  will_body[12] = 32;
   assert_false(record_get_will(span_of(will_body, sizeof will_body), &will));
   will_body[12] = 0;
   will_body[18] = 0xff;  // sizes that do not add up
@@ -421,7 +574,7 @@ static void bytes_at_random_are_harmless(void **state)
   (void)state;
   static const enum record_type types[] = {RECORD_SESSION,   RECORD_SESSION_END, RECORD_SESSION_BACK, RECORD_SESSION_AWAY,
                                            RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, RECORD_WILL,         RECORD_MESSAGE,
-                                           RECORD_RECEIVED,  RECORD_SENT,        RECORD_DONE};
+                                           RECORD_RECEIVED,  RECORD_SENT,        RECORD_DONE,         RECORD_OWNER};
   struct prng prng;
   prng_seed(&prng, 20);
   for (int round = 0; round < 20000; round++) {
@@ -549,6 +702,9 @@ int main(void)
 {
   static const struct CMUnitTest tests[] = {
       cmocka_unit_test(sessions_come_back),
+      cmocka_unit_test(owners_come_back),
+      cmocka_unit_test(makers_of_wills_come_back),
+      cmocka_unit_test(damaged_makers_are_refused_or_whole),
       cmocka_unit_test(subscriptions_come_back),
       cmocka_unit_test(wills_come_back),
       cmocka_unit_test(packet_ids_and_runs_come_back),

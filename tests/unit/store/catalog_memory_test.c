@@ -106,6 +106,7 @@ static void everything_goes_well_later(void **state)
     rig_write(&rig);
   }
   rig_will(&rig, c, true);
+  rig_own(&rig, c, "ann");
   rig_away(&rig, a);
   rig_away(&rig, b);
   put(&rig, references);

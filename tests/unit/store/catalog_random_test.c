@@ -137,6 +137,14 @@ static void set_will(struct history *history)
   rig_will(&history->rig, session, below(history, 2));
 }
 
+static void own(struct history *history)
+{
+  struct model_session *session = any_session(history);
+  char user[16];
+  snprintf(user, sizeof user, "%.*s", (int)(1 + below(history, 14)), "annemargarethe");
+  if (!session->user[0]) rig_own(&history->rig, session, user);
+}
+
 static void release_packet_id(struct history *history)
 {
   struct model_session *session = any_session(history);
@@ -253,7 +261,7 @@ static void step(struct history *history)
   static void (*const often[])(struct history *) = {publish, publish,   publish,    finish_some,   finish_some,
                                                     drain,   send_some, checkpoint, put_references};
   static void (*const seldom[])(struct history *) = {begin_session, subscribe,    release_packet_id, come_or_go,
-                                                     come_or_go,    copy_segment, checkpoint};
+                                                     come_or_go,    copy_segment, checkpoint,        own};
   switch (below(history, 16)) {
     case 0:
     case 1:

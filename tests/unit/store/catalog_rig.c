@@ -171,10 +171,20 @@ struct model_session *rig_session(struct rig *rig)
   *session = (struct model_session){.number = rig->next_session++, .alive = true, .connected = true};
   char id[32];
   snprintf(id, sizeof id, "client-%u", session->number);
-  struct record_session record = {.session = session->number, .expiry_s = 3600, .client_id = span_text(id)};
+  if (session->number % 2 == 0) snprintf(session->user, sizeof session->user, "user-%u", session->number % 5);
+  struct record_session record = {
+      .session = session->number, .expiry_s = 3600, .client_id = span_text(id), .user = span_text(session->user)};
   assert_ok(record_put_session(&rig->batch, &record));
   rig_write(rig);
   return session;
+}
+
+void rig_own(struct rig *rig, struct model_session *session, const char *user)
+{
+  struct record_owner record = {.session = session->number, .user = span_text(user)};
+  assert_ok(record_put_owner(&rig->batch, &record));
+  rig_write(rig);
+  snprintf(session->user, sizeof session->user, "%s", user);
 }
 
 void rig_end(struct rig *rig, struct model_session *session)
@@ -451,6 +461,7 @@ static void check_queue(struct rig *rig, const struct model_session *model)
   assert_int_equal(session->tail, model->count);
   assert_int_equal(session->waiting, model_waiting(model));
   assert_memory_equal(session->outcomes, model->outcomes, sizeof model->outcomes);
+  assert_true(span_equal(catalog_owner(session), span_text(model->user)));
   assert_int_equal(session->will_position != 0, model->has_will);
   assert_int_equal(session->connected, model->connected);
 
@@ -553,6 +564,7 @@ static void same_session(const struct catalog_session *a, const struct catalog_s
   assert_int_equal(a->since_ms, b->since_ms);
   assert_int_equal(a->sent, b->sent);
   assert_true(span_equal(a->client_id, b->client_id));
+  assert_true(span_equal(catalog_owner(a), catalog_owner(b)));
   assert_int_equal(a->head, b->head);
   assert_int_equal(a->tail, b->tail);
   assert_int_equal(a->waiting, b->waiting);

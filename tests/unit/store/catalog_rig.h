@@ -38,6 +38,7 @@ struct model_entry {
 struct model_session {
   uint32_t number;
   bool alive, has_will, connected;
+  char user[16];                // whose it is; "": nobody's
   struct model_entry *entries;  // by place
   size_t count, capacity;
   uint64_t outcomes[OUTCOMES];
@@ -84,7 +85,8 @@ void rig_copy_segment(struct rig *rig, uint32_t segment);
 void rig_checkpoint(struct rig *rig, size_t slice);
 void rig_references(struct rig *rig);
 
-struct model_session *rig_session(struct rig *rig);  // a new one
+struct model_session *rig_session(struct rig *rig);  // a new one; every other is a user's
+void rig_own(struct rig *rig, struct model_session *session, const char *user);
 void rig_end(struct rig *rig, struct model_session *session);
 void rig_away(struct rig *rig, struct model_session *session);
 void rig_back(struct rig *rig, struct model_session *session);

@@ -612,6 +612,7 @@ static void make_rich(struct rig *rig)
   rig_away(rig, session);
   rig_references(rig);
   rig_will(rig, session, true);
+  rig_own(rig, session, "ann");
   rig_done(rig, session, 3, 4, OUTCOME_DELIVERED);
   rig_done(rig, session, 300, 5, OUTCOME_EXPIRED);
   rig_done(rig, session, 540, 1, OUTCOME_EXPIRED);
@@ -708,6 +709,7 @@ static void bodies_can_be_looked_into(void **state)
       assert_true(catalog_get_checkpoint_session(rig.records[i].body, &session, &client_id));
       assert_int_equal(session, 1);
       assert_true(span_equal(client_id, span_text("client-1")));
+      assert_true(span_equal(catalog_get_checkpoint_owner(rig.records[i].body), span_text("ann")));
       sessions++;
     } else if (rig.records[i].type == RECORD_REFERENCES) {
       assert_true(catalog_get_references(rig.records[i].body, &session, &place, &count));
@@ -719,6 +721,68 @@ static void bodies_can_be_looked_into(void **state)
   assert_int_equal(sessions, 1);
   assert_int_equal(references, 2);
   assert_false(catalog_get_checkpoint_session(span_of("\1\0\0\0\3\0ab", 8), &(uint32_t){0}, &(struct span){0}));
+  rig_deinit(&rig);
+}
+
+static uint8_t *find_bytes(uint8_t *at, size_t size, const char *wanted, size_t wanted_size)
+{
+  return memmem(at, size, wanted, wanted_size);
+}
+
+// The user of a session's checkpoint: what is no name is refused, and what has none is nobody's, as before there were users.
+static void owners_in_checkpoints(void **state)
+{
+  (void)state;
+  struct rig rig;
+  make_rich(&rig);
+  size_t index = 0;
+  while (rig.records[index].type != RECORD_CHECKPOINT_SESSION) index++;
+  struct span body = rig.records[index].body;
+  uint64_t position = rig.records[index].position;
+  uint8_t *copy = malloc(body.size);
+  assert_non_null(copy);
+  memcpy(copy, body.at, body.size);
+  uint8_t *user = find_bytes(copy, body.size, "\3ann", 4);
+  uint8_t *flags = copy + 6 + strlen("client-1");
+  assert_non_null(user);
+  assert_int_equal(*flags, 2);
+  struct catalog again;
+  catalog_init(&again, NULL, NULL);
+  *user = 0;
+  assert_int_equal(catalog_apply(&again, RECORD_CHECKPOINT_SESSION, span_of(copy, body.size), position), ERR_INVALID);
+  *user = 0x7f;  // longer than what follows is
+  size_t until_end = (size_t)(copy + body.size - user);
+  if (until_end <= 0x7f)
+    assert_int_equal(catalog_apply(&again, RECORD_CHECKPOINT_SESSION, span_of(copy, body.size), position), ERR_INVALID);
+  *user = 3;
+  *flags = 4;  // a flag that does not exist
+  assert_int_equal(catalog_apply(&again, RECORD_CHECKPOINT_SESSION, span_of(copy, body.size), position), ERR_INVALID);
+  assert_int_equal(catalog_get_checkpoint_owner(span_of(copy, body.size)).size, 0);
+  *flags = 2;
+  assert_ok(catalog_apply(&again, RECORD_CHECKPOINT_SESSION, span_of(copy, body.size), position));
+  assert_true(span_equal(catalog_owner(catalog_find(&again, 1)), span_text("ann")));
+  catalog_deinit(&again);
+  // As version 1 has written it.
+  *flags = 0;
+  memmove(user, user + 4, until_end - 4);
+  assert_ok(catalog_apply(&again, RECORD_CHECKPOINT_SESSION, span_of(copy, body.size - 4), position));
+  assert_int_equal(catalog_owner(catalog_find(&again, 1)).size, 0);
+  assert_true(span_equal(catalog_find(&again, 1)->client_id, span_text("client-1")));
+  // It becomes somebody's; of one that is not known nothing is said.
+  struct buffer records = {0};
+  for (uint32_t session = 1; session <= 2; session++) {
+    assert_ok(record_put_owner(&records, &(struct record_owner){.session = session, .user = span_text("bob")}));
+    struct span owner = span_from(buffer_peek(&records), sizeof(struct record_header));
+    owner.size = 4 + 2 + 3;
+    assert_ok(catalog_apply(&again, RECORD_OWNER, owner, position));
+    owner.size--;
+    assert_int_equal(catalog_apply(&again, RECORD_OWNER, owner, position), ERR_INVALID);
+    buffer_deinit(&records);
+  }
+  assert_true(span_equal(catalog_owner(catalog_find(&again, 1)), span_text("bob")));
+  assert_int_equal(again.sessions.count, 1);
+  catalog_deinit(&again);
+  free(copy);
   rig_deinit(&rig);
 }
 
@@ -780,6 +844,7 @@ int main(void)
       cmocka_unit_test(impossible_holes_are_refused),
       cmocka_unit_test(changed_bodies_are_harmless),
       cmocka_unit_test(bodies_can_be_looked_into),
+      cmocka_unit_test(owners_in_checkpoints),
       cmocka_unit_test(checkpoints_in_slices),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,7 +216,7 @@ static void refuses_a_newer_version(void **state)
   put_header(disk, "0000000003.segment", header);
   // Also when something else in the directory is damaged.
   sim_disk_flip(disk, "0000000001.segment", 9, 1);
-  assert_refused_untouched(disk, &history.settings, "format version 2");
+  assert_refused_untouched(disk, &history.settings, "format version 3");
   disk_destroy(disk);
 }
 

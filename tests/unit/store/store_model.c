@@ -106,6 +106,12 @@ static void apply_done(struct model *model, struct span body)
   }
 }
 
+static void keep_user(struct model_session *session, struct span user)
+{
+  assert_true(user.size < sizeof session->user);
+  snprintf(session->user, sizeof session->user, "%.*s", (int)user.size, (const char *)user.at);
+}
+
 static void apply_session(struct model *model, struct span body)
 {
   struct record_session record;
@@ -115,6 +121,7 @@ static void apply_session(struct model *model, struct span body)
   free(session->entries);
   *session =
       (struct model_session){.exists = true, .number = record.session, .expiry_s = record.expiry_s, .connected = true};
+  keep_user(session, record.user);
   if (record.session >= model->next_session) model->next_session = record.session + 1;
 }
 
@@ -163,6 +170,7 @@ static void apply_small(struct model *model, enum record_type type, struct span 
   struct record_sent sent;
   struct record_will will;
   struct record_session_end end;
+  struct record_owner owner;
   if (type == RECORD_RECEIVED || type == RECORD_RELEASED) {
     assert_true(record_get_packet_id(body, &packet));
     find(model, packet.session)->received[packet.packet_id % MODEL_IDS] = type == RECORD_RECEIVED;
@@ -172,6 +180,9 @@ static void apply_small(struct model *model, enum record_type type, struct span 
   } else if (type == RECORD_WILL) {
     assert_true(record_get_will(body, &will));
     find(model, will.session)->will = will.topic.size ? payload_number(will.payload) : 0;
+  } else if (type == RECORD_OWNER) {
+    assert_true(record_get_owner(body, &owner));
+    keep_user(find(model, owner.session), owner.user);
   } else {
     assert_int_equal(type, RECORD_SESSION_END);
     assert_true(record_get_session_end(body, &end));
@@ -309,6 +320,7 @@ void model_put_session(struct model *model, struct buffer *out)
   char id[32];
   int size = snprintf(id, sizeof id, "client-%u", (unsigned)model->next_session);
   struct record_session record = {.session = model->next_session, .expiry_s = 3600, .client_id = span_of(id, (size_t)size)};
+  if (model->next_session % 3 == 0) record.user = span_text("ann");
   assert_ok(record_put_session(out, &record));
   model_apply(model, span_from(buffer_peek(out), before));
 }
@@ -363,6 +375,15 @@ static void next_will(struct model *model, struct prng *prng, struct buffer *out
   assert_ok(record_put_will(out, &will));
 }
 
+static bool next_owner(struct model *model, struct prng *prng, struct buffer *out)
+{
+  struct model_session *session = any_session(model, prng);
+  if (session->user[0]) return false;
+  struct record_owner record = {.session = session->number, .user = span_text(prng_below(prng, 2) ? "bob" : "carl")};
+  assert_ok(record_put_owner(out, &record));
+  return true;
+}
+
 static void next_received(struct model *model, struct prng *prng, struct buffer *out)
 {
   struct model_session *session = any_session(model, prng);
@@ -374,12 +395,13 @@ static void next_received(struct model *model, struct prng *prng, struct buffer 
 static bool next_other(struct model *model, struct prng *prng, const struct model_mix *mix, struct buffer *out)
 {
   struct model_session *session = any_session(model, prng);
-  switch (prng_below(prng, 6)) {
+  switch (prng_below(prng, 7)) {
     case 0: next_presence(model, prng, out); return true;
     case 1: next_subscription(model, prng, out); return true;
     case 2: next_will(model, prng, out); return true;
     case 3: next_received(model, prng, out); return true;
     case 4: return next_sent(model, prng, out);
+    case 5: return next_owner(model, prng, out);
     default:
       if (session_count(model) <= mix->sessions || prng_below(prng, 3)) return false;
       assert_ok(record_put_session_end(out, &(struct record_session_end){.session = session->number}));
@@ -495,6 +517,7 @@ static void describe_model_session(const struct model_session *session, struct b
   for (unsigned i = 0; i < MODEL_IDS; i++)
     if (session->received[i]) say(out, " received %u\n", MODEL_IDS + i);
   if (session->will) say(out, " will %llu\n", (unsigned long long)session->will);
+  if (session->user[0]) say(out, " user %s\n", session->user);
 }
 
 void model_describe(const struct model *model, struct buffer *out)
@@ -552,6 +575,17 @@ static void describe_subscriptions(const struct catalog_session *session, struct
   assert_int_equal(found, session->subscription_count);
 }
 
+static void describe_will(struct store *store, const struct catalog_session *session, struct buffer *out)
+{
+  struct record_header header;
+  struct span body;
+  struct record_will will;
+  if (journal_log_read(store_log(store), session->will_position, &header, &body) || !record_get_will(body, &will))
+    say(out, " will damaged\n");
+  else
+    say(out, " will %llu\n", (unsigned long long)payload_number(will.payload));
+}
+
 static void describe_store_session(struct store *store, const struct catalog_session *session, struct buffer *out)
 {
   struct queue_text queue = {.head = session->head,
@@ -565,14 +599,9 @@ static void describe_store_session(struct store *store, const struct catalog_ses
   for (unsigned i = 0; i < MODEL_IDS; i++)
     for (size_t j = 0; j < session->received_count; j++)
       if (session->received[j] == MODEL_IDS + i) say(out, " received %u\n", MODEL_IDS + i);
-  if (!session->will_position) return;
-  struct record_header header;
-  struct span body;
-  struct record_will will;
-  if (journal_log_read(store_log(store), session->will_position, &header, &body) || !record_get_will(body, &will))
-    say(out, " will damaged\n");
-  else
-    say(out, " will %llu\n", (unsigned long long)payload_number(will.payload));
+  if (session->will_position) describe_will(store, session, out);
+  struct span user = catalog_owner(session);
+  if (user.size > 0) say(out, " user %.*s\n", (int)user.size, (const char *)user.at);
 }
 
 static void describe_retained(struct store *store, struct buffer *out)

@@ -39,6 +39,7 @@ struct model_session {
   struct model_subscription subscriptions[MODEL_FILTERS];
   bool received[MODEL_IDS];
   uint64_t will;  // number of its payload, 0: none
+  char user[16];  // whose it is; "": nobody's
 };
 
 struct model {

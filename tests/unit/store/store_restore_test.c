@@ -1,4 +1,5 @@
 // What the shards are told after an opening. The shards here only take notes.
+#include "core/identity.h"
 #include "core/shard.h"
 #include "store_rig.h"
 
@@ -6,8 +7,9 @@ enum { SHARDS = 3, NOTES = 32 };
 
 struct shard {
   struct restored_session sessions[NOTES];
-  char client_ids[NOTES][32];
-  uint64_t wills[NOTES];  // delay of each, 0: none
+  char client_ids[NOTES][32], users[NOTES][32];
+  uint64_t wills[NOTES];   // delay of each, 0: none
+  char makers[NOTES][32];  // their users
   size_t session_count;
   char filters[NOTES][64];
   size_t filter_count;
@@ -28,7 +30,14 @@ struct session *shard_restore_session(struct shard *shard, const struct restored
   size_t index = shard->session_count++;
   shard->sessions[index] = *restored;
   copy_text(shard->client_ids[index], sizeof shard->client_ids[index], restored->client_id);
+  copy_text(shard->users[index], sizeof shard->users[index], restored->user);
   shard->wills[index] = restored->will ? restored->will->delay_s : 0;
+  if (restored->will && restored->will->maker.size > 0) {
+    const struct identity *maker = identity_read(restored->will->maker);
+    assert_non_null(maker);
+    copy_text(shard->makers[index], sizeof shard->makers[index], maker->user);
+    identity_unref(maker);
+  }
   return (struct session *)&shard->sessions[index];
 }
 
@@ -61,6 +70,7 @@ static void put_session(struct rig *rig, struct buffer *records, uint32_t number
 {
   (void)rig;
   struct record_session record = {.session = number, .expiry_s = 100 + number, .client_id = span_text(client_id)};
+  if (number >= 8) record.user = span_text("ann");
   assert_ok(record_put_session(records, &record));
 }
 
@@ -133,7 +143,14 @@ static void sessions_come_in_order_to_the_keeper(void **state)
   assert_ok(record_put_subscribe(&records, &(struct record_subscribe){.session = 7, .filter = span_text("$share/g/y")}));
   assert_ok(record_put_subscribe(&records, &(struct record_subscribe){.session = 2, .filter = span_text("z")}));
   struct record_will will = {.session = 5, .delay_s = 77, .qos = 1, .topic = span_text("gone"), .payload = span_text("bye")};
+  struct buffer maker = {0};
+  const struct identity *bob = identity_create(&(struct identity){.user = span_text("bob")});
+  assert_ok(identity_write(&maker, bob));
+  identity_unref(bob);
+  will.maker = buffer_peek(&maker);
   assert_ok(record_put_will(&records, &will));
+  buffer_deinit(&maker);
+  assert_ok(record_put_owner(&records, &(struct record_owner){.session = 5, .user = span_text("bob")}));
   assert_ok(record_put_packet_id(&records, RECORD_RECEIVED, &(struct record_packet_id){.session = 3, .packet_id = 12}));
   commit(&rig, &records);
   reopen(&rig);
@@ -145,6 +162,8 @@ static void sessions_come_in_order_to_the_keeper(void **state)
     assert_int_equal(keeper->sessions[i].number, number);
     assert_int_equal(keeper->sessions[i].expiry_s, 100 + number);
     assert_int_equal(keeper->wills[i], number == 5 ? 77 : 0);
+    assert_string_equal(keeper->users[i], number == 5 ? "bob" : number >= 8 ? "ann" : "");
+    assert_string_equal(keeper->makers[i], number == 5 ? "bob" : "");
     assert_int_equal(keeper->sessions[i].received_count, number == 3);
   }
   assert_string_equal(keeper->client_ids[7], "client-9");
