@@ -22,7 +22,8 @@ struct doors {
   struct watch *watch;    // NULL: there are no files
   uint64_t seen;          // fingerprint of the files when they were last read, or tried
   struct event *again;    // files that were wrong are read once more when they have had time to become whole
-  uint64_t ends_told_ms;  // when it was last told that a certificate ends soon; 0: not yet
+  uint64_t ends_told_ms;  // when it was last told which certificates and CRLs end soon; 0: not yet
+  unsigned ends_told;     // how much there was to tell
 };
 
 // What was before a reload that waits to be confirmed.

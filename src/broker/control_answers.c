@@ -106,12 +106,15 @@ static void answer_confirm(struct answer *answer, const struct control_request *
 
 static void describe_listeners(struct answer *answer)
 {
+  const int64_t day_ms = INT64_C(24) * 3600 * 1000;
   struct broker *broker = answer->broker;
+  int64_t today_ms = broker_wall().ms;
   control_json_open(&answer->json, "listeners", '[');
   for (size_t i = 0; i < broker->config.listener_count; i++) {
     const struct listener_config *config = &broker->config.listeners[i];
     uint32_t connections = atomic_load(&broker->listeners[i]->connections);
-    int64_t end_ms = entrance_end_ms(&broker->doors.entrance, i);
+    int64_t issued_ms, end_ms = entrance_end_ms(&broker->doors.entrance, i);
+    int64_t crl_end_ms = entrance_crl_end_ms(&broker->doors.entrance, i, &issued_ms);
     control_json_open(&answer->json, NULL, '{');
     control_json_text(&answer->json, "url", config->address.text);
     control_json_text(&answer->json, "name", config_listener_name(config));
@@ -119,11 +122,11 @@ static void describe_listeners(struct answer *answer)
     control_json_truth(&answer->json, "anonymous", config->anonymous);
     control_json_number(&answer->json, "connections", connections);
     if (end_ms) control_json_number(&answer->json, "certificate_end_s", end_ms / 1000);
+    if (crl_end_ms) control_json_number(&answer->json, "crl_end_s", crl_end_ms / 1000);
     control_json_close(&answer->json, '}');
     answer_say(answer, "  %s: %u connections%s", config->address.text, connections, config->anonymous ? ", anonymous" : "");
-    if (end_ms)
-      answer_say(answer, ", certificate ends in %" PRId64 " days",
-                 (end_ms - broker_wall().ms) / (INT64_C(24) * 3600 * 1000));
+    if (end_ms) answer_say(answer, ", certificate ends in %" PRId64 " days", (end_ms - today_ms) / day_ms);
+    if (crl_end_ms) answer_say(answer, ", CRL ends in %" PRId64 " days", (crl_end_ms - today_ms) / day_ms);
     answer_say(answer, "\n");
   }
   control_json_close(&answer->json, ']');

@@ -62,41 +62,92 @@ static void keep_secret(const struct broker *broker)
   explicit_bzero(kept, sizeof kept);
 }
 
-// ---- What is told about certificates
+// ---- What is told about certificates and CRLs
 
 size_t broker_certificates(const struct broker *broker, struct certificate_view *out, size_t size)
 {
   size_t count = 0;
   for (size_t i = 0; i < broker->doors.entrance.count && count < size; i++) {
+    int64_t issued_ms;
     int64_t end_ms = entrance_end_ms(&broker->doors.entrance, i);
-    if (end_ms)
-      out[count++] =
-          (struct certificate_view){.listener = config_listener_name(&broker->config.listeners[i]), .end_s = end_ms / 1000};
+    int64_t crl_end_ms = entrance_crl_end_ms(&broker->doors.entrance, i, &issued_ms);
+    if (end_ms || crl_end_ms)
+      out[count++] = (struct certificate_view){.listener = config_listener_name(&broker->config.listeners[i]),
+                                               .end_s = end_ms / 1000,
+                                               .crl_end_s = crl_end_ms / 1000};
   }
   return count;
 }
 
+enum ending { ENDS_LATER, ENDS_SOON, HAS_ENDED };
+
+// `soon_ms`: so long before its end something new should have come. end 0: it does not end.
+static enum ending ending_of(int64_t end_ms, int64_t soon_ms, int64_t today_ms)
+{
+  int64_t left_ms = end_ms - today_ms;
+  if (end_ms == 0 || left_ms >= soon_ms) return ENDS_LATER;
+  return left_ms > 0 ? ENDS_SOON : HAS_ENDED;
+}
+
+// Lists are issued for a month as well as for an hour: a fifth of that, but not longer before than for certificates.
+static int64_t crl_soon_ms(int64_t issued_ms, int64_t end_ms)
+{
+  int64_t fifth_ms = (end_ms - issued_ms) / 5;
+  return fifth_ms < SOON_DAYS * day_ms ? fifth_ms : SOON_DAYS * day_ms;
+}
+
+static void tell_end(struct broker *broker, enum ending ending, const char *const events[3], const char *listener,
+                     int64_t end_ms)
+{
+  if (ending == ENDS_LATER) return;
+  char date[32] = "";
+  time_t end = (time_t)(end_ms / 1000);
+  struct tm parts;
+  if (gmtime_r(&end, &parts)) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  if (ending == ENDS_SOON)
+    BROKER_LOG(broker, LOG_WARNING, events[ENDS_SOON], FIELD_TEXT("listener", listener), FIELD_TEXT("end", date),
+               FIELD_INT("days", (end_ms - broker_wall().ms) / day_ms));
+  else
+    BROKER_LOG(broker, LOG_ERROR, events[HAS_ENDED], FIELD_TEXT("listener", listener), FIELD_TEXT("end", date));
+}
+
+struct endings {
+  enum ending certificate, crl;
+  int64_t end_ms, crl_end_ms;
+};
+
+static struct endings endings_of(const struct broker *broker, size_t listener, int64_t today_ms)
+{
+  const struct entrance *entrance = &broker->doors.entrance;
+  int64_t issued_ms;
+  struct endings endings = {.end_ms = entrance_end_ms(entrance, listener),
+                            .crl_end_ms = entrance_crl_end_ms(entrance, listener, &issued_ms)};
+  endings.certificate = ending_of(endings.end_ms, SOON_DAYS * day_ms, today_ms);
+  endings.crl = ending_of(endings.crl_end_ms, crl_soon_ms(issued_ms, endings.crl_end_ms), today_ms);
+  return endings;
+}
+
+// Once a day, and as soon as there is something new to tell.
 static void tell_ends(struct broker *broker)
 {
+  static const char *const certificate_events[] = {NULL, "certificate_ends_soon", "certificate_has_ended"};
+  static const char *const crl_events[] = {NULL, "crl_ends_soon", "crl_has_ended"};
+  struct doors *doors = &broker->doors;
   uint64_t now_ms = broker_now().ms;
-  if (broker->doors.ends_told_ms && now_ms - broker->doors.ends_told_ms < TELL_EVERY_MS) return;
-  struct certificate_view ends[CONFIG_MAX_LISTENERS];
-  size_t count = broker_certificates(broker, ends, CONFIG_MAX_LISTENERS);
   int64_t today_ms = broker_wall().ms;
-  for (size_t i = 0; i < count; i++) {
-    int64_t left_ms = ends[i].end_s * 1000 - today_ms;
-    if (left_ms >= SOON_DAYS * day_ms) continue;
-    char date[32] = "";
-    time_t end = (time_t)ends[i].end_s;
-    struct tm parts;
-    if (gmtime_r(&end, &parts)) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    broker->doors.ends_told_ms = now_ms;
-    if (left_ms > 0)
-      BROKER_LOG(broker, LOG_WARNING, "certificate_ends_soon", FIELD_TEXT("listener", ends[i].listener),
-                 FIELD_TEXT("end", date), FIELD_INT("days", left_ms / day_ms));
-    else
-      BROKER_LOG(broker, LOG_ERROR, "certificate_has_ended", FIELD_TEXT("listener", ends[i].listener),
-                 FIELD_TEXT("end", date));
+  unsigned count = 0;
+  for (size_t i = 0; i < doors->entrance.count; i++) {
+    struct endings endings = endings_of(broker, i, today_ms);
+    count += (unsigned)endings.certificate + (unsigned)endings.crl;
+  }
+  if (doors->ends_told_ms && count <= doors->ends_told && now_ms - doors->ends_told_ms < TELL_EVERY_MS) return;
+  doors->ends_told = count;
+  doors->ends_told_ms = now_ms;
+  for (size_t i = 0; i < doors->entrance.count; i++) {
+    struct endings endings = endings_of(broker, i, today_ms);
+    const char *listener = config_listener_name(&broker->config.listeners[i]);
+    tell_end(broker, endings.certificate, certificate_events, listener, endings.end_ms);
+    tell_end(broker, endings.crl, crl_events, listener, endings.crl_end_ms);
   }
 }
 

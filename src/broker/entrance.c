@@ -389,3 +389,10 @@ int64_t entrance_end_ms(const struct entrance *entrance, size_t listener)
   const struct gate *gate = entrance->gates[listener];
   return gate && gate->credentials ? tls_credentials_end_ms(gate->credentials) : 0;
 }
+
+int64_t entrance_crl_end_ms(const struct entrance *entrance, size_t listener, int64_t *out_issued_ms)
+{
+  const struct gate *gate = entrance->gates[listener];
+  *out_issued_ms = 0;
+  return gate && gate->credentials ? tls_credentials_crl_end_ms(gate->credentials, out_issued_ms) : 0;
+}

@@ -46,3 +46,6 @@ bool entrance_has_secrets(const struct config *config);
 
 // When the first certificate of a listener ends, wall milliseconds; 0: it has none.
 int64_t entrance_end_ms(const struct entrance *entrance, size_t listener);
+
+// The same of its CRLs, and when the one that ends first was issued.
+int64_t entrance_crl_end_ms(const struct entrance *entrance, size_t listener, int64_t *out_issued_ms);

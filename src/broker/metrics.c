@@ -90,6 +90,10 @@ static const struct metric table[] = {
      NET(tls_revoked)},
     {"skerry_tls_certificate_end_seconds", GAUGE("When the first of a listener's certificates ends, in seconds since 1970."),
      .labels = "listener", .source = METRIC_CERTIFICATES},
+    {"skerry_tls_crl_end_seconds",
+     GAUGE("When the first of a listener's CRLs ends (nextUpdate), in seconds since 1970; then clients with certificates of "
+           "that authority are refused."),
+     .labels = "listener", .source = METRIC_CRLS},
     {"skerry_connects_accepted_total", COUNTER("CONNECT packets answered with success."), TOTAL(connects_accepted)},
     {"skerry_connects_refused_total", COUNTER("CONNECT packets refused."), TOTAL(connects_refused)},
     {"skerry_connect_timeouts_total", COUNTER("Connections closed because no CONNECT came in time."),
@@ -372,12 +376,15 @@ static void emit_build_info(struct page *page, const struct metric *metric, cons
   emit(page, "\"} 1\n");
 }
 
-static void emit_certificates(struct page *page, const struct metric *metric, const struct status_view *view)
+static void emit_ends(struct page *page, const struct metric *metric, const struct status_view *view)
 {
   for (size_t i = 0; i < view->certificate_count; i++) {
+    const struct certificate_view *certificate = &view->certificates[i];
+    int64_t end_s = metric->source == METRIC_CRLS ? certificate->crl_end_s : certificate->end_s;
+    if (!end_s) continue;
     emit(page, "%s{listener=\"", metric->name);
-    emit_label_value(page, view->certificates[i].listener);
-    emit(page, "\"} %" PRId64 "\n", view->certificates[i].end_s);
+    emit_label_value(page, certificate->listener);
+    emit(page, "\"} %" PRId64 "\n", end_s);
   }
 }
 
@@ -440,7 +447,8 @@ static void emit_series(struct page *page, const struct metric *metric, const st
              total->dropped[i]);
       break;
     case METRIC_FAULTS: emit_faults(page, metric, total->faults); break;
-    case METRIC_CERTIFICATES: emit_certificates(page, metric, view); break;
+    case METRIC_CERTIFICATES:
+    case METRIC_CRLS: emit_ends(page, metric, view); break;
     case METRIC_BUILD_INFO: emit_build_info(page, metric, view); break;
     case METRIC_JOURNAL: emit_value(page, metric, u64_at(&view->journal, metric->offset)); break;
     case METRIC_JOURNAL_STATE: emit_journal_state(page, metric, view->journal_state); break;

@@ -15,7 +15,8 @@
 // Of a listener with TLS.
 struct certificate_view {
   const char *listener;  // its name; borrowed
-  int64_t end_s;         // when the first of its certificates ends, since 1970
+  int64_t end_s;         // when the first of its certificates ends, since 1970; 0: it has none
+  int64_t crl_end_s;     // when the first of its CRLs does; 0: it has none that ends
 };
 
 enum { CERTIFICATES_MAX = 64 };

@@ -24,6 +24,7 @@ enum metric_source {
   METRIC_BUILD_INFO,        // always 1, the labels are what is told
   METRIC_PROCESS,           // a uint64_t of struct process_stats
   METRIC_CERTIFICATES,      // one per listener with TLS
+  METRIC_CRLS,              // one per listener with a CRL
   // Of a broker with a journal only
   METRIC_JOURNAL,                    // a uint64_t of struct store_counters
   METRIC_JOURNAL_STATE,              // one per enum journal_state: 1 for that which holds

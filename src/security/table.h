@@ -22,6 +22,8 @@
   CALL(void, tls_credentials_inherit, (struct tls_credentials *credentials, const struct tls_credentials *before), \
        (credentials, before), (void)0) \
   CALL(int64_t, tls_credentials_end_ms, (const struct tls_credentials *credentials), (credentials), 0) \
+  CALL(int64_t, tls_credentials_crl_end_ms, (const struct tls_credentials *credentials, int64_t *out_issued_ms), \
+       (credentials, out_issued_ms), (*out_issued_ms = 0)) \
   CALL(struct tls_session *, tls_session_create, (struct tls_credentials *credentials, int fd), (credentials, fd), NULL) \
   CALL(void, tls_session_free, (struct tls_session *session), (session), (void)0) \
   CALL(enum tls_result, tls_session_handshake, (struct tls_session *session, const char **out_why), (session, out_why), \

@@ -10,6 +10,7 @@
 
 #include "tls/openssl_error.h"
 #include "tls/pem.h"
+#include "tls/server_certificate.h"
 
 static_assert(sizeof(struct issued) == 6 + ISSUED_SERIAL_MAX, "goes into tickets as it is: no padding");
 
@@ -231,6 +232,21 @@ static bool knows(const struct client_trust *trust, const uint8_t issuer[4])
   return false;
 }
 
+int64_t client_trust_crl_end_ms(const struct client_trust *trust, int64_t *out_issued_ms)
+{
+  int64_t first_ms = 0;
+  *out_issued_ms = 0;
+  for (int i = 0; i < sk_X509_CRL_num(trust->crls); i++) {
+    const X509_CRL *crl = sk_X509_CRL_value(trust->crls, i);
+    if (!X509_CRL_get0_nextUpdate(crl)) continue;
+    int64_t end_ms = certificate_time_ms(X509_CRL_get0_nextUpdate(crl));
+    if (first_ms && end_ms >= first_ms) continue;
+    first_ms = end_ms;
+    *out_issued_ms = certificate_time_ms(X509_CRL_get0_lastUpdate(crl));
+  }
+  return first_ms;
+}
+
 bool client_trust_knows(const struct client_trust *trust, const X509 *certificate)
 {
   uint8_t issuer[4];
@@ -261,5 +277,24 @@ bool client_trust_revoked(const struct client_trust *trust, const struct issued 
 {
   for (size_t i = 0; i < count; i++)
     if (revoked(trust, &issued[i])) return true;
+  return false;
+}
+
+static bool outdated(const struct client_trust *trust, const struct issued *issued, struct wall now)
+{
+  bool any = false;
+  for (int i = 0; i < sk_X509_CRL_num(trust->crls); i++) {
+    if (memcmp(trust->crl_issuers[i], issued->issuer, 4) != 0) continue;
+    const ASN1_TIME *end = X509_CRL_get0_nextUpdate(sk_X509_CRL_value(trust->crls, i));
+    if (!end || certificate_time_ms(end) > now.ms) return false;
+    any = true;
+  }
+  return any;
+}
+
+bool client_trust_outdated(const struct client_trust *trust, const struct issued *issued, size_t count, struct wall now)
+{
+  for (size_t i = 0; i < count; i++)
+    if (outdated(trust, &issued[i], now)) return true;
   return false;
 }

@@ -202,7 +202,10 @@ static bool still_good(struct tls_session *session, SSL_SESSION *old)
   int64_t end_s;
   memcpy(&end_s, note->end_s, sizeof end_s);
   size_t count = (size - sizeof *note) / sizeof *note->chain;
-  if (end_s <= time(NULL) || client_trust_revoked(session->credentials->trust, note->chain, count)) return false;
+  const struct client_trust *trust = session->credentials->trust;
+  const struct wall now = {(int64_t)time(NULL) * 1000};
+  if (end_s * 1000 <= now.ms || client_trust_revoked(trust, note->chain, count)) return false;
+  if (client_trust_outdated(trust, note->chain, count, now)) return false;
   return tls_session_adopt(session, note->chain, count, end_s);
 }
 

@@ -120,3 +120,9 @@ int64_t tls_credentials_end_ms(const struct tls_credentials *credentials)
 {
   return credentials->end_ms;
 }
+
+int64_t tls_credentials_crl_end_ms(const struct tls_credentials *credentials, int64_t *out_issued_ms)
+{
+  *out_issued_ms = 0;
+  return credentials->trust ? client_trust_crl_end_ms(credentials->trust, out_issued_ms) : 0;
+}

@@ -46,3 +46,7 @@ void tls_credentials_inherit(struct tls_credentials *credentials, const struct t
 
 // When the first of its certificates (the chains included, what clients show not) ends, wall milliseconds; 0: it has none.
 int64_t tls_credentials_end_ms(const struct tls_credentials *credentials);
+
+// When the first of its CRLs ends (nextUpdate), wall milliseconds, and when that one was issued; 0: it has none that ends. From then on no
+// client with a certificate of that authority gets in.
+int64_t tls_credentials_crl_end_ms(const struct tls_credentials *credentials, int64_t *out_issued_ms);

@@ -106,11 +106,12 @@ class Authority:
     def revoke(self, pair):
         openssl("ca", "-config", self.config, "-revoke", pair.cert)
 
-    def crl(self, path=None):
+    def crl(self, path=None, start_s=None, end_s=None):
         """A list of what is revoked by now."""
         path = pathlib.Path(path or self.directory / "crl.pem")
         fresh = path.with_suffix(".new")
-        openssl("ca", "-config", self.config, "-gencrl", "-out", fresh)
+        times = ["-crl_lastupdate", date(start_s), "-crl_nextupdate", date(end_s)] if end_s is not None else []
+        openssl("ca", "-config", self.config, "-gencrl", "-out", fresh, *times)
         fresh.replace(path)
         return path
 

@@ -5,10 +5,12 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 from broker import elapse, eventually, free_port, skerry_binary
-from wire import TIMEOUT_S, Client, R, Stream, T
+from certificates import Authority, Secure, client_context
+from wire import SLOW, TIMEOUT_S, Client, Closed, R, Stream, T
 
 pytestmark = pytest.mark.skerry_only
 
@@ -138,6 +140,86 @@ def test_a_directory_that_goes_and_comes(secure, tmp_path):
     make_certificate(folder, "server")
     broker.wait_event("credentials_changed")
     assert shown_certificate(broker.tls_port) == der(folder / "server.pem") != before
+
+
+# ---------------------------------------------------------------------------------------------------------------- CRLs
+
+
+DAY_S = 24 * 3600
+
+
+@pytest.fixture
+def listed(make_broker, tmp_path):
+    """make(start_s, end_s): a broker that wants certificates of clients and has a list with this life; broker.come_in() is such a client."""
+    authority = Authority(tmp_path / "authority")
+    server, client = authority.server(), authority.client("/CN=ann")
+
+    def make(**life):
+        crl, port = authority.crl(tmp_path / "crl.pem", **life), free_port()
+        broker = make_broker(options={"listeners": [
+            {"url": f"mqtts://127.0.0.1:{port}", "name": "door", "auth": ["cert"],
+             "tls": {"cert": str(server.cert), "key": str(server.key), "client_ca": str(authority.cert), "crl": str(crl)}},
+            {"url": f"mqtt://127.0.0.1:{free_port()}", "anonymous": True},
+        ]})
+        broker.authority, broker.crl, broker.server = authority, crl, server
+
+        def come_in(context=None, session=None):
+            context = context or client_context(authority, client)
+            return Client(Secure(("127.0.0.1", port), context, session=session)).connect()
+
+        broker.come_in, broker.context = come_in, lambda: client_context(authority, client)
+        return broker
+
+    return make
+
+
+def crl_end(broker):
+    return broker.metrics().total("skerry_tls_crl_end_seconds", listener="door")
+
+
+def test_a_crl_that_ends_soon_is_told_at_the_start_and_at_a_change(listed):
+    """A list of 30 days within its last six; of another it depends on how long it lives."""
+    broker = listed(start_s=-25 * DAY_S, end_s=5 * DAY_S + 60)
+    told = broker.events("crl_ends_soon")
+    assert len(told) == 1 and "listener=door" in told[0] and "days=5" in told[0]
+    assert abs(crl_end(broker) - time.time() - 5 * DAY_S - 60) < 120
+    broker.authority.crl(broker.crl, start_s=-1 * DAY_S, end_s=7 * DAY_S)
+    broker.wait_event("credentials_changed")
+    assert abs(crl_end(broker) - time.time() - 7 * DAY_S) < 120
+    broker.authority.crl(broker.crl, start_s=-7 * DAY_S, end_s=1 * DAY_S)
+    broker.wait_event("crl_ends_soon", 2)
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("crl_ends_soon", 3)
+    assert not broker.events("crl_has_ended")
+
+
+def test_a_broker_does_not_start_with_a_crl_that_has_ended(listed):
+    with pytest.raises(AssertionError, match="out of date"):
+        listed(start_s=-DAY_S, end_s=-60)
+
+
+def test_when_the_crl_has_ended(listed):
+    """No client gets in with a certificate any more, until there is a new list; who is connected stays."""
+    broker = listed(start_s=-DAY_S, end_s=3 * SLOW)
+    context = broker.context()
+    client = broker.come_in(context)
+    session = client.stream.socket.session
+    ends = crl_end(broker)
+    elapse(max(0, ends + 0.2 - time.time()))
+    with pytest.raises((ssl.SSLError, OSError, AssertionError, Closed)):
+        broker.come_in(context)
+    assert any("CRL has expired" in line for line in broker.wait_event("tls_handshake_failed"))
+    client.ping()
+    with pytest.raises((ssl.SSLError, OSError, AssertionError, Closed)):
+        broker.come_in(context, session)
+    os.utime(broker.server.cert)  # any sign of a change has it looked at: else it takes a minute
+    broker.wait_event("crl_has_ended")
+    assert broker.wait_event("files_refused")  # the files are checked as one, and the list is out of date
+    client.ping()
+    broker.authority.crl(broker.crl)
+    broker.wait_event("credentials_changed")
+    broker.come_in(context).ping()
+    client.ping()
 
 
 @pytest.mark.parametrize("mistake", ["garbage", "other key", "gone", "ended"])

@@ -438,9 +438,16 @@ static void certificates_by_listener(void **state)
   struct status_view *view = view_create();
   view->certificates[0] = (struct certificate_view){.listener = "mqtts://*:8883", .end_s = INT64_C(4102444800)};
   view->certificates[1] = (struct certificate_view){.listener = "a \"name\"", .end_s = 5};
+  view->certificates[1].crl_end_s = 7;
   view->certificate_count = 2;
   expect(view, "skerry_tls_certificate_end_seconds{listener=\"mqtts://*:8883\"}", INT64_C(4102444800));
   expect(view, "skerry_tls_certificate_end_seconds{listener=\"a \\\"name\\\"\"}", 5);
+  expect(view, "skerry_tls_crl_end_seconds{listener=\"a \\\"name\\\"\"}", 7);
+  struct buffer page = {0};
+  assert_int_equal(metrics_format(view, &page), OK);
+  assert_int_equal(buffer_append(&page, "", 1), OK);
+  assert_null(strstr((const char *)buffer_peek(&page).at, "skerry_tls_crl_end_seconds{listener=\"mqtts"));
+  buffer_deinit(&page);
   free(view);
 }
 

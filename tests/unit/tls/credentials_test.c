@@ -281,6 +281,28 @@ static void expect_crl_refused(struct world *world, const struct revocation *rev
   X509_CRL_free(crl);
 }
 
+// Of several the one that ends first.
+static void when_crls_end(void **state)
+{
+  struct world *world = *state;
+  struct tls_certificate files;
+  struct tls_settings settings = with_clients(world, &files);
+  int64_t issued_ms = -1, now_ms = (int64_t)time(NULL) * 1000;
+  struct tls_credentials *without = load(&settings);
+  assert_int_equal(tls_credentials_crl_end_ms(without, &issued_ms), 0);
+  assert_int_equal(issued_ms, 0);
+  tls_credentials_unref(without);
+  X509_CRL *crls[2] = {make_crl(&(struct revocation){.issuer = &world->root, .from_s = -60, .until_s = 9000}),
+                       make_crl(&(struct revocation){.issuer = &world->root, .from_s = -600, .until_s = 6000})};
+  settings.crl = write_crls("two-crls.pem", crls, 2);
+  struct tls_credentials *credentials = load(&settings);
+  int64_t end_ms = tls_credentials_crl_end_ms(credentials, &issued_ms);
+  assert_in_range(end_ms, now_ms + 5990 * 1000, now_ms + 6100 * 1000);
+  assert_int_equal(end_ms - issued_ms, 6600 * 1000);
+  tls_credentials_unref(credentials);
+  for (size_t i = 0; i < 2; i++) X509_CRL_free(crls[i]);
+}
+
 static void crls_have_to_be_of_the_ca_and_of_now(void **state)
 {
   struct world *world = *state;
@@ -385,6 +407,7 @@ int main(void)
       cmocka_unit_test(authorities_have_to_be_some),
       cmocka_unit_test(an_expired_authority_may_stand_beside_a_valid_one),
       cmocka_unit_test(crls_have_to_be_of_the_ca_and_of_now),
+      cmocka_unit_test(when_crls_end),
       cmocka_unit_test(two_certificates_need_different_names_or_kinds),
       cmocka_unit_test(stapled_answers_have_to_be_good_ones_about_it),
   };
