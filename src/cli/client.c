@@ -172,7 +172,9 @@ static void fill_connect(const struct client *client, struct mqtt_connect *conne
 static void send_connect(struct client *client)
 {
   struct mqtt_packet packet = {.type = MQTT_CONNECT};
+  char security[128];
   fill_connect(client, &packet.connect);
+  if (transport_security(&client->transport, security, sizeof security)) client_trace(client, "secured by %s", security);
   client_trace(client, "sending CONNECT (version %s, client identifier \"%.*s\", clean %d, keep alive %u s%s)",
                client->settings.version == MQTT_5_0     ? "5.0"
                : client->settings.version == MQTT_3_1_1 ? "3.1.1"

@@ -26,6 +26,7 @@ enum {
 // Everything behind a pointer or in a span is the caller's and outlives the client.
 struct client_settings {
   struct transport_address address;
+  bool tls;  // address.tls is to be filled
   enum mqtt_version version;
   struct span client_id;
   bool has_user_name;

@@ -25,7 +25,10 @@ int client_command_run(const struct client_command *command, int argc, char **ar
   if (result < 0) {
     enum status status = client_options_settings(client, &settings, &error);
     if (status == OK) status = command->check(command->options, &settings, &error);
-    if (status == OK) {
+    if (status == OK && client_options_read(client, &settings, &error) != OK) {
+      client_complain(client, "%s", error.text);
+      result = COMMAND_FAILED;
+    } else if (status == OK) {
       result = command->run(command->options, &settings);
     } else {
       client_complain(client, "%s\nTry \"skerry %s --help\".", error.text, client->command);

@@ -2,6 +2,8 @@
 #include "cli/client_options.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +23,8 @@ static enum status apply_url(void *target, struct option_words *words, struct er
   if (status != OK) return status;
   if (url.kind == URL_HTTP) {
     url_deinit(&url);
-    return error_set(error, ERR_INVALID, "http:// is no address of a broker; use mqtt://, ws:// or unix://");
+    return error_set(error, ERR_INVALID,
+                     "http:// is no address of a broker; use mqtts://, mqtt://, wss://, ws:// or unix://");
   }
   url_deinit(&options->url);
   options->url = url;
@@ -97,12 +100,16 @@ static enum status apply_property(void *target, struct option_words *words, stru
 
 static const struct option connection_rows[] = {
     {'h', "host", "HOST", "Broker's name or address. Default: localhost.", OPTION_TEXT, FIELD(host), 0, 0, NULL},
-    {'p', "port", "PORT", "Broker's port. Default: 1883.", OPTION_UINT, FIELD(port), 1, 65535, NULL},
+    {'p', "port", "PORT", "Broker's port. Default: 1883, with TLS 8883.", OPTION_UINT, FIELD(port), 1, 65535, NULL},
     {0, "unix", "PATH", "Connect to a Unix socket instead.", OPTION_TEXT, FIELD(unix_path), 0, 0, NULL},
-    {'L', "url", "URL", "mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path] or unix:///path.",
+    {'L', "url", "URL",
+     "mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path], the same as mqtts:// and wss:// with TLS,\n"
+     "or unix:///path.",
      OPTION_APPLY, 0, 0, 0, apply_url},
     {'u', "username", "NAME", "User name.", OPTION_TEXT, FIELD(user_name), 0, 0, NULL},
-    {'P', "pw", "PASSWORD", "Password.", OPTION_TEXT, FIELD(password), 0, 0, NULL},
+    {'P', "pw", "PASSWORD", "Password. All users of this machine can see it; better is --pw-file.", OPTION_TEXT,
+     FIELD(password), 0, 0, NULL},
+    {0, "pw-file", "FILE", "Password, the first line of a file.", OPTION_TEXT, FIELD(password_file), 0, 0, NULL},
     {'V', "protocol-version", "VERSION", "5, 3.1.1 or 3.1 (also mqttv5, mqttv311, mqttv31). Default: 5.", OPTION_APPLY, 0, 0,
      0, apply_version},
     {'k', "keepalive", "SECONDS", "Keep alive; 0 switches it off. Default: 60.", OPTION_APPLY, 0, 0, 0, apply_keep_alive},
@@ -156,6 +163,11 @@ void client_options_deinit(struct client_options *options)
 {
   url_deinit(&options->url);
   property_sets_deinit(&options->properties);
+  if (options->password_read) explicit_bzero(options->password_read, strlen(options->password_read));
+  free(options->password_read);
+  options->password_read = NULL;
+  tls_client_unref(options->tls_client);
+  options->tls_client = NULL;
 }
 
 // ---- Settings
@@ -169,9 +181,18 @@ static enum status fill_address(const struct client_options *options, struct cli
     return error_set(error, ERR_INVALID, "-L names the broker already; leave out -h, -p and --unix");
   if (options->unix_path && (options->host || options->port))
     return error_set(error, ERR_INVALID, "--unix names the broker already; leave out -h and -p");
+  bool tls_given = client_tls_given(&options->tls);
+  if (options->unix_path && tls_given)
+    return error_set(error, ERR_INVALID, "TLS is not spoken over a Unix socket; leave out its options");
+  if (by_url && !url->tls && tls_given)
+    return error_set(error, ERR_INVALID, "with options of TLS the URL begins with mqtts:// or wss://");
+  enum status status = client_tls_check(&options->tls, error);
+  if (status != OK) return status;
+  settings->tls = by_url ? url->tls : tls_given;
+  uint16_t default_port = settings->tls ? URL_PORT_MQTTS : URL_PORT_MQTT;
   address->subprotocol = settings->version == MQTT_3_1 ? "mqttv3.1" : "mqtt";
   address->host = by_url ? url->host : options->host ? options->host : "localhost";
-  address->port = by_url ? url->port : options->port ? (uint16_t)options->port : URL_PORT_MQTT;
+  address->port = by_url ? url->port : options->port ? (uint16_t)options->port : default_port;
   address->unix_path = options->unix_path;
   if (by_url && url->kind == URL_UNIX) address->unix_path = url->path;
   if (by_url && url->kind == URL_WEBSOCKET) address->websocket_path = url->path ? url->path : "/mqtt";
@@ -203,8 +224,10 @@ static enum status fill_user(const struct client_options *options, struct client
 {
   const char *user_name = options->user_name ? options->user_name : options->url.user_name;
   const char *password = options->password ? options->password : options->url.password;
-  if (password && !user_name && settings->version != MQTT_5_0)
-    return error_set(error, ERR_INVALID, "before MQTT 5.0 a password (-P) needs a user name (-u)");
+  if (password && options->password_file)
+    return error_set(error, ERR_INVALID, "the password is given twice, by --pw-file and by -P or -L");
+  if ((password || options->password_file) && !user_name && settings->version != MQTT_5_0)
+    return error_set(error, ERR_INVALID, "before MQTT 5.0 a password (-P, --pw-file) needs a user name (-u)");
   if (user_name) {
     settings->has_user_name = true;
     settings->user_name = span_text(user_name);
@@ -280,10 +303,50 @@ enum status client_options_settings(struct client_options *options, struct clien
   return OK;
 }
 
+// ---- Files
+
+enum status client_read_password(const char *path, char **out, struct error *error)
+{
+  FILE *file = fopen(path, "re");
+  if (!file) return error_set(error, status_from_errno(errno), "%s: %s", path, strerror(errno));
+  char *line = NULL;
+  size_t room = 0;
+  errno = 0;
+  ssize_t size = getline(&line, &room, file);
+  int number = errno;
+  fclose(file);
+  while (size > 0 && (line[size - 1] == '\n' || line[size - 1] == '\r')) line[--size] = '\0';
+  if (size > 0) {
+    *out = line;
+    return OK;
+  }
+  free(line);
+  if (number) return error_set(error, status_from_errno(number), "%s: %s", path, strerror(number));
+  return error_set(error, ERR_INVALID, "%s: its first line is empty: expected the password there", path);
+}
+
+enum status client_options_read(struct client_options *options, struct client_settings *settings, struct error *error)
+{
+  enum status status = OK;
+  if (options->password_file) {
+    status = client_read_password(options->password_file, &options->password_read, error);
+    if (status != OK) return error_prefix(error, "--pw-file");
+    settings->has_password = true;
+    settings->password = span_text(options->password_read);
+  }
+  if (!settings->tls) return OK;
+  const char *protocol = settings->address.websocket_path ? "http/1.1" : "mqtt";
+  status = client_tls_load(&options->tls, protocol, &options->tls_client, error);
+  if (status != OK) return status;
+  settings->address.tls = options->tls_client;
+  client_tls_warn(&options->tls, options->command);
+  return OK;
+}
+
 void client_options_describe(const struct client_settings *settings, char *out, size_t size)
 {
   const struct transport_address *address = &settings->address;
-  const char *scheme = address->websocket_path ? "ws://" : "";
+  const char *scheme = address->websocket_path ? (settings->tls ? "wss://" : "ws://") : settings->tls ? "mqtts://" : "";
   const char *path = address->websocket_path ? address->websocket_path : "";
   if (address->unix_path)
     snprintf(out, size, "%s", address->unix_path);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cli/client.h"
+#include "cli/client_tls.h"
 #include "cli/options.h"
 #include "cli/properties.h"
 #include "cli/url.h"
@@ -19,7 +20,11 @@ struct client_options {
   const char *id_prefix;
   const char *user_name;
   const char *password;
-  enum mqtt_version version;  // 0: not given
+  const char *password_file;
+  char *password_read;  // heap: from the file
+  struct client_tls_options tls;
+  struct tls_client *tls_client;  // NULL: none, or not loaded
+  enum mqtt_version version;      // 0: not given
   uint64_t keep_alive_s;
   bool keep_alive_given;
   bool keep_session;  // -c
@@ -48,7 +53,14 @@ struct option_section client_will_section(struct client_options *options);
 CHECK_RESULT enum status client_options_settings(struct client_options *options, struct client_settings *out_settings,
                                                  struct error *error);
 
+// Reads the files that the options name, of TLS and of the password, into the settings. Loads the security module when the broker is to be reached with TLS.
+CHECK_RESULT enum status client_options_read(struct client_options *options, struct client_settings *settings,
+                                             struct error *error);
+
 void client_options_deinit(struct client_options *options);
 
-// "127.0.0.1:1883", "/run/broker.sock": for people. Writes at most `size` bytes with the NUL.
+// The first line of a file. *out: heap.
+CHECK_RESULT enum status client_read_password(const char *path, char **out, struct error *error);
+
+// "127.0.0.1:1883", "mqtts://gateway:8883", "/run/broker.sock": for people. Writes at most `size` bytes with the NUL.
 void client_options_describe(const struct client_settings *settings, char *out, size_t size);

@@ -301,6 +301,7 @@ int pub_command(int argc, char **argv)
   const struct option_section sections[] = {
       OPTION_SECTION("Message", rows, &options),
       client_connection_section(&options.client),
+      client_tls_section(&options.client.tls),
       client_session_section(&options.client),
       client_will_section(&options.client),
   };

@@ -415,6 +415,7 @@ int sub_command(int argc, char **argv)
       OPTION_SECTION("Subscription", subscription_rows, &options),
       OPTION_SECTION("Output", output_rows, &options),
       client_connection_section(&options.client),
+      client_tls_section(&options.client.tls),
       client_session_section(&options.client),
       client_will_section(&options.client),
   };

@@ -399,6 +399,7 @@ int top_command(int argc, char **argv)
   const struct option_section sections[] = {
       OPTION_SECTION("View", rows, &options),
       client_connection_section(&options.client),
+      client_tls_section(&options.client.tls),
       client_session_section(&options.client),
   };
   const struct option_command command = {

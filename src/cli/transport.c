@@ -23,6 +23,8 @@ void transport_init(struct transport *transport)
 
 static void drop_socket(struct transport *transport)
 {
+  tls_session_free(transport->tls);
+  transport->tls = NULL;
   if (transport->fd >= 0) close(transport->fd);
   transport->fd = -1;
   transport->state = TRANSPORT_CLOSED;
@@ -70,11 +72,38 @@ static enum status send_upgrade(struct transport *transport, struct error *error
   return OK;
 }
 
-static enum status connected(struct transport *transport, struct error *error)
+static enum status secured(struct transport *transport, struct error *error)
 {
   if (is_websocket(transport)) return send_upgrade(transport, error);
   transport->state = TRANSPORT_OPEN;
   return OK;
+}
+
+// One step of the handshake.
+static enum status shake(struct transport *transport, struct error *error)
+{
+  const struct transport_address *address = transport->address;
+  const char *why;
+  switch (tls_session_handshake(transport->tls, &why)) {
+    case TLS_DONE: return secured(transport, error);
+    case TLS_AGAIN: return OK;
+    case TLS_CLOSED:
+      return error_set(error, ERR_CLOSED,
+                       "%s port %u closes the connection while TLS shakes hands: is it a port with TLS, and does it take "
+                       "connections?",
+                       address->host, address->port);
+    case TLS_FAILED: break;
+  }
+  return error_set(error, ERR_DENIED, "no TLS with %s port %u: %s", address->host, address->port, why);
+}
+
+static enum status connected(struct transport *transport, struct error *error)
+{
+  if (!transport->address->tls) return secured(transport, error);
+  transport->tls = tls_client_session(transport->address->tls, transport->address->host, transport->fd);
+  if (!transport->tls) return error_set(error, ERR_NO_MEMORY, "out of memory");
+  transport->state = TRANSPORT_SECURING;
+  return shake(transport, error);
 }
 
 static enum status try_socket(struct transport *transport, int family, const struct sockaddr *address, socklen_t size,
@@ -199,31 +228,55 @@ static enum status take_upgrade(struct transport *transport, struct buffer *in, 
   return status;
 }
 
+// *out_size: 0 when there is nothing.
+static enum status receive_plain(struct transport *transport, uint8_t *bytes, size_t *out_size, struct error *error)
+{
+  ssize_t size = recv(transport->fd, bytes, READ_BYTES, 0);
+  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return OK;
+  if (size < 0) return error_set(error, status_from_errno(errno), "%s", strerror(errno));
+  if (size == 0) return error_set(error, ERR_CLOSED, "the broker closed the connection");
+  *out_size = (size_t)size;
+  return OK;
+}
+
+static enum status receive_secure(struct transport *transport, uint8_t *bytes, size_t *out_size, struct error *error)
+{
+  const char *why;
+  switch (tls_session_read(transport->tls, bytes, READ_BYTES, out_size, &why)) {
+    case TLS_DONE:
+    case TLS_AGAIN: return OK;
+    case TLS_CLOSED: return error_set(error, ERR_CLOSED, "the broker closed the connection");
+    case TLS_FAILED: break;
+  }
+  return error_set(error, ERR_DENIED, "TLS: %s", why);
+}
+
 static enum status read_some(struct transport *transport, struct buffer *in, bool *out_more, struct error *error)
 {
   *out_more = false;
   uint8_t *at = buffer_reserve(in, READ_BYTES);
   if (!at) return error_set(error, ERR_NO_MEMORY, "out of memory");
-  ssize_t size = recv(transport->fd, at, READ_BYTES, 0);
-  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return OK;
-  if (size < 0) return error_set(error, status_from_errno(errno), "%s", strerror(errno));
-  if (size == 0) return error_set(error, ERR_CLOSED, "the broker closed the connection");
-  *out_more = size == READ_BYTES;
-  if (transport->state == TRANSPORT_UPGRADING) return take_upgrade(transport, in, at, (size_t)size, error);
-  return take_bytes(transport, in, at, (size_t)size, error);
+  size_t size = 0;
+  enum status status =
+      transport->tls ? receive_secure(transport, at, &size, error) : receive_plain(transport, at, &size, error);
+  if (status != OK || size == 0) return status;
+  *out_more = size > READ_BYTES / 2;
+  if (transport->state == TRANSPORT_UPGRADING) return take_upgrade(transport, in, at, size, error);
+  return take_bytes(transport, in, at, size, error);
 }
 
 short transport_poll_events(const struct transport *transport)
 {
   if (transport->state == TRANSPORT_CLOSED) return 0;
   if (transport->state == TRANSPORT_CONNECTING) return POLLOUT;
-  return buffer_size(&transport->out) > 0 ? POLLIN | POLLOUT : POLLIN;
+  return transport_unsent(transport) > 0 ? POLLIN | POLLOUT : POLLIN;
 }
 
 enum status transport_handle(struct transport *transport, short events, struct buffer *in, struct error *error)
 {
   if (events == 0 || transport->state == TRANSPORT_CLOSED) return OK;
   if (transport->state == TRANSPORT_CONNECTING) return finish_connecting(transport, error);
+  if (transport->state == TRANSPORT_SECURING) return shake(transport, error);
   if ((events & (POLLIN | POLLHUP | POLLERR)) == 0) return OK;
   bool more = true;
   enum status status = OK;
@@ -261,17 +314,16 @@ void transport_commit(struct transport *transport, uint8_t *bytes, size_t size)
 
 size_t transport_unsent(const struct transport *transport)
 {
-  return buffer_size(&transport->out);
+  return buffer_size(&transport->out) + (transport->tls && tls_session_unsent(transport->tls));
 }
 
 uint64_t transport_end(const struct transport *transport)
 {
-  return transport->flushed_bytes + buffer_size(&transport->out);
+  return transport->taken_bytes + buffer_size(&transport->out);
 }
 
-enum status transport_flush(struct transport *transport, struct error *error)
+static enum status flush_plain(struct transport *transport, struct error *error)
 {
-  if (transport->state < TRANSPORT_UPGRADING) return OK;
   while (buffer_size(&transport->out) > 0) {
     struct span bytes = buffer_peek(&transport->out);
     ssize_t size = send(transport->fd, bytes.at, bytes.size, MSG_NOSIGNAL);
@@ -279,9 +331,34 @@ enum status transport_flush(struct transport *transport, struct error *error)
     if (size < 0 && errno == EAGAIN) return OK;
     if (size < 0) return error_set(error, status_from_errno(errno), "%s", strerror(errno));
     buffer_consume(&transport->out, (size_t)size);
-    transport->flushed_bytes += (uint64_t)size;
+    transport->taken_bytes += (uint64_t)size;
+    transport->flushed_bytes = transport->taken_bytes;
   }
-  if (transport->finishing) (void)shutdown(transport->fd, SHUT_WR);
+  return OK;
+}
+
+static enum status flush_secure(struct transport *transport, struct error *error)
+{
+  if (transport_unsent(transport) == 0) return OK;
+  const struct span parts[2] = {buffer_peek(&transport->out), {0}};
+  size_t taken;
+  enum tls_result result = tls_session_write(transport->tls, parts, &taken);
+  buffer_consume(&transport->out, taken);
+  transport->taken_bytes += taken;
+  if (result != TLS_DONE && result != TLS_AGAIN) return error_set(error, ERR_CLOSED, "the broker closed the connection");
+  // What TLS has taken may still wait for the socket, as a whole.
+  if (!tls_session_unsent(transport->tls)) transport->flushed_bytes = transport->taken_bytes;
+  return OK;
+}
+
+enum status transport_flush(struct transport *transport, struct error *error)
+{
+  if (transport->state < TRANSPORT_UPGRADING) return OK;
+  enum status status = transport->tls ? flush_secure(transport, error) : flush_plain(transport, error);
+  if (status != OK || transport_unsent(transport) > 0 || !transport->finishing || transport->finished) return status;
+  transport->finished = true;
+  if (transport->tls) tls_session_goodbye(transport->tls);
+  (void)shutdown(transport->fd, SHUT_WR);
   return OK;
 }
 
@@ -296,4 +373,13 @@ void transport_finish(struct transport *transport)
   size_t size = websocket_close(&transport->websocket, WEBSOCKET_CODE_NORMAL, mask, frame);
   // Without memory the Close is left out: the end of the stream says the same.
   if (size > 0) (void)!buffer_append(&transport->out, frame, size);
+}
+
+const char *transport_security(struct transport *transport, char *text, size_t size)
+{
+  if (!transport->tls || transport->state < TRANSPORT_UPGRADING) return NULL;
+  struct tls_facts facts;
+  tls_session_facts(transport->tls, &facts);
+  snprintf(text, size, "%s, %s", facts.version, facts.cipher);
+  return text;
 }

@@ -1,4 +1,4 @@
-// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, and WebSocket over either. Non-blocking but for
+// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, TLS over TCP, and WebSocket over any. Non-blocking but for
 // the look-up of a host's name. Knows nothing of MQTT. One thread.
 #pragma once
 
@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "tls/client.h"
 #include "wire/websocket.h"
 #include "wire/websocket_handshake.h"
 
@@ -18,10 +19,11 @@ struct transport_address {
   const char *unix_path;       // NULL: TCP
   const char *websocket_path;  // NULL: plain
   const char *subprotocol;     // of a WebSocket: "mqtt", or "mqttv3.1"
+  struct tls_client *tls;      // NULL: no TLS; the caller's; not with unix_path
 };
 
-// CLOSED → CONNECTING → (UPGRADING →) OPEN → CLOSED, and from every state to CLOSED.
-enum transport_state { TRANSPORT_CLOSED, TRANSPORT_CONNECTING, TRANSPORT_UPGRADING, TRANSPORT_OPEN };
+// CLOSED → CONNECTING → (SECURING →) (UPGRADING →) OPEN → CLOSED, and from every state to CLOSED. SECURING: TLS shakes hands.
+enum transport_state { TRANSPORT_CLOSED, TRANSPORT_CONNECTING, TRANSPORT_SECURING, TRANSPORT_UPGRADING, TRANSPORT_OPEN };
 
 struct transport {
   int fd;
@@ -29,10 +31,13 @@ struct transport {
   const struct transport_address *address;
   struct addrinfo *resolved;  // NULL for Unix sockets
   struct addrinfo *next;      // the one to try when the current one fails
-  struct buffer out;          // bytes for the wire, framed already
+  struct tls_session *tls;    // NULL: none
+  struct buffer out;          // bytes for the wire, or for TLS, framed already
   struct buffer upgrade;      // what has arrived of the WebSocket response
   bool finishing;             // transport_finish was called
-  uint64_t flushed_bytes;     // handed to the kernel since the start, framing included
+  bool finished;              // and the broker told
+  uint64_t taken_bytes;       // by the kernel or by TLS since the start, framing included
+  uint64_t flushed_bytes;     // of these, what the kernel has
   uint8_t nonce[WEBSOCKET_NONCE_SIZE];
   struct websocket websocket;
 };
@@ -57,6 +62,9 @@ CHECK_RESULT enum status transport_handle(struct transport *transport, short eve
 // when OPEN.
 uint8_t *transport_reserve(struct transport *transport, size_t size);
 void transport_commit(struct transport *transport, uint8_t *bytes, size_t size);
+
+// How TLS is spoken, for people: "TLSv1.3, TLS_AES_128_GCM_SHA256", in `text`. NULL without TLS.
+const char *transport_security(struct transport *transport, char *text, size_t size);
 
 // Bytes that wait for the kernel.
 size_t transport_unsent(const struct transport *transport);

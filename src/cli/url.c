@@ -9,11 +9,13 @@
 static const struct {
   const char *scheme;
   enum url_kind kind;
+  bool tls;
   uint16_t port;
 } schemes[] = {
-    {"mqtt", URL_TCP, URL_PORT_MQTT},     {"tcp", URL_TCP, URL_PORT_MQTT},
-    {"ws", URL_WEBSOCKET, URL_PORT_HTTP}, {"unix", URL_UNIX, 0},
-    {"http", URL_HTTP, URL_PORT_HTTP},
+    {"mqtt", URL_TCP, false, URL_PORT_MQTT},      {"tcp", URL_TCP, false, URL_PORT_MQTT},
+    {"mqtts", URL_TCP, true, URL_PORT_MQTTS},     {"ws", URL_WEBSOCKET, false, URL_PORT_HTTP},
+    {"wss", URL_WEBSOCKET, true, URL_PORT_HTTPS}, {"unix", URL_UNIX, false, 0},
+    {"http", URL_HTTP, false, URL_PORT_HTTP},
 };
 
 void url_deinit(struct url *url)
@@ -134,17 +136,18 @@ static enum status split_rest(char *text, struct url *url, struct error *error)
 static enum status parse(char *text, struct url *url, struct error *error)
 {
   char *colon = strstr(text, "://");
-  if (!colon) return error_set(error, ERR_INVALID, "no scheme; write mqtt://host, ws://host/path or unix:///path");
+  if (!colon)
+    return error_set(error, ERR_INVALID,
+                     "no scheme; write mqtts://host, mqtt://host, wss://host/path, ws://host/path or unix:///path");
   *colon = '\0';
-  if (strcmp(text, "mqtts") == 0 || strcmp(text, "wss") == 0)
-    return error_set(error, ERR_INVALID, "this build has no TLS; use mqtt://, ws:// or unix://");
   for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
     if (strcmp(text, schemes[i].scheme) != 0) continue;
     url->kind = schemes[i].kind;
+    url->tls = schemes[i].tls;
     url->port = schemes[i].port;
     return split_rest(colon + 3, url, error);
   }
-  return error_set(error, ERR_INVALID, "unknown scheme \"%s\"; known are mqtt, ws and unix", text);
+  return error_set(error, ERR_INVALID, "unknown scheme \"%s\"; known are mqtts, mqtt, wss, ws and unix", text);
 }
 
 enum status url_parse(const char *text, struct url *out, struct error *error)

@@ -1,4 +1,5 @@
-// Addresses of brokers as URLs: mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path], unix:///path. Pure.
+// Addresses of brokers as URLs: mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path], the same as mqtts:// and wss:// with
+// TLS, unix:///path. Pure.
 #pragma once
 
 #include <stdbool.h>
@@ -8,12 +9,13 @@
 
 enum url_kind { URL_TCP, URL_WEBSOCKET, URL_UNIX, URL_HTTP };
 
-enum { URL_PORT_MQTT = 1883, URL_PORT_HTTP = 80 };
+enum { URL_PORT_MQTT = 1883, URL_PORT_MQTTS = 8883, URL_PORT_HTTP = 80, URL_PORT_HTTPS = 443 };
 
 // All texts point into `memory`; those that the URL does not have are NULL.
 struct url {
   char *memory;
   enum url_kind kind;
+  bool tls;
   const char *user_name;
   const char *password;
   const char *host;   // without the brackets of IPv6

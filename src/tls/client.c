@@ -20,7 +20,8 @@
 #include "tls/session_internal.h"
 
 // Of 1.2 only what has forward secrecy and authenticates what it encrypts; for pre-shared keys what small brokers have comes last.
-#define CERTIFICATE_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+#define CERTIFICATE_CIPHERS                                                                                                 \
+  "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 #define PSK_CIPHERS                                                                                                         \
   "ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:ECDHE-PSK-AES128-CBC-SHA256:"            \
   "ECDHE-PSK-AES256-CBC-SHA384:PSK-AES128-GCM-SHA256:PSK-AES256-GCM-SHA384:PSK-CHACHA20-POLY1305:PSK-AES128-CBC-SHA256"
@@ -60,6 +61,15 @@ static enum status trust_directory(struct tls_client *client, const char *path, 
   return SSL_CTX_load_verify_dir(client->context, path) == 1 ? OK : no_memory(error);
 }
 
+// Only here is it known what it was about.
+static int note_refusal(int fine, X509_STORE_CTX *context)
+{
+  const SSL *ssl = X509_STORE_CTX_get_ex_data(context, SSL_get_ex_data_X509_STORE_CTX_idx());
+  struct tls_session *session = tls_session_of(ssl);
+  if (!fine) session->refusal = client_certificate_reason(session, context);
+  return fine;
+}
+
 static enum status set_trust(struct tls_client *client, const struct tls_client_settings *settings, struct error *error)
 {
   const char *from = settings->ca ? settings->ca : settings->ca_path;
@@ -69,7 +79,7 @@ static enum status set_trust(struct tls_client *client, const struct tls_client_
   if (settings->ca) status = trust_file(client, settings->ca, error);
   if (status == OK && settings->ca_path) status = trust_directory(client, settings->ca_path, error);
   if (status == OK && !from && SSL_CTX_set_default_verify_paths(client->context) != 1) status = no_memory(error);
-  SSL_CTX_set_verify(client->context, settings->unchecked ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+  SSL_CTX_set_verify(client->context, settings->unchecked ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, note_refusal);
   return status;
 }
 

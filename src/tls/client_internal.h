@@ -26,5 +26,8 @@ struct tls_client {
 // Why the last operation of OpenSSL's has failed; static, or the session's.
 const char *client_reason(struct tls_session *session);
 
-// What the alert of a server's means.
+// Why the server's certificate is refused, while it is looked at; the session's.
+const char *client_certificate_reason(struct tls_session *session, X509_STORE_CTX *context);
+
+// What the alert of a server's means; static.
 const char *client_alert_reason(int alert);

@@ -71,84 +71,64 @@ static const char *names_of(const X509 *certificate, char text[static NAMES_TEXT
   return text[0] ? text : "nothing that could be compared";
 }
 
-static const char *host_of(const struct tls_session *session, char **address)
-{
-  X509_VERIFY_PARAM *parameters = SSL_get0_param(session->ssl);
-  const char *name = X509_VERIFY_PARAM_get0_host(parameters, 0);
-  *address = name ? NULL : X509_VERIFY_PARAM_get1_ip_asc(parameters);
-  return name ? name : *address ? *address : "that host";
-}
-
 static const char *wrong_name(struct tls_session *session, const X509 *certificate)
 {
-  char names[NAMES_TEXT], *address;
-  const char *host = host_of(session, &address);
-  const char *reason = compose(session, "the broker's certificate is not for %s, but for %s: connect to one of these", host,
-                               names_of(certificate, names));
+  char names[NAMES_TEXT];
+  X509_VERIFY_PARAM *parameters = SSL_get0_param(session->ssl);
+  const char *name = X509_VERIFY_PARAM_get0_host(parameters, 0);
+  char *address = name ? NULL : X509_VERIFY_PARAM_get1_ip_asc(parameters);
+  const char *reason =
+      compose(session, "the broker's certificate is not for %s, but for %s: connect to a name that it is for",
+              name      ? name
+              : address ? address
+                        : "that host",
+              names_of(certificate, names));
   OPENSSL_free(address);
   return reason;
 }
 
-// The certificate of its chain that says whose word it all hangs on.
-static const X509 *topmost(const SSL *ssl, const X509 *leaf)
-{
-  STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
-  int count = sk_X509_num(chain);
-  return count > 0 ? sk_X509_value(chain, count - 1) : leaf;
-}
-
-static const char *distrusted(struct tls_session *session, const X509 *certificate)
+// `top`: the certificate whose issuer was looked for.
+static const char *distrusted(struct tls_session *session, const X509 *leaf, const X509 *top)
 {
   char subject[NAME_TEXT], issuer[NAME_TEXT];
-  const X509 *top = topmost(session->ssl, certificate);
-  name_text(X509_get_subject_name(certificate), subject);
+  name_text(X509_get_subject_name(leaf), subject);
   name_text(X509_get_issuer_name(top), issuer);
   return compose(session,
-                 "the broker's certificate (%s) is issued by %s, which is not in %s: expected a CA file with that "
-                 "authority's certificate, if you trust it",
+                 "the broker's certificate (%s) is issued by %s, which is not in %s: expected a CA file with the "
+                 "certificate of that authority, if you trust it",
                  subject, issuer, session->client->trusted);
 }
 
-static const char *wrong_time(struct tls_session *session, const X509 *leaf, bool ended)
+static const char *wrong_time(struct tls_session *session, const X509 *certificate, bool ended)
 {
   char name[NAME_TEXT], when[TIME_TEXT];
-  STACK_OF(X509) *chain = SSL_get_peer_cert_chain(session->ssl);
-  time_t now_s = time(NULL);
-  const X509 *culprit = leaf;
-  for (int i = 0; i < sk_X509_num(chain); i++) {
-    const X509 *one = sk_X509_value(chain, i);
-    int order = X509_cmp_time(ended ? X509_get0_notAfter(one) : X509_get0_notBefore(one), &now_s);
-    if (ended ? order > 0 : order < 0) continue;
-    culprit = one;
-    break;
-  }
-  name_text(X509_get_subject_name(culprit), name);
+  name_text(X509_get_subject_name(certificate), name);
   if (ended)
     return compose(session,
                    "the broker's certificate (%s) has ended on %s: it needs a new one, or this machine the right time", name,
-                   time_text(X509_get0_notAfter(culprit), when));
+                   time_text(X509_get0_notAfter(certificate), when));
   return compose(session, "the broker's certificate (%s) is valid from %s only: is it later than this machine thinks?", name,
-                 time_text(X509_get0_notBefore(culprit), when));
+                 time_text(X509_get0_notBefore(certificate), when));
 }
 
-static const char *refused_certificate(struct tls_session *session)
+const char *client_certificate_reason(struct tls_session *session, X509_STORE_CTX *context)
 {
-  long result = SSL_get_verify_result(session->ssl);
-  const X509 *leaf = SSL_get0_peer_certificate(session->ssl);
-  if (leaf) switch (result) {
-      case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-      case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-      case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-      case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-      case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-      case X509_V_ERR_CERT_UNTRUSTED: return distrusted(session, leaf);
-      case X509_V_ERR_HOSTNAME_MISMATCH:
-      case X509_V_ERR_IP_ADDRESS_MISMATCH: return wrong_name(session, leaf);
-      case X509_V_ERR_CERT_HAS_EXPIRED: return wrong_time(session, leaf, true);
-      case X509_V_ERR_CERT_NOT_YET_VALID: return wrong_time(session, leaf, false);
-      default: break;
-    }
-  return compose(session, "the broker's certificate is refused: %s", X509_verify_cert_error_string(result));
+  int error = X509_STORE_CTX_get_error(context);
+  const X509 *leaf = X509_STORE_CTX_get0_cert(context), *current = X509_STORE_CTX_get_current_cert(context);
+  if (!current) current = leaf;
+  switch (error) {
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_CERT_UNTRUSTED: return distrusted(session, leaf, current);
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH: return wrong_name(session, leaf);
+    case X509_V_ERR_CERT_HAS_EXPIRED: return wrong_time(session, current, true);
+    case X509_V_ERR_CERT_NOT_YET_VALID: return wrong_time(session, current, false);
+    default: return compose(session, "the broker's certificate is refused: %s", X509_verify_cert_error_string(error));
+  }
 }
 
 // ---- Alerts
@@ -166,6 +146,7 @@ const char *client_alert_reason(int alert)
     case SSL_AD_UNKNOWN_CA: return "the broker refuses our certificate: it does not know who has issued it";
     case SSL_AD_ACCESS_DENIED: return "the broker refuses our certificate: access denied";
     case SSL_AD_DECRYPT_ERROR:
+    case SSL_AD_ILLEGAL_PARAMETER:
     case SSL_AD_BAD_RECORD_MAC: return "the broker cannot verify what we have sent: another pre-shared key?";
     case SSL_AD_PROTOCOL_VERSION: return "the broker does not speak this version of TLS";
     case SSL_AD_INSUFFICIENT_SECURITY: return "the broker wants stronger ciphers than we have";
@@ -185,7 +166,6 @@ const char *client_reason(struct tls_session *session)
   if (ERR_GET_LIB(error) != ERR_LIB_SSL) return openssl_reason("TLS failed");
   int reason = ERR_GET_REASON(error);
   switch (reason) {
-    case SSL_R_CERTIFICATE_VERIFY_FAILED: return refused_certificate(session);
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_BAD_PACKET_LENGTH:
     case SSL_R_RECORD_LENGTH_MISMATCH:

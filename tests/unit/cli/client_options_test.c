@@ -4,8 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -33,8 +35,9 @@ static struct parsed *parse(const char *line)
   char *rest = NULL;
   for (char *word = strtok_r(parsed->line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
   const struct option_section sections[] = {client_connection_section(&parsed->options),
-                                            client_session_section(&parsed->options), client_will_section(&parsed->options)};
-  const struct option_command command = {.name = "test", .sections = sections, .section_count = 3};
+                                            client_session_section(&parsed->options), client_will_section(&parsed->options),
+                                            client_tls_section(&parsed->options.tls)};
+  const struct option_command command = {.name = "test", .sections = sections, .section_count = 4};
   int positional = 0;
   parsed->status = options_parse(&command, argc, argv, &positional, &parsed->error);
   if (parsed->status == OK) parsed->status = client_options_settings(&parsed->options, &parsed->settings, &parsed->error);
@@ -85,6 +88,75 @@ static void addresses(void **state)
   refuse("-L mqtt://a -h b", "leave out -h");
   refuse("--unix /s -p 5", "leave out -h");
   refuse("-L http://a", "no address of a broker");
+}
+
+static void secured_addresses(void **state)
+{
+  (void)state;
+  described("-L mqtts://b", "mqtts://b:8883");
+  described("-L wss://b:8443", "wss://b:8443/mqtt");
+  described("-h b --tls", "mqtts://b:8883");
+  described("-h b -p 8884 --cafile ca.pem", "mqtts://b:8884");
+  described("--cert c.pem --key c.key", "mqtts://localhost:8883");
+  described("--tls-version tlsv1.2 -h b", "mqtts://b:8883");
+  described("--psk-file psk.txt --psk-identity a", "mqtts://localhost:8883");
+  // What asks for TLS never gets a plain connection.
+  refuse("-L mqtt://b --cafile ca.pem", "begins with mqtts:// or wss://");
+  refuse("-L ws://b --insecure", "begins with mqtts:// or wss://");
+  refuse("--unix /b.sock --tls", "not spoken over a Unix socket");
+  refuse("--cert c.pem", "--cert and --key belong together");
+  refuse("--key c.key", "--cert and --key belong together");
+  refuse("--psk-identity a", "--psk-identity needs --psk-file");
+  refuse("--psk-file p --cafile c", "with a pre-shared key");
+  refuse("--insecure --cafile c", "--insecure checks nothing");
+  refuse("--tls-version 1.1", "\"1.1\" is no version of TLS that is spoken here; known are 1.2 and 1.3");
+}
+
+static void versions_of_tls(void **state)
+{
+  (void)state;
+  static const struct {
+    const char *line;
+    enum tls_versions versions;
+  } cases[] = {{"--tls", TLS_1_2_OR_1_3},
+               {"--tls-version 1.2", TLS_1_2_ONLY},
+               {"--tls-version 1.3", TLS_1_3_ONLY},
+               {"--tls-version TLSv1.3", TLS_1_3_ONLY}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    struct parsed *parsed = taken(cases[i].line);
+    assert_int_equal(parsed->options.tls.versions, cases[i].versions);
+    release(parsed);
+  }
+}
+
+static void passwords_from_files(void **state)
+{
+  (void)state;
+  static const struct {
+    const char *content;
+    const char *password;  // NULL: refused
+  } cases[] = {{"secret", "secret"}, {"se cret\r\nmore\n", "se cret"}, {"", NULL}, {"\nsecret\n", NULL}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char path[] = "/tmp/skerry-options-XXXXXX", line[64];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, cases[i].content, strlen(cases[i].content)), strlen(cases[i].content));
+    close(fd);
+    snprintf(line, sizeof line, "-u ann --pw-file %s", path);
+    struct parsed *parsed = taken(line);
+    enum status status = client_options_read(&parsed->options, &parsed->settings, &parsed->error);
+    assert_int_equal(status, cases[i].password ? OK : ERR_INVALID);
+    if (cases[i].password) {
+      assert_true(parsed->settings.has_password);
+      assert_true(span_equal(parsed->settings.password, span_text(cases[i].password)));
+    } else {
+      assert_non_null(strstr(parsed->error.text, "its first line is empty: expected the password there"));
+    }
+    release(parsed);
+    unlink(path);
+  }
+  refuse("-u ann -P secret --pw-file p", "the password is given twice");
+  refuse("-V 3.1.1 --pw-file p", "needs a user name");
 }
 
 static void defaults(void **state)
@@ -196,8 +268,11 @@ static void properties(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(addresses), cmocka_unit_test(defaults), cmocka_unit_test(versions),   cmocka_unit_test(sessions),
-      cmocka_unit_test(users),     cmocka_unit_test(wills),    cmocka_unit_test(properties),
+      cmocka_unit_test(addresses),       cmocka_unit_test(secured_addresses),
+      cmocka_unit_test(versions_of_tls), cmocka_unit_test(passwords_from_files),
+      cmocka_unit_test(defaults),        cmocka_unit_test(versions),
+      cmocka_unit_test(sessions),        cmocka_unit_test(users),
+      cmocka_unit_test(wills),           cmocka_unit_test(properties),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@ static void check(const char *text, enum url_kind kind, const char *user_name, c
   struct error error = {0};
   if (url_parse(text, &url, &error) != OK) fail_msg("%s", error.text);
   assert_int_equal(url.kind, kind);
+  assert_int_equal(url.tls, strncmp(text, "mqtts:", 6) == 0 || strncmp(text, "wss:", 4) == 0);
   assert_string_equal(text_of(url.user_name), user_name);
   assert_string_equal(text_of(url.password), password);
   assert_string_equal(text_of(url.host), host);
@@ -41,6 +42,10 @@ static void good(void **state)
   check("mqtt://a@b:c@h", URL_TCP, "a@b", "c", "h", 1883, "-", "-");
   check("mqtt://[::1]", URL_TCP, "-", "-", "::1", 1883, "-", "-");
   check("mqtt://[fe80::1]:1884/x", URL_TCP, "-", "-", "fe80::1", 1884, "x", "-");
+  check("mqtts://h", URL_TCP, "-", "-", "h", 8883, "-", "-");
+  check("mqtts://u:p@h:1/a/b", URL_TCP, "u", "p", "h", 1, "a/b", "-");
+  check("wss://h", URL_WEBSOCKET, "-", "-", "h", 443, "-", "-");
+  check("wss://[::1]:8443/mqtt", URL_WEBSOCKET, "-", "-", "::1", 8443, "-", "/mqtt");
   check("ws://h", URL_WEBSOCKET, "-", "-", "h", 80, "-", "-");
   check("ws://h:8083/mqtt/x", URL_WEBSOCKET, "-", "-", "h", 8083, "-", "/mqtt/x");
   check("unix:///run/b.sock", URL_UNIX, "-", "-", "-", 0, "-", "/run/b.sock");
@@ -54,10 +59,10 @@ static void bad(void **state)
     const char *text;
     const char *why;
   } cases[] = {
-      {"", "\"\": no scheme; write mqtt://host, ws://host/path or unix:///path"},
-      {"localhost", "\"localhost\": no scheme; write mqtt://host, ws://host/path or unix:///path"},
-      {"mqtts://h", "\"mqtts://h\": this build has no TLS; use mqtt://, ws:// or unix://"},
-      {"ftp://h", "\"ftp://h\": unknown scheme \"ftp\"; known are mqtt, ws and unix"},
+      {"", "\"\": no scheme; write mqtts://host, mqtt://host, wss://host/path, ws://host/path or unix:///path"},
+      {"localhost",
+       "\"localhost\": no scheme; write mqtts://host, mqtt://host, wss://host/path, ws://host/path or unix:///path"},
+      {"ftp://h", "\"ftp://h\": unknown scheme \"ftp\"; known are mqtts, mqtt, wss, ws and unix"},
       {"mqtt://", "\"mqtt://\": the host is missing"},
       {"mqtt://:1883", "\"mqtt://:1883\": the host is missing"},
       {"mqtt://h:0", "\"mqtt://h:0\": port: 0 is out of range; allowed is 1 to 65535"},
