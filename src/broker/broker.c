@@ -249,6 +249,9 @@ static enum status start(struct broker *broker, struct error *error)
 
 static void log_ready(struct broker *broker)
 {
+  struct diagnostics warnings = {0};
+  broker_log_warnings(broker, &warnings);
+  diagnostics_deinit(&warnings);
   storage_log(&broker->config, &broker->storage, &broker->log);
   for (size_t i = 0; i < broker->config.listener_count; i++)
     BROKER_LOG(broker, LOG_INFO, "listening", FIELD_TEXT("url", broker->listeners[i]->url),

@@ -105,6 +105,7 @@ struct reload_report {
   bool good;
   char why[512];                // not good: the first reason
   struct diagnostics mistakes;  // all of them, where there are several
+  struct diagnostics warnings;  // good: of the configuration that holds now
   struct config_changes changes;
 };
 
@@ -113,6 +114,9 @@ void reload_report_deinit(struct reload_report *report);
 // Reads the configuration and its files again and makes it so, or says why not and leaves all as it is. With `confirm_ms` it is undone after that
 // time, unless broker_confirm is called before.
 void broker_reload(struct broker *broker, uint32_t confirm_ms, struct reload_report *out);
+
+// Logs what is allowed and probably not meant in the configuration; into `out`, too.
+void broker_log_warnings(struct broker *broker, struct diagnostics *out);
 
 // The reload holds. False: none waits.
 bool broker_confirm(struct broker *broker);

@@ -176,6 +176,10 @@ CHECK_RESULT enum status config_load(const struct config_source *source, struct 
 CHECK_RESULT enum status config_load_text(struct span text, const struct config_source *source, struct config *out,
                                           struct diagnostics *diagnostics);
 
+// What is allowed and probably not meant in a configuration that was loaded, such as passwords that travel in clear; as in `diagnostics`
+// above, with "warning: " behind the key.
+void config_warn(const struct config *config, const char *file, struct diagnostics *out);
+
 // A zeroed struct, and one whose loading failed, may be deinitialised too.
 void config_deinit(struct config *config);
 

@@ -187,6 +187,26 @@ void config_check_security(struct checker *checker, struct config *config)
   }
 }
 
+// ---- Warnings
+
+static void warn_of_listener(struct checker *checker, const struct listener_config *listener, size_t index)
+{
+  bool passwords = config_has_method(listener, AUTH_PASSWORD);
+  if (listener->has_tls || closed_to_the_network(listener) || (!passwords && !config_has_method(listener, AUTH_JWT))) return;
+  config_complain(checker, listener, index, "auth",
+                  "warning: %s travel in clear to %.80s, whoever sees the packets can use them; %s",
+                  passwords ? "passwords" : "tokens", listener->address.text,
+                  listener->address.kind == LISTEN_SYSTEMD     ? "write tls: {cert: server.pem, key: server.key}"
+                  : listener->address.kind == LISTEN_WEBSOCKET ? "write wss:// in its url, and tls"
+                                                               : "write mqtts:// in its url, and tls");
+}
+
+void config_warn(const struct config *config, const char *file, struct diagnostics *out)
+{
+  struct checker checker = {.file = file, .diagnostics = out};
+  for (size_t i = 0; i < config->listener_count; i++) warn_of_listener(&checker, &config->listeners[i], i);
+}
+
 // ---- Paths
 
 // Takes the text's place when it is relative.

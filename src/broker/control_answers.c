@@ -50,12 +50,12 @@ static void list_changes(struct answer *answer, const struct config_changes *cha
   control_json_close(json, ']');
 }
 
-static void list_mistakes(struct answer *answer, const struct reload_report *report)
+static void list_texts(struct answer *answer, const char *name, const struct diagnostics *diagnostics)
 {
-  control_json_open(&answer->json, "mistakes", '[');
-  for (size_t i = 0; i < report->mistakes.count; i++) {
-    control_json_text(&answer->json, NULL, report->mistakes.texts[i]);
-    answer_say(answer, "  %s\n", report->mistakes.texts[i]);
+  control_json_open(&answer->json, name, '[');
+  for (size_t i = 0; i < diagnostics->count; i++) {
+    control_json_text(&answer->json, NULL, diagnostics->texts[i]);
+    answer_say(answer, "  %s\n", diagnostics->texts[i]);
   }
   control_json_close(&answer->json, ']');
 }
@@ -73,7 +73,7 @@ static void answer_reload(struct answer *answer, const struct control_request *r
     answer_say(answer, "refused, everything stays as it was: %s\n",
                report.mistakes.count ? "there are mistakes" : report.why);
     control_json_text(&answer->json, "why", report.why);
-    list_mistakes(answer, &report);
+    list_texts(answer, "mistakes", &report.mistakes);
     if (restart) list_changes(answer, &report.changes);
   } else {
     size_t count = report.changes.count;
@@ -82,6 +82,7 @@ static void answer_reload(struct answer *answer, const struct control_request *r
     else
       answer_say(answer, "reloaded; %zu key%s changed:\n", count, count == 1 ? " has" : "s have");
     list_changes(answer, &report.changes);
+    list_texts(answer, "warnings", &report.warnings);
     if (request->confirm_ms)
       answer_say(answer, "rolled back in %g s unless \"skerry ctl confirm\" comes before\n", request->confirm_ms / 1000.0);
   }

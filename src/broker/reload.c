@@ -10,6 +10,7 @@
 void reload_report_deinit(struct reload_report *report)
 {
   diagnostics_deinit(&report->mistakes);
+  diagnostics_deinit(&report->warnings);
   config_changes_deinit(&report->changes);
   *report = (struct reload_report){0};
 }
@@ -385,6 +386,13 @@ bool broker_roll_back(struct broker *broker, const char *why)
 
 // ---- The reload
 
+void broker_log_warnings(struct broker *broker, struct diagnostics *out)
+{
+  config_warn(&broker->config, broker->options->source.file, out);
+  for (size_t i = 0; i < out->count; i++)
+    BROKER_LOG(broker, LOG_WARNING, "configuration_warning", FIELD_TEXT("warning", out->texts[i]));
+}
+
 static bool run(struct reload *reload, uint32_t confirm_ms)
 {
   struct broker *broker = reload->broker;
@@ -415,6 +423,7 @@ void broker_reload(struct broker *broker, uint32_t confirm_ms, struct reload_rep
   if (out->good) {
     broker->reloads++;
     log_changes(broker, &out->changes);
+    broker_log_warnings(broker, &out->warnings);
     BROKER_LOG(broker, LOG_INFO, "reloaded", FIELD_UINT("changes", out->changes.count));
   }
   config_deinit(&reload.config);

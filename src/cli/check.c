@@ -40,6 +40,7 @@ static bool check_file(const char *file, const struct check_options *options)
       .file = file, .settings = options->settings.at, .setting_count = options->settings.count};
   enum status status = config_load(&source, &config, &diagnostics);
   if (status == OK && !options->keys_only) status = check_named_files(&config, file, &diagnostics);
+  if (status == OK) config_warn(&config, file, &diagnostics);
   for (size_t i = 0; i < diagnostics.count; i++) fprintf(stderr, "%s\n", diagnostics.texts[i]);
   if (diagnostics.more) fprintf(stderr, "%s: and more\n", file);
   if (status == OK)

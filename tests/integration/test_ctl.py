@@ -93,13 +93,29 @@ def test_reload_that_needs_a_restart(controlled):
     assert in_flight(controlled) == 32
 
 
+def test_a_reload_that_warns(controlled, tmp_path):
+    """Also the start and `skerry check` do, with an exit code of 0."""
+    add_password(tmp_path / "passwd.txt", "ann", "secret")
+    listeners = controlled.config["listeners"] + [{"url": f"mqtt://*:{free_port()}", "auth": ["password"]}]
+    change(controlled, listeners=listeners, auth={"passwords": str(tmp_path / "passwd.txt")})
+    code, text, _ = ctl(controlled, "reload")
+    assert code == 0 and "].auth: warning: passwords travel in clear" in text
+    assert len(json.loads(ctl(controlled, "--json", "reload")[1])["warnings"]) == 1
+    assert len(controlled.events("configuration_warning")) == 2
+    controlled.stop()
+    controlled.start()
+    assert len(controlled.events("configuration_warning")) == 3
+    done = subprocess.run([skerry_binary(), "check", controlled.config_file], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and "warning: passwords" in done.stderr and done.stdout.endswith(": ok\n")
+
+
 def test_a_reload_that_is_confirmed(controlled):
     change(controlled, limits={"in_flight": 5})
-    code, text, _ = ctl(controlled, "reload", "--confirm", "1s")
-    assert code == 0 and "rolled back in 1 s" in text
+    code, text, _ = ctl(controlled, "reload", "--confirm", "4s")
+    assert code == 0 and "rolled back in 4 s" in text
     assert "waits to be confirmed" in ctl(controlled, "status")[1]
     assert ctl(controlled, "confirm")[0] == 0
-    elapse(1.3)
+    elapse(4.3)
     assert in_flight(controlled) == 5
     code, _, wrong = ctl(controlled, "confirm")
     assert code == 2 and "no reload waits" in wrong
@@ -112,7 +128,7 @@ def test_a_reload_that_is_rolled_back(controlled, how):
     before = list(controlled.config["listeners"])
     change(controlled, limits={"in_flight": 5},
            listeners=[before[0], {"url": f"mqtt://127.0.0.1:{added}", "anonymous": True}])
-    assert ctl(controlled, "reload", "--confirm", "300ms" if how == "time" else "1h")[0] == 0
+    assert ctl(controlled, "reload", "--confirm", "3s" if how == "time" else "1h")[0] == 0
     Client(Stream(("127.0.0.1", added))).connect().ping()
     if how == "word":
         assert ctl(controlled, "rollback")[0] == 0

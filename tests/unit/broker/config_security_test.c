@@ -43,6 +43,51 @@ static void assert_messages(const char *text, const char *expected)
   diagnostics_deinit(&diagnostics);
 }
 
+// The text must be accepted with exactly these warnings, one a line.
+static void assert_warnings(const char *text, const char *expected)
+{
+  struct config config = load_from("b", text);
+  struct diagnostics diagnostics = {0};
+  char all[2048] = "";
+  size_t n = 0;
+  config_warn(&config, "b", &diagnostics);
+  for (size_t i = 0; i < diagnostics.count; i++)
+    n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", i ? "\n" : "", diagnostics.texts[i]);
+  assert_string_equal(all, expected);
+  diagnostics_deinit(&diagnostics);
+  config_deinit(&config);
+}
+
+static void credentials_in_clear(void **state)
+{
+  (void)state;
+  static const char files[] = "auth: {passwords: p, psk: k, jwt: {jwks: j}}\n";
+  static const char quiet[] = "listeners:\n"
+                              "  - {url: \"mqtt://127.0.0.1:1\", auth: [password]}\n"
+                              "  - {url: \"mqtt://[::1]:1\", auth: [jwt]}\n"
+                              "  - {url: \"unix:///run/x.sock\", auth: [password]}\n"
+                              "  - {url: \"mqtts://*:2\", auth: [password], tls: {cert: c, key: k}}\n"
+                              "  - {url: \"systemd://a\", auth: [password], tls: {cert: c, key: k}}\n"
+                              "  - {url: \"mqtt://*:3\", auth: [scram]}\n"
+                              "  - {url: \"mqtt://*:4\", anonymous: true}\n";
+  static const char loud[] = "listeners:\n"
+                             "  - url: \"mqtt://*:1\"\n"
+                             "    auth: [scram, password]\n"
+                             "  - {url: \"ws://192.0.2.1:2/mqtt\", auth: [jwt]}\n"
+                             "  - {url: \"systemd://a\", auth: [jwt, password]}\n";
+  char text[2048];
+  snprintf(text, sizeof text, "%s%s", files, quiet);
+  assert_warnings(text, "");
+  snprintf(text, sizeof text, "%s%s", files, loud);
+  assert_warnings(
+      text, "b:4:11: listeners[0].auth: warning: passwords travel in clear to mqtt://*:1, whoever sees the packets can use "
+            "them; write mqtts:// in its url, and tls\n"
+            "b:5:42: listeners[1].auth: warning: tokens travel in clear to ws://192.0.2.1:2/mqtt, whoever sees the packets "
+            "can use them; write wss:// in its url, and tls\n"
+            "b:6:32: listeners[2].auth: warning: passwords travel in clear to systemd://a, whoever sees the packets can use "
+            "them; write tls: {cert: server.pem, key: server.key}");
+}
+
 static void the_example_of_the_documentation(void **state)
 {
   (void)state;
@@ -318,6 +363,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_example_of_the_documentation),
+      cmocka_unit_test(credentials_in_clear),
       cmocka_unit_test(rules_keep_their_place),
       cmocka_unit_test(paths_belong_to_the_files_directory),
       cmocka_unit_test(settings_reach_nested_keys),
