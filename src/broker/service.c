@@ -1,5 +1,6 @@
 #include "broker/service.h"
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ int service_take_socket(const char *name)
     size_t size = 0;
     const char *given = names ? name_at(names, i, &size) : NULL;
     bool match = given ? strlen(name) == size && memcmp(given, name, size) == 0 : i == 0 && !names;
-    if (match) return FIRST_PASSED_FD + i;
+    if (match) return fcntl(FIRST_PASSED_FD + i, F_DUPFD_CLOEXEC, FIRST_PASSED_FD + passed);
   }
   return -1;
 }

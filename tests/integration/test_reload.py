@@ -1,5 +1,6 @@
 """Files that change under a running broker: certificates, passwords, rules. All or nothing, and what was before stays when they are wrong."""
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 import pytest
 from broker import elapse, eventually, free_port, skerry_binary
 from certificates import Authority, Secure, client_context
+from test_process import with_fds
 from wire import SLOW, TIMEOUT_S, Client, Closed, R, Stream, T
 
 pytestmark = pytest.mark.skerry_only
@@ -140,6 +142,51 @@ def test_a_directory_that_goes_and_comes(secure, tmp_path):
     make_certificate(folder, "server")
     broker.wait_event("credentials_changed")
     assert shown_certificate(broker.tls_port) == der(folder / "server.pem") != before
+
+
+# ------------------------------------------------------------------------------------------------------ passed sockets
+
+
+def test_a_socket_from_systemd_gets_tls_and_loses_it(tmp_path):
+    """It can be taken again as often as a reload needs it, also when it was not used for a while."""
+    given, unix = socket.create_server(("127.0.0.1", 0)), str(tmp_path / "other.sock")
+    port, config_file, log_file = given.getsockname()[1], tmp_path / "c.yaml", tmp_path / "log"
+    make_certificate(tmp_path, "server")
+    other = {"url": f"unix://{unix}", "anonymous": True}
+    plain = {"url": "systemd://mqtt", "anonymous": True}
+    secure = plain | {"tls": {"cert": "server.pem", "key": "server.key"}}
+    reloads = 0
+
+    def reload(*listeners):
+        nonlocal reloads
+        reloads += 1
+        write_config(*listeners)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: log_file.read_text().count(" reloaded ") == reloads, f"reload {reloads}")
+
+    def write_config(*listeners):
+        config_file.write_text(json.dumps({"broker": {"data": str(tmp_path / "data")}, "listeners": listeners}))
+
+    write_config(plain)
+    with open(log_file, "wb") as log:
+        process = with_fds([given], ["mqtt"], ["broker", "-c", str(config_file)], log, tmp_path)
+    try:
+        eventually(lambda: " ready " in log_file.read_text(), "ready")
+        stays = Client(Stream(("127.0.0.1", port))).connect()
+        reload(secure)
+        assert shown_certificate(port) == der(tmp_path / "server.pem")
+        reload(plain)
+        Client(Stream(("127.0.0.1", port))).connect().ping()
+        reload(other)
+        Client(Stream(unix)).connect().ping()
+        reload(other, secure)
+        assert shown_certificate(port) == der(tmp_path / "server.pem")
+        stays.ping()
+        assert "listener_lost" not in log_file.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        given.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------- CRLs

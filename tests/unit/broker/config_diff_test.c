@@ -8,7 +8,10 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "broker/config_schema.h"
 
 static struct config load(const char *text)
 {
@@ -116,11 +119,109 @@ static void security_changes(void **state)
                  "listeners[mqtts://127.0.0.1:1]: none -> mqtts://127.0.0.1:1");
 }
 
+// Two values of a key, as texts.
+static void values_of(const struct config_key *key, char first[64], char second[64])
+{
+  unsigned long long low = key->minimum, unit_ms = key->unit_ms;
+  strcpy(first, "a.b");
+  strcpy(second, "c.d");
+  switch (key->type) {
+    case CONFIG_BOOL:
+      strcpy(first, "false");
+      strcpy(second, "true");
+      break;
+    case CONFIG_CHOICE:
+    case CONFIG_WORDS:
+      strcpy(first, key->choices[0]);
+      strcpy(second, key->choices[1]);
+      break;
+    case CONFIG_MODE:
+      strcpy(first, "0600");
+      strcpy(second, "0640");
+      break;
+    case CONFIG_HOST_PORT:
+      strcpy(first, "127.0.0.1:1");
+      strcpy(second, "127.0.0.1:2");
+      break;
+    case CONFIG_INTEGER:
+    case CONFIG_SIZE:
+      snprintf(first, 64, "%llu", low);
+      snprintf(second, 64, "%llu", low + 1);
+      break;
+    case CONFIG_DURATION:
+      snprintf(first, 64, "%llums", low * unit_ms);
+      snprintf(second, 64, "%llums", (low + 1) * unit_ms);
+      break;
+    case CONFIG_STRING:
+    case CONFIG_PATH:
+    case CONFIG_URL:
+    case CONFIG_CERTIFICATES:
+    case CONFIG_ACL: break;
+  }
+}
+
+static void set_value(const struct config_key *key, const char *text, struct config *config)
+{
+  bool list = config_find_section(key->section)->list;
+  void *object = list ? (void *)&config->listeners[0] : (void *)config;
+  struct error error;
+  struct config_certificate item = {.cert = strdup(text), .key = strdup(text)};
+  if (key->type == CONFIG_CERTIFICATES) {
+    assert_int_equal(config_add_certificate((void *)((char *)object + key->offset), &item, &error), OK);
+  } else {
+    free(item.cert);
+    free(item.key);
+    if (key->type == CONFIG_ACL)
+      config->acl.path = strdup(text);
+    else if (config_value_parse(key, text, object, &error) != OK)
+      fail_msg("%s.%s: %s: %s", key->section, key->name, text, error.text);
+  }
+}
+
+static struct config with_value(const struct config_key *key, const char *text)
+{
+  struct config config;
+  struct error error;
+  assert_int_equal(config_init(&config), OK);
+  assert_non_null(config_add_listener(&config));
+  assert_int_equal(config_set(&config, "listeners[0].url", "mqtt://127.0.0.1:1", &error), OK);
+  set_value(key, text, &config);
+  return config;
+}
+
+// Whatever key is changed, a reload takes it or names it among what needs a restart: none is passed over.
+static void no_key_is_passed_over(void **state)
+{
+  (void)state;
+  size_t restarts = 0;
+  for (size_t i = 0; i < config_key_count; i++) {
+    const struct config_key *key = &config_keys[i];
+    if (key->type == CONFIG_URL) continue;  // another listener
+    char values[2][64], path[128];
+    values_of(key, values[0], values[1]);
+    struct config before = with_value(key, values[0]), after = with_value(key, values[1]);
+    struct config_changes changes;
+    assert_int_equal(config_diff(&before, &after, &changes), OK);
+    bool list = config_find_section(key->section)->list;
+    snprintf(path, sizeof path, "%s%s%s%s", key->section, list ? "[mqtt://127.0.0.1:1]" : "", key->section[0] ? "." : "",
+             key->name);
+    if (changes.count != 1) fail_msg("%s: %zu changes", path, changes.count);
+    assert_string_equal(changes.items[0].path, path);
+    assert_int_equal(changes.needs_restart, key->reloadable ? 0 : 1);
+    restarts += changes.needs_restart;
+    config_changes_deinit(&changes);
+    config_deinit(&before);
+    config_deinit(&after);
+  }
+  assert_in_range(restarts, 5, config_key_count / 2);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_same_has_no_changes), cmocka_unit_test(keys_change),      cmocka_unit_test(some_need_a_restart),
       cmocka_unit_test(listeners_come_and_go),   cmocka_unit_test(listeners_change), cmocka_unit_test(security_changes),
+      cmocka_unit_test(no_key_is_passed_over),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
