@@ -3,11 +3,13 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "cli/bench_shape.h"
+#include "cli/client_options.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 
@@ -30,14 +32,35 @@ static enum status apply_version(void *target, struct option_words *words, struc
   return error_set(error, ERR_INVALID, "\"%s\" is no version of MQTT; known are 3.1, 3.1.1 and 5", name);
 }
 
+static enum status apply_url(void *target, struct option_words *words, struct error *error)
+{
+  struct bench_options *options = target;
+  const char *text = option_word(words);
+  if (!text) return error_set(error, ERR_INVALID, "needs URL behind it");
+  struct url url;
+  enum status status = url_parse(text, &url, error);
+  if (status != OK) return status;
+  if (url.kind != URL_TCP && url.kind != URL_UNIX) {
+    url_deinit(&url);
+    return error_set(error, ERR_INVALID, "the load comes over mqtt://, mqtts:// or unix://");
+  }
+  url_deinit(&options->url);
+  options->url = url;
+  return OK;
+}
+
 #define FIELD(name) offsetof(struct bench_options, name)
 
 static const struct option connection_options[] = {
     {'h', "host", "HOST", "Broker to connect to (127.0.0.1).", OPTION_TEXT, FIELD(host), 0, 0, NULL},
-    {'p', "port", "PORT", "Its port (1883).", OPTION_UINT, FIELD(port), 1, 65535, NULL},
+    {'p', "port", "PORT", "Its port (1883, with TLS 8883).", OPTION_UINT, FIELD(port), 1, 65535, NULL},
     {0, "unix", "PATH", "Connect to a Unix socket instead.", OPTION_TEXT, FIELD(unix_path), 0, 0, NULL},
     {'u', "username", "NAME", "User name.", OPTION_TEXT, FIELD(user_name), 0, 0, NULL},
-    {'P', "pw", "PASSWORD", "Password.", OPTION_TEXT, FIELD(password), 0, 0, NULL},
+    {'L', "url", "URL", "Instead: mqtt://[user[:password]@]host[:port], the same as mqtts:// with TLS, or unix:///path.",
+     OPTION_APPLY, 0, 0, 0, apply_url},
+    {'P', "pw", "PASSWORD", "Password. All users of this machine can see it; better is --pw-file.", OPTION_TEXT,
+     FIELD(password), 0, 0, NULL},
+    {0, "pw-file", "FILE", "Password, the first line of a file.", OPTION_TEXT, FIELD(password_file), 0, 0, NULL},
     {'V', "protocol-version", "VERSION", "3.1, 3.1.1 or 5 (5).", OPTION_APPLY, 0, 0, 0, apply_version},
     {0, "at-once", "N", "Connections on their way at a time (100).", OPTION_UINT, FIELD(at_once), 1, 10000, NULL},
     {0, "sources", "N", "Spread connections over N loopback addresses (1); each has 28,000 ports.", OPTION_UINT,
@@ -147,6 +170,51 @@ static const char *wrong_combination(const struct mode *mode, const struct bench
   return NULL;
 }
 
+// Whom to connect to, and how. ERR_INVALID: the command line.
+static enum status settle_address(struct bench_options *options, struct error *error)
+{
+  const struct url *url = &options->url;
+  bool by_url = url->memory != NULL, tls = by_url ? url->tls : client_tls_given(&options->tls_options);
+  if (by_url && (options->host || options->port || options->unix_path))
+    return error_set(error, ERR_INVALID, "-L names the broker already; leave out -h, -p and --unix");
+  if (client_tls_given(&options->tls_options) && !tls)
+    return error_set(error, ERR_INVALID, "with options of TLS the URL begins with mqtts://");
+  if (tls && (options->unix_path || options->raw))
+    return error_set(error, ERR_INVALID, "TLS does not go with --unix and --raw");
+  if (options->password && options->password_file)
+    return error_set(error, ERR_INVALID, "the password is given twice, by --pw-file and by -P");
+  if (by_url && url->kind == URL_UNIX) options->unix_path = url->path;
+  if (by_url) {
+    options->host = url->host;
+    options->port = url->port;
+    if (!options->user_name) options->user_name = url->user_name;
+    if (!options->password) options->password = url->password;
+  }
+  if (!options->host) options->host = "127.0.0.1";
+  if (!options->port) options->port = tls ? URL_PORT_MQTTS : URL_PORT_MQTT;
+  options->use_tls = tls;
+  return client_tls_check(&options->tls_options, error);
+}
+
+static enum status read_files(struct bench_options *options, struct error *error)
+{
+  enum status status = OK;
+  if (options->password_file) status = client_read_password(options->password_file, &options->password_read, error);
+  if (status != OK) return status;
+  if (options->password_file) options->password = options->password_read;
+  if (!options->use_tls) return OK;
+  client_tls_warn(&options->tls_options, "bench");
+  return client_tls_load(&options->tls_options, "mqtt", &options->tls, error);
+}
+
+static void free_options(struct bench_options *options)
+{
+  tls_client_unref(options->tls);
+  if (options->password_read) explicit_bzero(options->password_read, strlen(options->password_read));
+  free(options->password_read);
+  url_deinit(&options->url);
+}
+
 static bool raise_descriptors(const struct mode *mode, const struct bench_options *options)
 {
   struct rlimit limit;
@@ -161,11 +229,29 @@ static bool raise_descriptors(const struct mode *mode, const struct bench_option
   return false;
 }
 
+static int run(const struct mode *mode, struct bench_options *options)
+{
+  struct error error = {0};
+  int code = COMMAND_USAGE;
+  enum status status = settle_address(options, &error);
+  if (status == OK) {
+    code = COMMAND_FAILED;
+    status = read_files(options, &error);
+  }
+  if (status != OK) {
+    fprintf(stderr, "skerry bench: %s\n", error.text);
+  } else if (raise_descriptors(mode, options)) {
+    // Wake up when a message is due, not up to 50 us later.
+    (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    code = mode->run(options);
+  }
+  free_options(options);
+  return code;
+}
+
 int bench_command(int argc, char **argv)
 {
-  struct bench_options options = {.host = "127.0.0.1",
-                                  .port = 1883,
-                                  .prefix = "bench",
+  struct bench_options options = {.prefix = "bench",
                                   .version = MQTT_5_0,
                                   .publishers = 1,
                                   .subscribers = 1,
@@ -178,10 +264,12 @@ int bench_command(int argc, char **argv)
                                   .connections = 1000,
                                   .at_once = 100,
                                   .sources = 1};
-  const struct option_section sections[] = {
-      OPTION_SECTION("Connection", connection_options, &options), OPTION_SECTION("Load", load_options, &options),
-      OPTION_SECTION("Connections mode", crowd_options, &options), OPTION_SECTION("Backlog mode", backlog_options, &options),
-      OPTION_SECTION("Measuring", measure_options, &options)};
+  const struct option_section sections[] = {OPTION_SECTION("Connection", connection_options, &options),
+                                            client_tls_section(&options.tls_options),
+                                            OPTION_SECTION("Load", load_options, &options),
+                                            OPTION_SECTION("Connections mode", crowd_options, &options),
+                                            OPTION_SECTION("Backlog mode", backlog_options, &options),
+                                            OPTION_SECTION("Measuring", measure_options, &options)};
   const struct option_command command = {
       .name = "bench",
       .summary = "Loads a broker, measures it, and verifies every message.",
@@ -204,8 +292,5 @@ int bench_command(int argc, char **argv)
     fprintf(stderr, "skerry bench: %s\n", wrong);
     return COMMAND_USAGE;
   }
-  if (!raise_descriptors(mode, &options)) return COMMAND_FAILED;
-  // Wake up when a message is due, not up to 50 us later.
-  (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-  return mode->run(&options);
+  return run(mode, &options);
 }

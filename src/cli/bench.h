@@ -5,17 +5,25 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cli/client_tls.h"
+#include "cli/url.h"
 #include "mqtt/packet.h"
 
 enum { BENCH_NS_PER_MS = 1000000, BENCH_NS_PER_S = 1000000000 };
 
-// Filled by the option table of bench.c. All text lives as long as argv.
+// Filled by the option table of bench.c. Text lives as long as argv or the options.
 struct bench_options {
+  struct url url;  // of -L; memory is NULL when not given
   const char *host;
   const char *unix_path;  // NULL: TCP
   const char *user_name;
   const char *password;
-  const char *prefix;  // first levels of every topic
+  const char *password_file;
+  char *password_read;  // heap: from the file
+  struct client_tls_options tls_options;
+  bool use_tls;
+  struct tls_client *tls;  // NULL: plain
+  const char *prefix;      // first levels of every topic
   enum mqtt_version version;
   uint64_t port;
   uint64_t publishers;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cli/bench_packets.h"
+#include "tls/client.h"
 
 enum { OPEN_TURN_NS = 100 * BENCH_NS_PER_MS };
 
@@ -51,6 +52,8 @@ void engine_deinit(struct engine *engine)
 
 static void release(struct engine_connection *connection)
 {
+  tls_session_free(connection->tls);
+  connection->tls = NULL;
   if (connection->state != ENGINE_CLOSED) close(connection->fd);
   connection->state = ENGINE_CLOSED;
   connection->blocked = false;
@@ -64,8 +67,9 @@ static void release(struct engine_connection *connection)
 
 static void fail(struct engine *engine, struct engine_connection *connection, enum status why, const char *text)
 {
-  release(connection);
+  // The text may be the connection's.
   if (!engine->broken.status) (void)error_set(&engine->broken, why, "%s", text);
+  release(connection);
 }
 
 void engine_close(struct engine *engine, struct engine_connection *connection)
@@ -73,7 +77,14 @@ void engine_close(struct engine *engine, struct engine_connection *connection)
   if (connection->state == ENGINE_READY && !engine->options->raw && buffer_size(&connection->out) == 0) {
     const uint8_t disconnect[] = {MQTT_DISCONNECT << 4, 0};
     // A broker that is gone already needs no farewell.
-    (void)!send(connection->fd, disconnect, sizeof disconnect, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (connection->tls) {
+      const struct span parts[2] = {span_of(disconnect, sizeof disconnect), {0}};
+      size_t taken;
+      (void)tls_session_write(connection->tls, parts, &taken);
+      tls_session_goodbye(connection->tls);
+    } else {
+      (void)!send(connection->fd, disconnect, sizeof disconnect, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
   }
   release(connection);
 }
@@ -167,8 +178,25 @@ static void set_blocked(struct engine *engine, struct engine_connection *connect
   assert(result == 0);
 }
 
+static void flush_secure(struct engine *engine, struct engine_connection *connection)
+{
+  if (buffer_size(&connection->out) == 0 && !tls_session_unsent(connection->tls)) {
+    set_blocked(engine, connection, false);
+    return;
+  }
+  const struct span parts[2] = {buffer_peek(&connection->out), {0}};
+  size_t taken;
+  enum tls_result result = tls_session_write(connection->tls, parts, &taken);
+  buffer_consume(&connection->out, taken);
+  set_blocked(engine, connection, result == TLS_AGAIN);
+}
+
 void engine_flush(struct engine *engine, struct engine_connection *connection)
 {
+  if (connection->tls) {
+    flush_secure(engine, connection);
+    return;
+  }
   while (buffer_size(&connection->out) > 0) {
     struct span out = buffer_peek(&connection->out);
     ssize_t sent = send(connection->fd, out.at, out.size, MSG_NOSIGNAL);
@@ -182,6 +210,29 @@ void engine_flush(struct engine *engine, struct engine_connection *connection)
   set_blocked(engine, connection, false);
 }
 
+static void greet(struct engine *engine, struct engine_connection *connection)
+{
+  connection->state = ENGINE_GREETED;
+  struct buffer hello = connection->hello;
+  connection->hello = connection->out;
+  connection->out = hello;
+  engine_flush(engine, connection);
+}
+
+// One step of the handshake.
+static void shake(struct engine *engine, struct engine_connection *connection)
+{
+  const char *why;
+  enum tls_result result = tls_session_handshake(connection->tls, &why);
+  if (result == TLS_DONE)
+    greet(engine, connection);
+  else if (result == TLS_AGAIN)
+    set_blocked(engine, connection, tls_session_unsent(connection->tls));
+  else
+    fail(engine, connection, ERR_DENIED,
+         result == TLS_FAILED ? why : "the broker closed the connection while TLS shook hands");
+}
+
 static void finish_connecting(struct engine *engine, struct engine_connection *connection)
 {
   int problem = 0;
@@ -191,11 +242,16 @@ static void finish_connecting(struct engine *engine, struct engine_connection *c
     fail(engine, connection, status_from_errno(problem), strerror(problem));
     return;
   }
-  connection->state = ENGINE_GREETED;
-  struct buffer hello = connection->hello;
-  connection->hello = connection->out;
-  connection->out = hello;
-  engine_flush(engine, connection);
+  if (!engine->options->tls) {
+    greet(engine, connection);
+    return;
+  }
+  connection->tls = tls_client_session(engine->options->tls, engine->options->host, connection->fd);
+  connection->state = ENGINE_SECURING;
+  if (connection->tls)
+    shake(engine, connection);
+  else
+    fail(engine, connection, ERR_NO_MEMORY, "out of memory");
 }
 
 // ---- Reading
@@ -341,19 +397,38 @@ static enum status take_bytes(struct engine *engine, struct engine_connection *c
   return OK;
 }
 
+// NULL, with *out_size 0 when there is nothing; or how it has ended.
+static const char *receive_plain(const struct engine_connection *connection, uint8_t *bytes, size_t *out_size)
+{
+  ssize_t got = recv(connection->fd, bytes, ENGINE_READ_SIZE, 0);
+  if (got > 0) *out_size = (size_t)got;
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return NULL;
+  return got < 0 ? strerror(errno) : "the broker closed the connection";
+}
+
+static const char *receive_secure(struct engine_connection *connection, uint8_t *bytes, size_t *out_size)
+{
+  const char *why;
+  enum tls_result result = tls_session_read(connection->tls, bytes, ENGINE_READ_SIZE, out_size, &why);
+  if (result == TLS_DONE || result == TLS_AGAIN) return NULL;
+  return result == TLS_FAILED ? why : "the broker closed the connection";
+}
+
 static void read_connection(struct engine *engine, struct engine_connection *connection)
 {
   struct span kept = buffer_peek(&connection->in);
   assert(kept.size < ENGINE_PACKET_MAX);
   if (kept.size) memcpy(engine->scratch, kept.at, kept.size);
-  ssize_t got = recv(connection->fd, engine->scratch + kept.size, ENGINE_READ_SIZE, 0);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (got <= 0) {
-    fail(engine, connection, ERR_CLOSED, got < 0 ? strerror(errno) : "the broker closed the connection");
+  size_t got = 0;
+  const char *why = connection->tls ? receive_secure(connection, engine->scratch + kept.size, &got)
+                                    : receive_plain(connection, engine->scratch + kept.size, &got);
+  if (why) {
+    fail(engine, connection, ERR_CLOSED, why);
     return;
   }
+  if (got == 0) return;
   engine->now_ns = bench_now_ns();
-  struct span bytes = {.at = engine->scratch, .size = kept.size + (size_t)got};
+  struct span bytes = {.at = engine->scratch, .size = kept.size + got};
   size_t used = 0;
   enum status status = take_bytes(engine, connection, bytes, &used);
   buffer_consume(&connection->in, kept.size);
@@ -379,6 +454,8 @@ enum status engine_poll(struct engine *engine, uint64_t timeout_ns, struct error
     struct engine_connection *connection = events[i].data.ptr;
     if (connection->state == ENGINE_CONNECTING) {
       if (events[i].events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) finish_connecting(engine, connection);
+    } else if (connection->state == ENGINE_SECURING) {
+      shake(engine, connection);
     } else {
       if (events[i].events & EPOLLOUT) engine_flush(engine, connection);
       if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) read_connection(engine, connection);
