@@ -14,13 +14,14 @@ import subprocess
 import threading
 
 import pytest
-from broker import START_S, skerry_binary
-from wire import SLOW, T, unique
+from broker import START_S, free_port, skerry_binary
+from wire import SLOW, Client, Stream, T, unique
 
 pytestmark = pytest.mark.skerry_only
 
 SMALL = {"journal": {"segment": "64KiB", "limit": "16MiB", "reserve": "64KiB", "replay": "128KiB"}}
 MESSAGE, MESSAGE_COPY, SESSION, BATCH = 8, 34, 1, 32
+WILL, OWNER, CHECKPOINT_SESSION = 7, 13, 36
 
 
 def journal(*words):
@@ -70,8 +71,8 @@ class Segment:
 
     def __init__(self, path):
         self.path, self.data = path, path.read_bytes()
-        magic, version, self.number = struct.unpack_from("<8sII", self.data)
-        assert magic == b"SKRYSGMT" and version in (1, 2) and path.name == f"{self.number:010}.segment"
+        magic, self.version, self.number = struct.unpack_from("<8sII", self.data)
+        assert magic == b"SKRYSGMT" and self.version in (1, 2) and path.name == f"{self.number:010}.segment"
         self.identity = self.data[16:32]
         (self.first_sequence,) = struct.unpack_from("<Q", self.data, 32)
         assert self.data[40:60] == bytes(20)
@@ -112,6 +113,78 @@ class Message:
         at += topic_size
         self.payload_at, self.payload = at, body[at : at + payload_size]
         assert at + payload_size + properties_size == len(body)
+
+
+class Reader:
+    """Texts and numbers, one after the other."""
+
+    def __init__(self, body, at=0):
+        self.body, self.at = body, at
+
+    def number(self, size):
+        self.at += size
+        assert self.at <= len(self.body)
+        return int.from_bytes(self.body[self.at - size : self.at], "little")
+
+    def text(self, size=None):
+        size = self.number(2) if size is None else size
+        self.at += size
+        assert self.at <= len(self.body)
+        return self.body[self.at - size : self.at].decode()
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.number(1)
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def at_end(self):
+        return self.at == len(self.body)
+
+
+def session_body(body):
+    """(session, client identifier, user) of a SESSION"""
+    reader = Reader(body)
+    session, _, client_id = reader.number(4), reader.number(4), reader.text()
+    user = None if reader.at_end() else reader.text()
+    assert reader.at_end() and user != ""
+    return session, client_id, user
+
+
+def checkpoint_body(body):
+    """The same of a CHECKPOINT_SESSION, whose rest is not read"""
+    reader = Reader(body)
+    session, client_id, flags = reader.number(4), reader.text(), reader.varint()
+    for _ in range(4 + 2 + 3 + 8):
+        reader.varint()
+    assert flags < 4
+    return session, client_id, reader.text(reader.varint()) if flags & 2 else None
+
+
+def will_body(body):
+    """(session, topic, maker) of a WILL; maker: (user, listener, groups, facts), None: it has none"""
+    session, _, _, flags, topic_size, payload_size, properties_size = struct.unpack_from("<IIIBHII", body)
+    at = 23
+    maker_size = struct.unpack_from("<I", body, at)[0] if flags & 16 else 0
+    at += 4 * bool(flags & 16)
+    topic = body[at : at + topic_size].decode()
+    at += topic_size + payload_size + properties_size
+    assert at + maker_size == len(body)
+    if not flags & 16:
+        return session, topic, None
+    reader = Reader(body, at)
+    user, listener = reader.text(), reader.text()
+    groups = [reader.text() for _ in range(reader.number(4))]
+    facts = [(reader.text(), reader.text()) for _ in range(reader.number(4))]
+    assert reader.at_end()
+    return session, topic, (user, listener, groups, facts)
+
+
+def bodies(directory, kind):
+    return [body for segment in segments(directory) for _, type_, _, body in segment.records if type_ == kind]
 
 
 def segments(directory):
@@ -584,6 +657,100 @@ def test_a_newer_format_is_refused(world):
     for name in ("info", "verify", "dump"):
         code, out, err = journal(name, world.data)
         assert code == 2 and "version" in err, (out, err)
+
+
+def passwords(path, *lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    path.chmod(0o600)
+
+
+def test_whose_sessions_are(make_broker, tmp_path):
+    """In SESSION, OWNER, CHECKPOINT_SESSION and WILL, as the page has them; shown by info and dump."""
+    hashed = "$7$1000$" + base64.b64encode(bytes(12)).decode() + "$"
+    hashed += base64.b64encode(hashlib.pbkdf2_hmac("sha512", b"secret", bytes(12), 1000)).decode()
+    passwords(tmp_path / "passwd", f"ann:{hashed}", f"bob:{hashed}")
+    port = free_port()
+    url = f"mqtt://127.0.0.1:{port}"
+    broker = make_broker(
+        options={
+            **SMALL,
+            "listeners": [{"url": url, "name": "plant", "auth": ["password"], "anonymous": True}],
+            "auth": {"passwords": str(tmp_path / "passwd")},
+        }
+    )
+    files = pathlib.Path(broker.directory / "data" / "journal")
+
+    def come(client_id, user, **kw):
+        client = Client(Stream(("127.0.0.1", port)), 5, client_id=client_id)
+        credentials = {"username": user, "password": "secret"} if user else {}
+        client.connect(clean=False, props={"session_expiry": 1000}, **credentials, **kw)
+        return client
+
+    will = {"topic": "gone", "payload": b"x", "props": {"will_delay": 500}}
+    for client_id, user in (("pump", "ann"), ("meter", None)):
+        come(client_id, user, will=will).drop()
+    come("meter", "bob").disconnect()
+    names = {session: (client_id, user) for session, client_id, user in map(session_body, bodies(files, SESSION))}
+    assert sorted(names.values(), key=str) == [("meter", None), ("pump", "ann")]
+    numbers = {client_id: session for session, (client_id, _) in names.items()}
+    (owner,) = map(Reader, bodies(files, OWNER))
+    assert (owner.number(4), owner.text()) == (numbers["meter"], "bob") and owner.at_end()
+    wills = [will_body(body) for body in bodies(files, WILL)]
+    assert (numbers["pump"], "gone", ("ann", "plant", [], [])) in wills
+    assert [maker for session, topic, maker in wills if session == numbers["meter"] and topic] in ([None], [("", "plant", [], [])])
+
+    data = broker.directory / "data"
+    assert {s["client_id"]: s["user"] for s in journal_json("info", data)["sessions"]} == {"pump": "ann", "meter": "bob"}
+    lines = journal("info", data)[1].splitlines()
+    assert any(line.startswith("pump") and ", user ann" in line for line in lines)
+    assert [(r["client"], r["user"]) for r in dump("--type", "owner", data)] == [("meter", "bob")]
+    assert {r["client"]: r.get("user") for r in dump("--type", "session", data)} == {"pump": "ann", "meter": None}
+    assert [r["listener"] for r in dump("--type", "will", data) if r.get("user") == "ann"] == ["plant"]
+    broker.stop()
+    last = {client_id: user for _, client_id, user in map(checkpoint_body, bodies(files, CHECKPOINT_SESSION))}
+    assert last == {"pump": "ann", "meter": "bob"}
+    assert {r["client"]: r["user"] for r in dump("--type", "checkpoint_session", data)} == last
+    assert "secret" not in "".join(journal("dump", data)[1:])
+
+
+def test_a_journal_of_version_1(world):
+    """Is read as it is; what is new goes into a segment of version 2 behind it."""
+    world.publish(20)
+    will = {"topic": "gone", "payload": b"x", "props": {"will_delay": 500}}
+    world.broker.client(client_id="willing").connect(clean=False, will=will, props={"session_expiry": 1000}).drop()
+    world.broker.stop()
+    # Without users a version 2 journal has nothing that version 1 has not.
+    assert not bodies(world.files, OWNER) and all(not will_body(body)[2] for body in bodies(world.files, WILL))
+    old = []
+    for segment in segments(world.files):
+        assert segment.version == 2
+        data = bytearray(segment.data)
+        struct.pack_into("<I", data, 8, 1)
+        struct.pack_into("<I", data, 60, crc32c(data[:60]))
+        segment.path.write_bytes(data)
+        old.append((segment.path, bytes(data)))
+    assert journal_json("info", world.data)["version"] == 1
+    assert journal_json("verify", world.data)["whole"]
+    for round_ in range(2):
+        world.broker.start()
+        found = segments(world.files)
+        last = {segment.number for segment in found if segment.version == 1}
+        for path, data in old:
+            assert not path.exists() or path.read_bytes() == data  # whole as it was, or not needed any more
+        assert journal_json("info", world.data)["sessions"][0]["queued"] == 20
+        press = world.broker.persistent(client_id=world.press)
+        assert press.connack.session_present
+        press.drop()
+        found = segments(world.files)
+        assert found[-1].version == 2 and found[-1].number not in last
+        assert [s.version for s in found] == sorted(s.version for s in found)
+        assert journal_json("info", world.data)["version"] == 2
+        world.broker.kill()
+        assert journal_json("verify", world.data)["whole"]
+    world.broker.start()
+    press = world.broker.persistent(client_id=world.press)
+    for payload in world.published:
+        press.expect_publish(payload=payload)
 
 
 def test_a_pipe_that_closes(world):
