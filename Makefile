@@ -26,6 +26,7 @@ help:
 	@echo 'make bench                 side by side with other brokers                ARGS="--quick"'
 	@echo '                           and the journal beside a bare loop of syncs    JOURNAL_ARGS="--quick"'
 	@echo '                           and TLS beside a bare accept loop              TLS_ARGS="--quick"'
+	@echo '                           and decisions of 10,000 rules beside a loop    ACL_ARGS="--strict"'
 	@echo 'make sim                   simulated worlds             SEEDS=$(SEEDS), or one: SEED=7 STEPS=10000'
 	@echo 'make crash                 brokers killed under load, and without power     ROUNDS=$(ROUNDS)'
 	@echo 'make soak                  a steady backlog: nothing may grow                SECONDS=$(SECONDS)'
@@ -95,10 +96,11 @@ demo: build-release
 
 bench: build-release
 	@$(NEED) bench
-	@$(NINJA) -C build bench/forwarder bench/appender bench/handshakes
+	@$(NINJA) -C build bench/forwarder bench/appender bench/handshakes bench/acl
 	@SKERRY=build/skerry $(PYTHON) bench/run.py $(ARGS)
 	@SKERRY=build/skerry $(PYTHON) bench/journal.py $(JOURNAL_ARGS)
 	@SKERRY=build/skerry $(PYTHON) bench/tls.py $(TLS_ARGS)
+	@build/bench/acl $(ACL_ARGS)
 
 format:
 	@$(NEED) format
