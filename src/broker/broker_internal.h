@@ -31,6 +31,7 @@ struct fallback {
   bool waits;
   struct config config;
   struct entrance entrance;
+  struct file_set files;  // that the reload has read, as they looked then: if it is undone these are refused
   struct event *timer;
   uint64_t deadline_ms;
 };

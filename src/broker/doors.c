@@ -179,7 +179,7 @@ void broker_take_entrance(struct broker *broker, struct entrance *next, struct e
   *out_before = doors->entrance;
   doors->entrance = *next;
   *next = (struct entrance){0};
-  net_set_acl(broker->net, doors->entrance.acl);
+  if (doors->entrance.acl != out_before->acl) net_set_acl(broker->net, doors->entrance.acl);
   doors->ends_told_ms = 0;
   doors->seen = doors->entrance.fingerprint;
   if (event_pending(doors->again, EV_TIMEOUT, NULL)) event_del(doors->again);
@@ -203,7 +203,9 @@ static void keep_what_failed(const struct entrance *before, struct entrance *nex
   }
   if (next->acl_failed) next->acl = before->acl ? acl_ref(before->acl) : NULL;
   for (size_t i = 0; i < next->files.count && failed; i++)
-    if (!file_set_holds_still(&before->files, next->files.items[i].path)) file_set_distrust(&next->files, i);
+    if (!file_set_holds_still(&before->files, next->files.items[i].path) &&
+        !file_set_is_refused(&before->files, next->files.items[i].path))
+      file_set_distrust(&next->files, i);
 }
 
 static void log_refused(struct broker *broker, const struct diagnostics *diagnostics)
@@ -223,7 +225,7 @@ static void arm_again(struct broker *broker)
 static void refresh(struct broker *broker, bool last_time)
 {
   struct doors *doors = &broker->doors;
-  const struct entrance_before before = {.config = &broker->config, .entrance = &doors->entrance};
+  const struct entrance_before before = {.config = &broker->config, .entrance = &doors->entrance, .unasked = true};
   struct entrance next;
   struct entrance old;
   struct diagnostics diagnostics = {0};

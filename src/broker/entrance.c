@@ -67,11 +67,16 @@ static void complain(struct builder *builder, size_t index, const char *key, con
 static void add_file(struct builder *builder, const char *path)
 {
   if (file_set_add(&builder->out->files, path) != OK) builder->checker.failed = true;
+  if (path && builder->before->unasked) file_set_carry(&builder->out->files, &builder->before->entrance->files, path);
 }
 
 static bool holds_still(const struct builder *builder, const char *path)
 {
-  return !path || (builder->before->entrance && file_set_holds_still(&builder->before->entrance->files, path));
+  const struct entrance *before = builder->before->entrance;
+  if (!path) return true;
+  if (!before) return false;
+  return file_set_holds_still(&before->files, path) ||
+         (builder->before->unasked && file_set_is_refused(&before->files, path));
 }
 
 static bool same_text(const char *a, const char *b)
@@ -316,6 +321,12 @@ static void take_problems(struct builder *builder, const char *key, const char *
                           "%s: %s%s%s", key, path ? path : "", path ? ": " : "", status_name(status));
 }
 
+static bool acl_is_unchanged(const struct builder *builder)
+{
+  return builder->before->unasked && holds_still(builder, builder->config->acl.path) &&
+         holds_still(builder, builder->config->acl_shadow);
+}
+
 static void build_acl(struct builder *builder)
 {
   const struct config *config = builder->config;
@@ -325,6 +336,10 @@ static void build_acl(struct builder *builder)
   enum status status = OK;
   add_file(builder, config->acl.path);
   add_file(builder, config->acl_shadow);
+  if (acl_is_unchanged(builder)) {
+    builder->out->acl = acl_ref(builder->before->entrance->acl);
+    return;
+  }
   if (config->acl.rules)
     status = acl_file_parse(span_text(config->acl.rules), builder->file ? builder->file : "acl", &acl, &problems, &count);
   else if (config->acl.path)

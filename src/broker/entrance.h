@@ -31,6 +31,7 @@ struct entrance {
 struct entrance_before {
   const struct config *config;
   const struct entrance *entrance;
+  bool unasked;  // files have changed, and nobody has asked for a reload: what was refused stays so
 };
 
 // Reads and checks everything. All mistakes are in `diagnostics`, with the place in the configuration (`file` is its name, or NULL). ERR_INVALID when there is

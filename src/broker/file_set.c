@@ -32,11 +32,17 @@ void file_set_deinit(struct file_set *set)
   *set = (struct file_set){0};
 }
 
-static const struct file_set_item *find(const struct file_set *set, const char *path)
+static struct file_set_item *find(const struct file_set *set, const char *path)
 {
   for (size_t i = 0; i < set->count; i++)
     if (strcmp(set->items[i].path, path) == 0) return &set->items[i];
   return NULL;
+}
+
+static bool is_nothing(const struct file_stamp *stamp)
+{
+  const struct file_stamp nothing = {0};
+  return file_stamp_equal(stamp, &nothing);
 }
 
 enum status file_set_add(struct file_set *set, const char *path)
@@ -58,8 +64,48 @@ bool file_set_holds_still(const struct file_set *set, const char *path)
   const struct file_set_item *item = find(set, path);
   if (!item) return false;
   struct file_stamp now = file_stamp_of(path);
-  const struct file_stamp nothing = {0};
-  return !file_stamp_equal(&now, &nothing) && file_stamp_equal(&item->stamp, &now);
+  return !is_nothing(&now) && file_stamp_equal(&item->stamp, &now);
+}
+
+enum status file_set_copy(const struct file_set *set, struct file_set *out)
+{
+  *out = (struct file_set){0};
+  enum status status = OK;
+  for (size_t i = 0; i < set->count && status == OK; i++) {
+    status = file_set_add(out, set->items[i].path);
+    if (status == OK) out->items[i].stamp = set->items[i].stamp;
+  }
+  if (status != OK) file_set_deinit(out);
+  return status;
+}
+
+void file_set_refuse(struct file_set *set, const struct file_set *undone)
+{
+  for (size_t i = 0; i < set->count; i++) {
+    const struct file_set_item *other = find(undone, set->items[i].path);
+    if (other && !file_stamp_equal(&other->stamp, &set->items[i].stamp)) set->items[i].refused = other->stamp;
+  }
+}
+
+static bool is_refused(const struct file_set_item *item, const struct file_stamp *now)
+{
+  return !is_nothing(now) && file_stamp_equal(&item->refused, now);
+}
+
+bool file_set_is_refused(const struct file_set *set, const char *path)
+{
+  const struct file_set_item *item = find(set, path);
+  struct file_stamp now = file_stamp_of(path);
+  return item && is_refused(item, &now);
+}
+
+void file_set_carry(struct file_set *set, const struct file_set *before, const char *path)
+{
+  struct file_set_item *item = find(set, path);
+  const struct file_set_item *other = find(before, path);
+  if (!item || !other || !is_refused(other, &item->stamp)) return;
+  item->stamp = other->stamp;
+  item->refused = other->refused;
 }
 
 void file_set_distrust(struct file_set *set, size_t index)
@@ -70,8 +116,11 @@ void file_set_distrust(struct file_set *set, size_t index)
 uint64_t file_set_fingerprint_then(const struct file_set *set)
 {
   uint64_t fingerprint = 1;
-  for (size_t i = 0; i < set->count; i++)
-    fingerprint = hash_bytes(fingerprint, &set->items[i].stamp, sizeof set->items[i].stamp);
+  for (size_t i = 0; i < set->count; i++) {
+    const struct file_set_item *item = &set->items[i];
+    const struct file_stamp *stamp = is_nothing(&item->refused) ? &item->stamp : &item->refused;
+    fingerprint = hash_bytes(fingerprint, stamp, sizeof *stamp);
+  }
   return fingerprint;
 }
 

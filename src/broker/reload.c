@@ -318,6 +318,7 @@ static void forget(struct fallback *fallback)
 {
   config_deinit(&fallback->config);
   entrance_deinit(&fallback->entrance);
+  file_set_deinit(&fallback->files);
   if (fallback->timer) event_free(fallback->timer);
   *fallback = (struct fallback){0};
 }
@@ -338,8 +339,9 @@ static void take_time_out(evutil_socket_t fd, short what, void *context)
 static bool prepare_fallback(struct reload *reload, struct fallback *fallback)
 {
   fallback->timer = event_new(reload->broker->base, -1, 0, take_time_out, reload->broker);
-  if (!fallback->timer) refuse(reload, "out of memory");
-  return fallback->timer != NULL;
+  bool good = fallback->timer && file_set_copy(&reload->entrance.files, &fallback->files) == OK;
+  if (!good) refuse(reload, "out of memory");
+  return good;
 }
 
 static void wait_for_word(struct broker *broker, struct fallback *fallback, uint32_t confirm_ms)
@@ -370,6 +372,8 @@ bool broker_roll_back(struct broker *broker, const char *why)
   struct fallback undone = {0};
   broker->fallback.config = (struct config){0};
   broker->fallback.entrance = (struct entrance){0};
+  file_set_refuse(&reload.entrance.files, &broker->fallback.files);
+  reload.entrance.fingerprint = file_set_fingerprint_then(&reload.entrance.files);
   bool good = apply(&reload, &undone);
   if (good)
     BROKER_LOG(broker, LOG_WARNING, "reload_rolled_back", FIELD_TEXT("why", why),
@@ -407,8 +411,8 @@ static bool run(struct reload *reload, uint32_t confirm_ms)
   }
   if (!may_change(reload) || !build_entrance(reload)) return false;
   struct fallback before = {0};
-  if (confirm_ms && !prepare_fallback(reload, &before)) return false;
-  bool good = apply(reload, &before);
+  bool good = !confirm_ms || prepare_fallback(reload, &before);
+  if (good) good = apply(reload, &before);
   if (good && confirm_ms) wait_for_word(broker, &before, confirm_ms);
   forget(&before);
   return good;

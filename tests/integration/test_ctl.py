@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from broker import elapse, eventually, free_port, skerry_binary
-from wire import TIMEOUT_S, Client, R, Stream
+from wire import TIMEOUT_S, Client, R, Stream, T, subscribe_packet
 
 pytestmark = pytest.mark.skerry_only
 
@@ -141,6 +141,80 @@ def test_a_reload_that_is_rolled_back(controlled, how):
     # The file still holds it: the next reload brings it.
     assert ctl(controlled, "reload")[0] == 0
     assert in_flight(controlled) == 5
+
+
+@pytest.fixture
+def with_files(make_broker, tmp_path):
+    """A broker with a list of rules and one of passwords, in files."""
+    rules, passwords, port = tmp_path / "acl.yaml", tmp_path / "passwd.txt", free_port()
+    add_password(passwords, "ann", "ann-secret")
+    rules.write_text(rules_for("a"))
+    broker = make_broker(options={"control": {"socket": str(tmp_path / "control.sock")}, "acl": str(rules),
+                                  "auth": {"passwords": str(passwords)}})
+    broker.config["listeners"].append({"url": f"mqtt://127.0.0.1:{port}", "auth": ["password"]})
+    broker.write_config()
+    broker.control, broker.door, broker.rules, broker.passwords = str(tmp_path / "control.sock"), port, rules, passwords
+    assert ctl(broker, "reload")[0] == 0
+    return broker
+
+
+def rules_for(topic):
+    return json.dumps([{"who": "*", "allow": ["subscribe"], "topics": [topic]}])
+
+
+def may_subscribe(broker, topic):
+    client = broker.connect()
+    packet_id = client.next_id()
+    client.send(subscribe_packet(packet_id, [(topic, 0)]))
+    answer = client.expect_ack(T.SUBACK, packet_id)
+    client.disconnect()
+    return answer.reasons == [R.SUCCESS]
+
+
+def reload_at_once(broker, path, text, **members):
+    """Writes a file and has it read by a reload, before the broker has noticed by itself that it has changed."""
+    broker.signal(signal.SIGSTOP)
+    path.write_text(text)
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(broker.control)
+        stream.sendall(json.dumps({"command": "reload", **members}).encode() + b"\n")
+        broker.signal(signal.SIGCONT)
+        assert json.loads(stream.makefile("rb").readline())["ok"]
+
+
+def test_files_stay_rolled_back(with_files):
+    """Until they change once more, or a reload is asked for; whatever happens to other files meanwhile."""
+    reload_at_once(with_files, with_files.rules, rules_for("b"), confirm_ms=3_600_000)
+    assert may_subscribe(with_files, "b") and not may_subscribe(with_files, "a")
+    assert ctl(with_files, "rollback")[0] == 0
+    assert may_subscribe(with_files, "a") and not may_subscribe(with_files, "b")
+    elapse(0.5)  # for the watcher, which is quiet for 0.2 s
+    add_password(with_files.passwords, "bob", "bob-secret")
+    with_files.wait_event("credentials_changed")
+    come_in(with_files, "bob").disconnect()
+    assert may_subscribe(with_files, "a") and not may_subscribe(with_files, "b")
+    with_files.rules.write_text(rules_for("c"))
+    eventually(lambda: may_subscribe(with_files, "c"), "the next change is taken")
+
+
+def test_a_reload_takes_what_was_rolled_back(with_files):
+    reload_at_once(with_files, with_files.rules, rules_for("b"), confirm_ms=3_600_000)
+    assert ctl(with_files, "rollback")[0] == 0
+    assert may_subscribe(with_files, "a")
+    assert ctl(with_files, "reload")[0] == 0
+    assert may_subscribe(with_files, "b") and not may_subscribe(with_files, "a")
+
+
+def test_what_changes_while_a_reload_waits_is_not_rolled_back(with_files):
+    """A user who is deleted in that time does not come back."""
+    reload_at_once(with_files, with_files.rules, rules_for("b"), confirm_ms=3_600_000)
+    add_password(with_files.passwords, "bob", "bob-secret")
+    with_files.wait_event("credentials_changed")
+    assert ctl(with_files, "rollback")[0] == 0
+    with_files.wait_event("credentials_changed", 2)
+    come_in(with_files, "bob").disconnect()
+    assert may_subscribe(with_files, "a") and not may_subscribe(with_files, "b")
 
 
 def test_another_reload_waits_for_the_confirmation(controlled):

@@ -120,6 +120,49 @@ static void what_is_gone_does_not_hold_still(void **state)
   remove_folder(&folder);
 }
 
+// What was undone is refused while it looks so, and only that.
+static void what_was_undone_is_refused(void **state)
+{
+  (void)state;
+  struct folder folder = make_folder();
+  struct file_set set = {0}, undone = {0}, next = {0};
+  write_file(folder.a, "one");
+  write_file(folder.b, "one");
+  assert_int_equal(file_set_add(&set, folder.a), OK);
+  assert_int_equal(file_set_add(&set, folder.b), OK);
+  uint64_t first = file_set_fingerprint_then(&set);
+  write_file(folder.a, "three");
+  struct file_set read = {0};
+  assert_int_equal(file_set_add(&read, folder.a), OK);
+  assert_int_equal(file_set_add(&read, folder.b), OK);
+  assert_int_equal(file_set_copy(&read, &undone), OK);
+  file_set_deinit(&read);
+  assert_false(file_set_is_refused(&set, folder.a));
+  file_set_refuse(&set, &undone);
+  assert_true(file_set_is_refused(&set, folder.a));
+  assert_false(file_set_is_refused(&set, folder.b));
+  assert_false(file_set_is_refused(&set, "/not/in/it"));
+  assert_false(file_set_holds_still(&set, folder.a));  // who asks for it gets it
+  assert_true(file_set_fingerprint_then(&set) != first);
+  assert_int_equal(file_set_fingerprint_then(&set), file_set_fingerprint_now(&set));
+  assert_int_equal(file_set_add(&next, folder.a), OK);
+  file_set_carry(&next, &set, folder.a);
+  file_set_carry(&next, &set, folder.b);
+  assert_true(file_set_is_refused(&next, folder.a));
+  assert_false(file_set_holds_still(&next, folder.a));
+  write_file(folder.a, "seven");
+  assert_false(file_set_is_refused(&set, folder.a));
+  assert_true(file_set_fingerprint_then(&set) != file_set_fingerprint_now(&set));
+  file_set_deinit(&next);
+  assert_int_equal(file_set_add(&next, folder.a), OK);
+  file_set_carry(&next, &set, folder.a);
+  assert_true(file_set_holds_still(&next, folder.a));
+  file_set_deinit(&next);
+  file_set_deinit(&undone);
+  file_set_deinit(&set);
+  remove_folder(&folder);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -128,6 +171,7 @@ int main(void)
       cmocka_unit_test(a_file_in_anothers_place_is_another),
       cmocka_unit_test(links_are_followed),
       cmocka_unit_test(what_is_gone_does_not_hold_still),
+      cmocka_unit_test(what_was_undone_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
