@@ -1,4 +1,5 @@
 // Why a client and its server do not come together, for people: what is wrong, and what would be right.
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,16 +52,11 @@ static const char *names_of(const X509 *certificate, char text[static NAMES_TEXT
     if (one->type == GEN_DNS) {
       add_name(text, (const char *)ASN1_STRING_get0_data(one->d.dNSName), (size_t)ASN1_STRING_length(one->d.dNSName));
     } else if (one->type == GEN_IPADD) {
-      char *address = i2s_ASN1_OCTET_STRING(NULL, one->d.iPAddress);
-      const uint8_t *bytes = ASN1_STRING_get0_data(one->d.iPAddress);
-      char dotted[16];
-      snprintf(dotted, sizeof dotted, "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
-      bool v4 = ASN1_STRING_length(one->d.iPAddress) == 4;
-      if (v4)
-        add_name(text, dotted, strlen(dotted));
-      else if (address)
+      char address[INET6_ADDRSTRLEN];
+      int size = ASN1_STRING_length(one->d.iPAddress);
+      if ((size == 4 || size == 16) &&
+          inet_ntop(size == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(one->d.iPAddress), address, sizeof address))
         add_name(text, address, strlen(address));
-      OPENSSL_free(address);
     }
   }
   GENERAL_NAMES_free(names);

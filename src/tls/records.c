@@ -29,6 +29,7 @@ struct records {
   struct direction in, out;
   const EVP_CIPHER *cipher;  // the suites'
   const EVP_MD *digest;      // the suites'
+  uint32_t worn_after;       // records
   uint16_t plain_max;
   bool is_1_3;
   uint8_t explicit_size;  // of the nonce, in each record: 1.2 with GCM
@@ -153,7 +154,12 @@ bool records_update_out(struct records *records)
 
 bool records_worn(const struct records *records)
 {
-  return records->is_1_3 && records->out.sequence >= WORN;
+  return records->is_1_3 && records->out.sequence >= records->worn_after;
+}
+
+void records_wear(struct records *records, uint32_t after)
+{
+  records->worn_after = after;
 }
 
 static bool start_1_3(struct records *records, const struct record_secrets *secrets)
@@ -218,6 +224,7 @@ struct records *records_take_over(SSL *ssl, const struct record_suites *suites, 
   if (!records) return NULL;
   uint8_t fragment = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));
   records->plain_max = fragment >= 1 && fragment <= 4 ? (uint16_t)(256u << fragment) : RECORD_PLAIN_MAX;
+  records->worn_after = WORN;
   records->cipher = cipher_of(ssl, suites);
   records->digest = digest_of(ssl, suites);
   records->is_1_3 = SSL_version(ssl) == TLS1_3_VERSION;

@@ -68,3 +68,6 @@ bool record_open(struct records *records, uint8_t *record, size_t size, enum rec
 bool records_update_in(struct records *records);
 bool records_update_out(struct records *records);
 bool records_worn(const struct records *records);  // so much was sealed that the key should change
+
+// How many records that is, instead of 2^23: for tests.
+void records_wear(struct records *records, uint32_t after);
