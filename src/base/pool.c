@@ -26,7 +26,8 @@ static_assert(POOL_CLASS_0 >= sizeof(void *), "a free block holds a link");
 
 void pool_init(struct pool *pool, struct memory_budget *budget)
 {
-  *pool = (struct pool){.budget = budget};
+  *pool = (struct pool){.budget = budget, .tight_at = INT64_MAX, .full_at = INT64_MAX};
+  pool_settle(pool);
 }
 
 void pool_deinit(struct pool *pool)
@@ -42,31 +43,18 @@ void pool_deinit(struct pool *pool)
   pool->kept_bytes = 0;
 }
 
-static int64_t used(const struct pool *pool)
-{
-  return atomic_load_explicit(&pool->budget->used_bytes, memory_order_relaxed) + pool->uncounted_bytes;
-}
-
-static int64_t limit(const struct pool *pool)
-{
-  return atomic_load_explicit(&pool->budget->limit_bytes, memory_order_relaxed);
-}
-
-bool pool_tight(const struct pool *pool)
-{
-  return pool->budget && used(pool) > limit(pool) / 4 * 3;
-}
-
-bool pool_full(const struct pool *pool)
-{
-  return pool->budget && used(pool) > limit(pool);
-}
-
 void pool_settle(struct pool *pool)
 {
-  if (!pool->budget || pool->uncounted_bytes == 0) return;
-  atomic_fetch_add_explicit(&pool->budget->used_bytes, pool->uncounted_bytes, memory_order_relaxed);
+  int64_t bytes = pool->uncounted_bytes;
   pool->uncounted_bytes = 0;
+  struct memory_budget *budget = pool->budget;
+  if (!budget) return;
+  // All shards write this number: who has nothing to add leaves its cache line alone.
+  int64_t used = bytes == 0 ? atomic_load_explicit(&budget->used_bytes, memory_order_relaxed)
+                            : atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed) + bytes;
+  int64_t limit = atomic_load_explicit(&budget->limit_bytes, memory_order_relaxed);
+  pool->tight_at = limit / 4 * 3 - used;
+  pool->full_at = limit - used;
 }
 
 static inline unsigned class_of(size_t size)
@@ -83,7 +71,6 @@ static inline size_t block_bytes(unsigned class, size_t size)
 
 static inline void count(struct pool *pool, int64_t bytes)
 {
-  if (!pool->budget) return;
   pool->uncounted_bytes += bytes;
   if (pool->uncounted_bytes > POOL_UNCOUNTED_BYTES || pool->uncounted_bytes < -POOL_UNCOUNTED_BYTES) pool_settle(pool);
 }

@@ -22,6 +22,7 @@ struct memory_budget {
 struct pool {
   struct memory_budget *budget;  // NULL: not counted
   int64_t uncounted_bytes;       // not yet added to the budget; flushed when beyond +-16 KiB and by pool_settle
+  int64_t tight_at, full_at;     // of uncounted_bytes; INT64_MAX without a budget
   size_t kept_bytes;
   uint8_t number;  // of the thread that owns it, for blocks that are to go home
   void **homes;    // chains of blocks that belong to other pools, by number; NULL: all blocks are freed where they are
@@ -40,9 +41,17 @@ void pool_free(struct pool *pool, void *block, size_t size);
 // Counts memory that does not come from the pool: positive when it is taken, negative when it is given back.
 void pool_charge(struct pool *pool, int64_t bytes);
 
-// Whether three quarters of the budget are used; all of it. False without a budget.
-bool pool_tight(const struct pool *pool);
-bool pool_full(const struct pool *pool);
+// Whether three quarters of the budget are used; all of it. False without a budget. Asked several times for every message, so what the other
+// pools use, and a new limit, are seen when this pool settles.
+static inline bool pool_tight(const struct pool *pool)
+{
+  return pool->uncounted_bytes > pool->tight_at;
+}
 
-// Adds what is uncounted to the budget. Once per loop turn is enough.
+static inline bool pool_full(const struct pool *pool)
+{
+  return pool->uncounted_bytes > pool->full_at;
+}
+
+// Adds what is uncounted to the budget, and sees what the others have added. Once per loop turn is enough.
 void pool_settle(struct pool *pool);

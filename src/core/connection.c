@@ -96,7 +96,7 @@ static uint8_t *reserve(struct connection *connection, struct buffer **buffer, s
   }
   size_t before = (*buffer)->capacity;
   uint8_t *room = buffer_reserve(*buffer, size);
-  pool_charge(pool, (int64_t)(*buffer)->capacity - (int64_t)before);
+  if ((*buffer)->capacity != before) pool_charge(pool, (int64_t)(*buffer)->capacity - (int64_t)before);
   if (!room && buffer_size(*buffer) == 0) free_buffer(connection, buffer);
   return room;
 }
@@ -404,25 +404,10 @@ void connection_answer(struct connection *connection, struct span bytes, uint64_
   connection->shard->counters.packets_sent[bytes.at[0] >> 4]++;
 }
 
-void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
-                         enum mqtt_reason reason, const char *reason_string, uint64_t need)
+__attribute__((noinline)) static void send_ack_with_reason(struct connection *connection, enum mqtt_packet_type type,
+                                                           uint16_t packet_id, enum mqtt_reason reason,
+                                                           const char *reason_string, uint64_t need)
 {
-  if (reason == MQTT_SUCCESS || connection->version != MQTT_5_0) {
-    bool held;
-    uint8_t *room = reserve_after(connection, 4, need, &held);
-    if (!room) return;
-    room[0] = (uint8_t)(type << 4 | (type == MQTT_PUBREL ? 2 : 0));
-    room[1] = 2;
-    room[2] = (uint8_t)(packet_id >> 8);
-    room[3] = (uint8_t)packet_id;
-    if (held) {
-      held_commit(connection, 4, need, false);
-      return;
-    }
-    control_commit(connection, 4);
-    connection->shard->counters.packets_sent[type]++;
-    return;
-  }
   struct mqtt_packet packet = {.type = type, .ack = {.packet_id = packet_id, .reason = reason}};
   if (reason_string && connection->problem_information) {
     packet.ack.properties.present = UINT64_C(1) << MQTT_PROPERTY_REASON_STRING;
@@ -431,6 +416,28 @@ void connection_send_ack(struct connection *connection, enum mqtt_packet_type ty
       packet.ack.properties = (struct mqtt_properties){0};
   }
   send(connection, &packet, need, false);
+}
+
+void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
+                         enum mqtt_reason reason, const char *reason_string, uint64_t need)
+{
+  if (reason != MQTT_SUCCESS && connection->version == MQTT_5_0) {
+    send_ack_with_reason(connection, type, packet_id, reason, reason_string, need);
+    return;
+  }
+  bool held;
+  uint8_t *room = reserve_after(connection, 4, need, &held);
+  if (!room) return;
+  room[0] = (uint8_t)(type << 4 | (type == MQTT_PUBREL ? 2 : 0));
+  room[1] = 2;
+  room[2] = (uint8_t)(packet_id >> 8);
+  room[3] = (uint8_t)packet_id;
+  if (held) {
+    held_commit(connection, 4, need, false);
+    return;
+  }
+  control_commit(connection, 4);
+  connection->shard->counters.packets_sent[type]++;
 }
 
 // ---- Receiving

@@ -95,10 +95,9 @@ static enum mqtt_reason route(struct connection *connection, const struct mqtt_p
   }
   struct message *message = match ? message_create(&shard->pool, &parts) : NULL;
   if (!message) return MQTT_QUOTA_EXCEEDED;
-  struct routing routing = {
-      .retain = publish->retain, .publisher = connection->session, .packet_id = publish->qos == 2 ? publish->packet_id : 0};
+  uint16_t packet_id = publish->qos == 2 ? publish->packet_id : 0;
   uint64_t wanted_before = shard->journal.wanted;
-  bool anybody = route_message(shard, message, match, &routing);
+  bool anybody = route_message(shard, message, match, publish->retain, connection->session, packet_id);
   *out_need = journal_need(shard, before);
   if (shard->journal.wanted != wanted_before && shard->settings.journal_waits) *out_need = shard->journal.wanted;
   if (anybody || publish->retain)
@@ -207,9 +206,12 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
 // is not read from, until there is room. QoS 0 is taken and its copies are dropped with a count. Returns why it is paused, 0: it is not.
 static unsigned must_wait(const struct connection *connection, const struct mqtt_publish *publish)
 {
-  if (journal_behind(&connection->shard->journal) && needs_journal(connection, publish)) return PAUSED_JOURNAL;
+  if (publish->qos == 0 && !publish->retain) return 0;
+  const struct shard *shard = connection->shard;
+  if (shard->settings.journal && journal_behind(&shard->journal) && needs_journal(connection, publish))
+    return PAUSED_JOURNAL;
   if (publish->qos == 0 || connection->version == MQTT_5_0) return 0;
-  if (shard_memory_full(connection->shard)) return PAUSED_MEMORY;
+  if (shard_memory_full(shard)) return PAUSED_MEMORY;
   return needs_failing_journal(connection, publish) ? PAUSED_FULL : 0;
 }
 
@@ -263,7 +265,7 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
 
 // ---- Acknowledgements
 
-static void complete(struct connection *connection, struct copy *copy, bool refused)
+static inline void complete(struct connection *connection, struct copy *copy, bool refused)
 {
   struct shard *shard = connection->shard;
   struct session *session = connection->session;

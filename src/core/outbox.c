@@ -120,7 +120,7 @@ enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, DROPPED_DENIE
 
 // Whether the message can be written now, and how. What was sent before does not expire: its delivery has started [MQTT-3.3.2-5,
 // 4.4.0-1], and the client may hold its packet identifier.
-static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
+static inline enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
 {
   struct connection *connection = fill->connection;
   if (!again && message_expired(e->message, fill->shard->now)) return DROPPED_EXPIRED;
@@ -141,7 +141,7 @@ static enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool a
   return SENT;
 }
 
-static void write_message(struct fill *fill, const struct encoding *e, const struct copy *copy, bool dup)
+static inline void write_message(struct fill *fill, const struct encoding *e, const struct copy *copy, bool dup)
 {
   struct connection *connection = fill->connection;
   struct message *message = copy->message;
@@ -201,8 +201,8 @@ static void record_dropped(struct session *session, const struct copy *copy, enu
 static bool too_old(const struct shard *shard, const struct copy *copy)
 {
   uint32_t age_s = shard->limits.queue_age_s;
-  if (age_s == 0 || copy->qos == 0 || copy->from_cursor) return false;
-  return (int32_t)((uint32_t)(shard->now.ms / 1000) - copy->message->time_s) > (int64_t)age_s;
+  if (copy->qos == 0 || age_s == 0 || copy->from_cursor) return false;
+  return (int32_t)(shard->now_s - copy->message->time_s) > (int64_t)age_s;
 }
 
 // After a reconnect: what was in flight goes first, in the order in which it was sent [MQTT-4.4.0-1, 4.6.0-1].

@@ -8,30 +8,22 @@
 
 static_assert(sizeof(struct queue_block) == 512, "a size class of the pool");
 
-enum status queue_append(struct queue *queue, struct pool *pool, const struct copy *copy)
+enum status queue_grow(struct queue *queue, struct pool *pool)
 {
-  if (!queue->last || queue->last_end == QUEUE_BLOCK_COPIES) {
-    struct queue_block *block = pool_alloc(pool, sizeof *block);
-    if (!block) return ERR_NO_MEMORY;
-    block->next = NULL;
-    if (queue->last)
-      queue->last->next = block;
-    else
-      *queue = (struct queue){.first = block};
-    queue->last = block;
-    queue->last_end = 0;
-  }
-  queue->last->copies[queue->last_end++] = *copy;
-  queue->count++;
+  struct queue_block *block = pool_alloc(pool, sizeof *block);
+  if (!block) return ERR_NO_MEMORY;
+  block->next = NULL;
+  if (queue->last)
+    queue->last->next = block;
+  else
+    *queue = (struct queue){.first = block};
+  queue->last = block;
+  queue->last_end = 0;
   return OK;
 }
 
-void queue_drop(struct queue *queue, struct pool *pool)
+void queue_shrink(struct queue *queue, struct pool *pool)
 {
-  assert(queue->count > 0);
-  queue->first_at++;
-  queue->count--;
-  if (queue->count > 0 && queue->first_at < QUEUE_BLOCK_COPIES) return;
   struct queue_block *block = queue->first;
   if (queue->count == 0)
     *queue = (struct queue){0};
@@ -71,7 +63,8 @@ enum status window_append(struct window *window, struct pool *pool, struct copy 
     enum status status = window_grow(window, pool);
     if (status != OK) return status;
   }
-  window->next_id = packet_id ? packet_id : (uint16_t)(window->next_id % PACKET_IDS + 1);
+  if (packet_id == 0) packet_id = window->next_id < PACKET_IDS ? (uint16_t)(window->next_id + 1) : 1;
+  window->next_id = packet_id;
   copy->packet_id = window->next_id;
   copy->state = COPY_SENT;
   *window_at(window, window->span) = *copy;
@@ -80,13 +73,19 @@ enum status window_append(struct window *window, struct pool *pool, struct copy 
   return OK;
 }
 
+// How many identifiers further, going on with 1 after the last. No division: this is asked for every acknowledgement.
+static uint32_t distance_between(uint32_t first, uint32_t packet_id)
+{
+  return packet_id >= first ? packet_id - first : packet_id + PACKET_IDS - first;
+}
+
 // Of the places 0..last: the first whose identifier is at least `distance` behind the first one's, or `last`.
 static uint32_t search(const struct window *window, uint32_t last, uint32_t first, uint32_t distance)
 {
   uint32_t low = 0, high = last;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if ((window_at(window, middle)->packet_id + PACKET_IDS - first) % PACKET_IDS < distance)
+    if (distance_between(first, window_at(window, middle)->packet_id) < distance)
       low = middle + 1;
     else
       high = middle;
@@ -98,12 +97,15 @@ struct copy *window_find(const struct window *window, uint16_t packet_id)
 {
   if (window->span == 0 || packet_id == 0) return NULL;
   uint32_t first = window_at(window, 0)->packet_id;
-  uint32_t distance = (packet_id + PACKET_IDS - first) % PACKET_IDS;
+  uint32_t distance = distance_between(first, packet_id);
   // Where it is when no identifier was left out; else further in front.
   uint32_t place = distance < window->span ? distance : window->span - 1;
-  if (window_at(window, place)->packet_id != packet_id) place = search(window, place, first, distance);
   struct copy *copy = window_at(window, place);
-  return copy->packet_id != packet_id || copy->state == COPY_DONE ? NULL : copy;
+  if (copy->packet_id != packet_id) {
+    copy = window_at(window, search(window, place, first, distance));
+    if (copy->packet_id != packet_id) return NULL;
+  }
+  return copy->state == COPY_DONE ? NULL : copy;
 }
 
 void window_done(struct window *window, struct copy *copy)
@@ -118,11 +120,12 @@ void window_done(struct window *window, struct copy *copy)
 
 void window_trim(struct window *window)
 {
-  while (window->span > 0 && window_at(window, 0)->state == COPY_DONE) {
-    window->head = (window->head + 1) & (window->capacity - 1);
-    window->span--;
-    if (window->resent > 0) window->resent--;
-  }
+  uint32_t complete = 0;
+  while (complete < window->span && window_at(window, complete)->state == COPY_DONE) complete++;
+  if (complete == 0) return;
+  window->head = (window->head + complete) & (window->capacity - 1);
+  window->span -= complete;
+  window->resent = window->resent > complete ? window->resent - complete : 0;
 }
 
 void window_deinit(struct window *window, struct pool *pool)

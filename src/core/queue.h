@@ -48,8 +48,20 @@ struct queue {
   uint32_t count;
 };
 
+// One more block at the end. ERR_NO_MEMORY leaves all as it was.
+CHECK_RESULT enum status queue_grow(struct queue *queue, struct pool *pool);
+
 // Takes the references that the copy holds, on success. ERR_NO_MEMORY leaves all as it was.
-CHECK_RESULT enum status queue_append(struct queue *queue, struct pool *pool, const struct copy *copy);
+CHECK_RESULT static inline enum status queue_append(struct queue *queue, struct pool *pool, const struct copy *copy)
+{
+  if (!queue->last || queue->last_end == QUEUE_BLOCK_COPIES) {
+    enum status status = queue_grow(queue, pool);
+    if (status != OK) return status;
+  }
+  queue->last->copies[queue->last_end++] = *copy;
+  queue->count++;
+  return OK;
+}
 
 // NULL when empty; valid until the next change.
 static inline struct copy *queue_peek(const struct queue *queue)
@@ -57,8 +69,17 @@ static inline struct copy *queue_peek(const struct queue *queue)
   return queue->count ? &queue->first->copies[queue->first_at] : NULL;
 }
 
+// Gives back the first block, all of which was taken.
+void queue_shrink(struct queue *queue, struct pool *pool);
+
 // Removes the front; its references go to the caller (look first).
-void queue_drop(struct queue *queue, struct pool *pool);
+static inline void queue_drop(struct queue *queue, struct pool *pool)
+{
+  assert(queue->count > 0);
+  queue->first_at++;
+  queue->count--;
+  if (queue->count == 0 || queue->first_at == QUEUE_BLOCK_COPIES) queue_shrink(queue, pool);
+}
 
 // States of a copy in flight: SENT → (QoS 1) DONE; SENT → (QoS 2) RELEASED → DONE. A DONE one is a hole that goes when it is first.
 enum copy_state { COPY_WAITING, COPY_SENT, COPY_RELEASED, COPY_DONE };

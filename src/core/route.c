@@ -22,7 +22,7 @@ static bool deliver_to(struct shard *shard, const struct target *target, struct 
 }
 
 // Local sessions and groups. `match` becomes invalid when a group changes the index, so groups come last and one at a time.
-static bool route_locally(struct shard *shard, struct message *message, const struct match *match)
+static inline bool route_locally(struct shard *shard, struct message *message, const struct match *match)
 {
   bool anybody = false;
   for (uint32_t i = 0; i < match->target_count; i++) anybody |= deliver_to(shard, &match->targets[i], message);
@@ -46,29 +46,29 @@ static bool retain_here(struct shard *shard, struct message *message, uint64_t s
   return true;
 }
 
-bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing)
+bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain,
+                   const struct session *publisher, uint16_t packet_id)
 {
-  bool retain = routing->retain;
-  bool stored = shard->settings.journal && (retain || (message->qos > 0 && match->remote_durable));
   uint32_t remote = match->remote & remote_shards(shard);
   uint64_t stamp = 0;
   if (retain) {
     remote = remote_shards(shard);
     stamp = retained_stamp(&shard->retained, shard->settings.shard, shard->now);
   }
-  message->time_s = (uint32_t)(shard->now.ms / 1000);
+  message->time_s = shard->now_s;
   if (remote) message_share(message);
   if (match->remote & remote_shards(shard) & shard->congested_shards) shard->hit_congestion = true;
   journal_route_begin(shard, message);
   bool anybody = route_locally(shard, message, match) || (match->remote & remote_shards(shard));
   if (retain) (void)retain_here(shard, message, stamp);
-  journal_route_end(shard, routing->publisher, routing->packet_id);
+  journal_route_end(shard, publisher, packet_id);
   if (!remote) {
     message_unref(&shard->pool, message);
     return anybody;
   }
   // Each mail takes a reference; ours goes with one of them.
   message_ref(message, (uint32_t)__builtin_popcount(remote) - 1);
+  bool stored = shard->settings.journal && (retain || (message->qos > 0 && match->remote_durable));
   for (uint8_t target = 0; remote; target++, remote >>= 1) {
     if ((remote & 1) == 0) continue;
     uint8_t flags = retain ? MAIL_RETAIN : 0;
@@ -84,7 +84,7 @@ bool route_message(struct shard *shard, struct message *message, const struct ma
 bool route_topic(struct shard *shard, struct message *message, bool retain)
 {
   const struct match *match = index_match(&shard->index, message_topic(message), message->topic_hash);
-  if (match) return route_message(shard, message, match, &(struct routing){.retain = retain});
+  if (match) return route_message(shard, message, match, retain, NULL, 0);
   message_unref(&shard->pool, message);
   return false;
 }

@@ -175,12 +175,12 @@ bool session_deliver(struct session *session, const struct copy *wanted)
   } else {
     if (!make_room(session, size)) return drop(session, tag, DROP_QUEUE_FULL);
   }
-  struct copy copy = *wanted;
   if (qos > 0 && session->durable) {
+    struct copy copy = *wanted;
     durable_enqueue(session, &copy);
   } else {
     if (shard_memory_full(shard)) return drop(session, tag, DROP_MEMORY);
-    if (queue_append(&session->queue, &shard->pool, &copy) != OK) return drop(session, tag, DROP_MEMORY);
+    if (queue_append(&session->queue, &shard->pool, wanted) != OK) return drop(session, tag, DROP_MEMORY);
     message_ref(message, 1);
     tag_ref(tag);
   }

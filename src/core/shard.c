@@ -37,6 +37,12 @@ void shard_want_look(struct shard *shard)
   wheel_arm(&shard->wheel, &shard->look, (struct mono){shard->now.ms + LOOK_MS});
 }
 
+static void set_time(struct shard *shard, struct mono now)
+{
+  shard->now = now;
+  shard->now_s = (uint32_t)(now.ms / 1000);
+}
+
 struct shard *shard_create(const struct shard_settings *settings, struct mono now)
 {
   assert(settings->shard_count >= 1);
@@ -46,7 +52,7 @@ struct shard *shard_create(const struct shard_settings *settings, struct mono no
   if (!shard) return NULL;
   shard->settings = *settings;
   shard->limits = settings->limits;
-  shard->now = now;
+  set_time(shard, now);
   pool_init(&shard->pool, settings->budget);
   shard->pool.number = settings->shard;
   shard->pool.homes = shard->homes;
@@ -106,7 +112,7 @@ void shard_set_limits(struct shard *shard, const struct limits *limits)
 
 void shard_set_time(struct shard *shard, struct mono now)
 {
-  if (now.ms > shard->now.ms) shard->now = now;
+  if (now.ms > shard->now.ms) set_time(shard, now);
 }
 
 static void unpause_due(struct shard *shard)
@@ -133,8 +139,8 @@ void shard_tick(struct shard *shard)
   journal_tell_unneeded(shard);
   journal_charge(shard);
   congestion_tick(shard);
-  if (!list_empty(&shard->paused)) unpause_due(shard);
   pool_settle(&shard->pool);
+  if (!list_empty(&shard->paused)) unpause_due(shard);
 }
 
 int64_t shard_next_ms(const struct shard *shard)

@@ -38,6 +38,7 @@ struct shard {
   struct shard_settings settings;
   struct limits limits;
   struct mono now;
+  uint32_t now_s;  // the same in seconds, low bits
   struct pool pool;
   struct wheel wheel;
   struct index index;
@@ -123,15 +124,11 @@ void congestion_tick(struct shard *shard);
 bool shard_memory_full(const struct shard *shard);
 bool shard_memory_tight(const struct shard *shard);
 
-struct routing {
-  bool retain;                      // store it, or clear
-  const struct session *publisher;  // NULL, or whose QoS 2 packet identifier is recorded with it
-  uint16_t packet_id;               // 0: none
-};
-
 // Routes a message that starts here to local subscribers, groups and other shards, and stores it where that is wanted. Uses up the
-// caller's reference. Returns whether anybody was interested.
-bool route_message(struct shard *shard, struct message *message, const struct match *match, const struct routing *routing);
+// caller's reference. `retain`: store it, or clear. `packet_id` of QoS 2 is recorded with it as received from the publisher; 0: none. Returns
+// whether anybody was interested.
+bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain,
+                   const struct session *publisher, uint16_t packet_id);
 
 // The same for a topic that has not been looked up.
 bool route_topic(struct shard *shard, struct message *message, bool retain);

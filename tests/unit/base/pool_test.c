@@ -221,8 +221,16 @@ static void marks_of_the_budget(void **state)
   assert_true(pool_tight(&pool));
   pool_charge(&pool, 250);
   assert_true(pool_full(&pool));
+  // A new limit, and what other pools take, are seen when it settles, also when it has nothing to add.
+  pool_settle(&pool);
   atomic_store(&budget.limit_bytes, 2000);
+  pool_settle(&pool);
   assert_false(pool_tight(&pool));
+  atomic_fetch_add(&budget.used_bytes, 1000);
+  assert_false(pool_full(&pool));
+  pool_settle(&pool);
+  assert_true(pool_full(&pool));
+  atomic_fetch_sub(&budget.used_bytes, 1000);
   pool_charge(&pool, -1001);
   pool_deinit(&pool);
   struct pool free_of_budget;

@@ -248,6 +248,7 @@ static void memory_full_refuses_new_sessions(void **state)
   struct client *old = client_lasting(&bench, MQTT_5_0, "old");
   client_drop(old);
   bench.budget.limit_bytes = 1;
+  bench_run(&bench);
   struct client *client = client_open(&bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "new");
   client_send(client, &packet);
