@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -67,12 +68,32 @@ log {{ to = [file], level = error, dir = "{directory}", file = "nanomq.log" }}
 """
 
 
+# The same certificate for every broker, ECDSA on P-256. Mosquitto gives up root before it reads the key: hence the mode.
+MOSQUITTO_TLS = """\
+certfile {directory}/cert.pem
+keyfile {directory}/key.pem
+"""
+
+FLASHMQ_TLS = """\
+  fullchain {directory}/cert.pem
+  privkey {directory}/key.pem
+"""
+
+SKERRY_TLS = """\
+listeners:
+  - url: "mqtts://127.0.0.1:{port}"
+    tls: {{cert: {directory}/cert.pem, key: {directory}/key.pem}}
+    anonymous: true
+"""
+
+
 @dataclass(frozen=True)
 class Broker:
     name: str
     program: str  # looked up on the PATH, or a path
     arguments: list[str]
     configuration: str = ""  # written to {configuration}
+    secure: str = ""  # the same with TLS; "": not known how
     qos: tuple[int, ...] = (0, 1, 2)
     version: tuple[str, ...] = ()  # arguments that make it print its version
 
@@ -98,10 +119,12 @@ BROKERS = {
                 "broker.memory_limit=1GiB",
                 "log.level=error",
             ) for word in ("--set", setting)],
+            secure=SKERRY_TLS,
             version=("--version",),
         ),
-        Broker("mosquitto", "mosquitto", ["-c", "{configuration}"], MOSQUITTO, version=("-h",)),
-        Broker("flashmq", "flashmq", ["--config-file", "{configuration}"], FLASHMQ, version=("--version",)),
+        Broker("mosquitto", "mosquitto", ["-c", "{configuration}"], MOSQUITTO, MOSQUITTO + MOSQUITTO_TLS, version=("-h",)),
+        Broker("flashmq", "flashmq", ["--config-file", "{configuration}"], FLASHMQ, FLASHMQ[:-2] + FLASHMQ_TLS + "}}\n",
+               version=("--version",)),
         # No MQTT 5, and it disconnects at QoS 2.
         Broker("nats", "nats-server", ["-c", "{configuration}"], NATS, qos=(0, 1), version=("--version",)),
         Broker("nanomq", "nanomq", ["start", "--conf", "{configuration}"], NANOMQ, version=("--version",)),
@@ -132,9 +155,10 @@ ANNOUNCED = b"R"
 class Server:
     """A started broker or forwarder; use as a context. `start_ms` is from starting it to the first accepted connection."""
 
-    def __init__(self, argv, port, greeting, answer, directory):
+    def __init__(self, argv, port, greeting, answer, directory, secure=False):
         self.port = port
         self.directory = directory
+        self.secure = secure
         self.log = open(Path(directory) / "output.log", "wb")
         started = time.perf_counter()
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, close_fds=False)
@@ -146,10 +170,22 @@ class Server:
             raise
         self.start_ms = (time.perf_counter() - started) * 1000
 
+    def _connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        if not self.secure:
+            return connection
+        context = ssl.create_default_context(cafile=self.authority)
+        return context.wrap_socket(connection, server_hostname="localhost")
+
+    @property
+    def authority(self):
+        """The file with the certificate that clients have to trust."""
+        return f"{self.directory}/cert.pem"
+
     def _greet(self, greeting, answer, deadline):
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                with self._connect() as connection:
                     connection.sendall(greeting)
                     if connection.recv(len(answer)) == answer:
                         return
@@ -185,17 +221,32 @@ def start_forwarder(ack=0):
     return Server([str(FORWARDER), "--port", str(port), "--ack", str(ack)], port, ANNOUNCE, ANNOUNCED, directory)
 
 
-def start_broker(name):
+def make_certificate(directory):
+    """cert.pem, of localhost and 127.0.0.1, signed by itself, and key.pem."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", f"{directory}/key.pem", "-out", f"{directory}/cert.pem"],
+        check=True, capture_output=True, timeout=60)
+    os.chmod(f"{directory}/key.pem", 0o644)
+
+
+def start_broker(name, secure=False):
     broker = BROKERS[name]
     directory = tempfile.mkdtemp(prefix="skerry-bench-")
     port = free_port()
     words = {"port": port, "port2": port + 1, "directory": directory, "configuration": f"{directory}/broker.conf"}
-    if broker.configuration:
-        Path(words["configuration"]).write_text(broker.configuration.format(**words))
+    configuration = broker.secure if secure else broker.configuration
+    if secure:
+        make_certificate(directory)
+    if configuration:
+        Path(words["configuration"]).write_text(configuration.format(**words))
         # Mosquitto gives up root and must still be able to read its file.
         os.chmod(directory, 0o755)
     argv = [broker.path()] + [argument.format(**words) for argument in broker.arguments]
-    return Server(argv, port, CONNECT, CONNACK, directory)
+    if secure and name == "skerry":
+        listen = argv.index("--listen")
+        argv[listen:listen + 2] = ["-c", words["configuration"]]
+    return Server(argv, port, CONNECT, CONNACK, directory, secure)
 
 
 def version_of(name):

@@ -35,13 +35,14 @@ class Row:
     qos: int = 0
     kind: str = "load"
     forwarder: bool = True
+    secure: bool = False  # over TLS 1.3
 
 
-def load(name, title, arguments, ahead, reach, qos=0, figure="broker_us_per_message", forwarder=True):
+def load(name, title, arguments, ahead, reach, qos=0, figure="broker_us_per_message", forwarder=True, secure=False):
     words = arguments.split() + (["--ahead", str(ahead)] if ahead else [])
     if qos:
         words += ["-q", str(qos), "--window", "100"]
-    return Row(name, title, "us", figure, words, reach, qos=qos, forwarder=forwarder)
+    return Row(name, title, "us", figure, words, reach, qos=qos, forwarder=forwarder and not secure, secure=secure)
 
 
 PAIRS = "--publishers 4 --subscribers 4 --topics 4"
@@ -60,6 +61,8 @@ ROWS = [
     load("q1-4-4", "QoS 1 4→4, window 100", PAIRS, 0, 0.22, qos=1),
     load("q2-1-1", "QoS 2 1→1, window 100", "", 0, 0.8, qos=2),
     load("q2-4-4", "QoS 2 4→4, window 100", PAIRS, 0, 0.4, qos=2),
+    load("tls-q0-1-1", "QoS 0 1→1, TLS 1.3", "", 1000, 0.45, secure=True),
+    load("tls-q1-1-1", "QoS 1 1→1, window 100, TLS 1.3", "", 0, 0.55, qos=1, secure=True),
     load("wildcard", "4→100 × 20 wildcards, per delivery", "--publishers 4 --subscribers 100 --filters 20", 400, 0.3,
          figure=DELIVERY, forwarder=False),
     Row("latency-p50", "latency at 1,000/s, p50", "us", "p50", times_forwarder=1.5, kind="latency"),
@@ -89,6 +92,8 @@ class Bench:
     def run_generator(self, mode, arguments, server, subject):
         argv = [str(brokers.BUILD), "bench", mode, "--port", str(server.port), "--broker-pid", str(server.pid), "--quiet",
                 *arguments]
+        if server.secure:
+            argv += ["-h", "localhost", "--cafile", server.authority, "--tls-version", "1.3"]
         argv += ["--raw"] if subject == FORWARDER else ["-V", self.options.version]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
         try:
@@ -98,15 +103,15 @@ class Bench:
         result.update(result.pop("latency_us", {}))
         return result
 
-    def start(self, subject, qos=0):
+    def start(self, subject, qos=0, secure=False):
         try:
-            return brokers.start_forwarder(qos) if subject == FORWARDER else brokers.start_broker(subject)
+            return brokers.start_forwarder(qos) if subject == FORWARDER else brokers.start_broker(subject, secure)
         except RuntimeError as error:
             raise Failed(str(error)) from None
 
     def once(self, row, subject, repetition):
         """One figure's run: a dictionary that holds row.figure."""
-        key = (row.kind, tuple(row.arguments), row.qos, subject, repetition)
+        key = (row.kind, tuple(row.arguments), row.qos, row.secure, subject, repetition)
         if key not in self.shared:
             try:
                 self.shared[key] = getattr(self, "run_" + row.kind)(row, subject)
@@ -115,7 +120,7 @@ class Bench:
         return self.shared[key]
 
     def run_load(self, row, subject):
-        with self.start(subject, row.qos) as server:
+        with self.start(subject, row.qos, row.secure) as server:
             arguments = [*row.arguments, "--seconds", str(self.options.seconds)]
             return self.run_generator("throughput", arguments, server, subject)
 
@@ -168,6 +173,8 @@ def subjects_of(row, names):
     wanted = [FORWARDER] if row.forwarder else []
     for name in names:
         if row.kind == "load" and row.qos not in brokers.BROKERS[name].qos:
+            continue
+        if row.secure and not brokers.BROKERS[name].secure:
             continue
         wanted.append(name)
     return wanted

@@ -35,13 +35,6 @@ listeners:
 """
 
 
-def make_certificate(directory):
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
-        check=True, capture_output=True, timeout=60)
-
-
 def wait_for(port):
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -149,7 +142,7 @@ def main():
     figures = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        make_certificate(directory)
+        brokers.make_certificate(directory)
         for _ in range(runs):
             for kind in ("full", "resume"):
                 for subject in ("bare", "skerry"):
