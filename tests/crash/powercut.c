@@ -7,6 +7,7 @@
 //                        the directory of the same name with ".kept" behind it
 //   POWERCUT_LIE         "data": syncs of files are ignored, "directory": those of directories, "all": both
 //   POWERCUT_DELAY_US    how long a sync of a file takes
+//   POWERCUT_HOLD        while this file exists no sync of a file ends
 //   POWERCUT_FAULT       while this file exists: writes find no space if it begins with 'w', syncs fail if with 's'
 //
 // State of its own, as there is nobody who could hand it in. 64-bit hosts. Must not call what it replaces: uses system calls.
@@ -27,7 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { SECTOR = 512, DESCRIPTORS = 32768 };
+enum { SECTOR = 512, DESCRIPTORS = 32768, HOLD_US = 1000 };
 
 // In the log, native byte order; powercut.py reads it. `one`, `two` and `data` bytes follow.
 enum undo_kind {
@@ -52,7 +53,7 @@ static struct {
   int log;
   bool lie_data, lie_directory;
   unsigned delay_us;
-  const char *fault;
+  const char *fault, *hold;
   char directory[PATH_MAX], kept[PATH_MAX];
   unsigned kept_count;
   bool watched[DESCRIPTORS];
@@ -86,6 +87,7 @@ __attribute__((constructor)) static void begin(void)
   const char *delay = setting("POWERCUT_DELAY_US");
   cut.delay_us = delay ? (unsigned)strtoul(delay, NULL, 10) : 0;
   cut.fault = setting("POWERCUT_FAULT");
+  cut.hold = setting("POWERCUT_HOLD");
   cut.kept_count = (unsigned)getpid() % 100000 * 10000;
   cut.ready = true;
 }
@@ -472,6 +474,7 @@ static int watch_sync(int fd, long number)
   const uint64_t end = log_end();
   pthread_mutex_unlock(&cut.lock);
   if (cut.delay_us && !directory) usleep(cut.delay_us);
+  while (cut.hold && !directory && syscall(SYS_faccessat, AT_FDCWD, cut.hold, F_OK) == 0) usleep(HOLD_US);
   if (directory ? cut.lie_directory : cut.lie_data) return 0;
   // The page cache survives a kill: the undo log alone decides what is lost, nothing has to reach the disk.
   pthread_mutex_lock(&cut.lock);

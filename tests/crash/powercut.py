@@ -5,6 +5,7 @@ file, and the disk may hold any of them; of the changes of a directory since its
 """
 
 import collections
+import contextlib
 import os
 import pathlib
 import struct
@@ -42,6 +43,7 @@ class PowerCut:
         self.directory, self.log = pathlib.Path(directory), pathlib.Path(log)
         self.kept = pathlib.Path(f"{log}.kept")
         self.fault_file = pathlib.Path(f"{log}.fault")
+        self.hold_file = pathlib.Path(f"{log}.hold")
         self.environment = {
             "LD_PRELOAD": str(library),
             "POWERCUT_DIRECTORY": str(directory),
@@ -49,6 +51,7 @@ class PowerCut:
             "POWERCUT_LIE": lie or "",
             "POWERCUT_DELAY_US": str(delay_us),
             "POWERCUT_FAULT": str(self.fault_file),
+            "POWERCUT_HOLD": str(self.hold_file),
             # The library has nothing to do with the sanitizer that wants to be first.
             "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0",
         }
@@ -59,6 +62,15 @@ class PowerCut:
             self.fault_file.write_text(kind[0])
         else:
             self.fault_file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def held(self):
+        """No sync of a file ends meanwhile: what waits for the disk waits for the end of this."""
+        self.hold_file.touch()
+        try:
+            yield
+        finally:
+            self.hold_file.unlink()
 
     def records(self):
         return list(read_log(self.log)) if self.log.exists() else []

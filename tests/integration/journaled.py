@@ -55,6 +55,11 @@ def absent(broker, version, *filters, **kw):
     return client
 
 
+def field(line, name):
+    """A number of a log event."""
+    return int(line.split(f" {name}=")[1].split()[0])
+
+
 def watched(tmp_path, **kw):
     library = Path(os.environ.get("SKERRY_BUILD", Path(skerry_binary()).parent)) / "tests/crash/powercut.so"
     assert library.exists(), f"{library} was not built"

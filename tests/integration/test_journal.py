@@ -268,31 +268,35 @@ def test_will_delay_goes_on(broker, how, topic):
     """Not before its time, and not at all when the client comes back before."""
     watcher = broker.persistent(5)
     watcher.subscribe(f"{topic}/#", qos=1)
-    props = {"will_delay": 3, "content_type": "c", "user": ("k", "v")}
+    props = {"will_delay": 6, "content_type": "c", "user": ("k", "v")}
     owner = broker.persistent(5, will=will(f"{topic}/late", props=props))
-    back = broker.persistent(5, will=will(f"{topic}/never", props={"will_delay": 2}))
+    back = broker.persistent(5, will=will(f"{topic}/never", props={"will_delay": 5}))
+    lost = time.monotonic()
     owner.drop()
     back.drop()
-    lost = time.monotonic()
     eventually(lambda: broker.metrics().total("skerry_connections") == 1, "both are away")
     restart(broker, how)
     watcher = resume(broker, watcher)
     back = resume(broker, back)
-    got = watcher.expect_publish(f"{topic}/late", b"will", qos=1, timeout=10 * SLOW)
-    assert 2.5 < time.monotonic() - lost < 3 + 4 * SLOW
+    got = watcher.expect_publish(f"{topic}/late", b"will", qos=1, timeout=20 * SLOW)
+    assert time.monotonic() - lost > 5.5
     assert got.prop("content_type") == "c" and got.all("user") == [("k", "v")]
     settle(broker.connect(), watcher)
 
 
 @SOME
 def test_will_that_became_due_while_down(broker, how, topic):
+    """It comes at once: before one that is due a second later, while its own delay, begun anew, would be three."""
     watcher = absent(broker, 4, topic, qos=1)
-    owner = broker.persistent(5, will=will(topic, props={"will_delay": 1}))
+    owner = broker.persistent(5, will=will(topic, props={"will_delay": 3}))
     owner.drop()
     eventually(lambda: broker.metrics().total("skerry_connections") == 0, "away")
     broker.alive()
-    restart(broker, how, down_s=1.3)
-    resume(broker, watcher).expect_publish(topic, b"will", qos=1, timeout=0.7 * SLOW)
+    restart(broker, how, down_s=3.3)
+    broker.persistent(5, will=will(topic, b"later", props={"will_delay": 1})).drop()
+    watcher = resume(broker, watcher)
+    for payload in b"will", b"later":
+        watcher.expect_publish(topic, payload, qos=1)
 
 
 # -------------------------------------------------------------------------------------------------------------- expiries
@@ -316,12 +320,12 @@ def test_session_expires_while_down(broker, how, topic):
 
 @SOME
 def test_session_expiry_goes_on_after_a_restart(broker, how):
-    client = broker.persistent(5, expiry_s=2)
+    client = broker.persistent(5, expiry_s=5)
     client.subscribe(unique(), qos=1)
     client.disconnect()
     restart(broker, how)
     assert broker.metrics().total("skerry_sessions") == 1
-    eventually(lambda: broker.metrics().total("skerry_sessions") == 0, "expired", timeout=3 * SLOW)
+    eventually(lambda: broker.metrics().total("skerry_sessions") == 0, "expired", timeout=20 * SLOW)
 
 
 # -------------------------------------------------------------------------------------------------------------- retained

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from broker import elapse, eventually, settle
-from journaled import SMALL, STEADY, absent, how, restart, resume, watched  # noqa: F401
+from journaled import SMALL, STEADY, absent, field, how, restart, resume, watched  # noqa: F401
 from powercut import SYNC
 from wire import SLOW, R, T, publish_packet, unique
 
@@ -131,9 +131,9 @@ def test_backlog_larger_than_memory(make_broker, topic):
     assert broker.memory_bytes() - idle < slack
     assert broker.metrics().total("skerry_journal_queued_messages") == count
     broker.kill()
-    began = time.monotonic()
     broker.start()
-    assert time.monotonic() - began < 2 * SLOW
+    # Back at once: it has not read all of it.
+    assert field(broker.events("journal_opened")[-1], "replayed_bytes") < 12 << 20
     assert broker.memory_bytes() - idle < slack
     client = resume(broker, away)
     drain(client, count, size)
@@ -221,8 +221,6 @@ def test_what_does_not_wait(slow_disk, version, topic):
     clean, publisher = broker.connect(version), broker.connect(version)
     busy = broker.connect(version)
     absent(broker, version, f"{topic}/durable", qos=1)
-    before = len(watch.records())
-    fast = DELAY_S * 0.6 * SLOW
 
     def traffic():
         clean.subscribe(f"{topic}/clean", qos=2)
@@ -232,16 +230,20 @@ def test_what_does_not_wait(slow_disk, version, topic):
         publisher.publish(f"{topic}/nobody", "x", qos=1)
         clean.unsubscribe(f"{topic}/clean")
 
-    assert took(traffic) < fast
-    eventually(lambda: all_synced(watch), "what was written before is synced", timeout=10)
+    with watch.held():
+        traffic()
+    eventually(lambda: all_synced(watch), "what was written before is synced", timeout=30)
     before = len(watch.records())
     for _ in range(20):
         traffic()
     broker.connect(version).disconnect()
     assert len(watch.records()) == before, "the disk was touched"
-    for number in range(3):
-        busy.publish(f"{topic}/durable", "x", qos=1, wait=False, packet_id=number + 1)
-    assert took(traffic) < fast
+    with watch.held():
+        for number in range(3):
+            busy.publish(f"{topic}/durable", "x", qos=1, wait=False, packet_id=number + 1)
+        traffic()
+        with pytest.raises(TimeoutError):
+            busy.receive(timeout=0.2)
     for number in range(3):
         busy.expect_ack(T.PUBACK, number + 1)
 
@@ -249,7 +251,7 @@ def test_what_does_not_wait(slow_disk, version, topic):
 def all_synced(watch):
     """Nothing is written any more: the store is idle."""
     count = len(watch.records())
-    elapse(2 * DELAY_S)
+    elapse(5 * DELAY_S)
     return len(watch.records()) == count
 
 
@@ -293,28 +295,30 @@ def test_commits_are_grouped(slow_disk, topic):
     absent(broker, 5, topic, qos=1)
     publishers = [broker.connect(5) for _ in range(20)]
     syncs = sum(record.kind == SYNC for record in watch.records())
-    began = time.monotonic()
-    for one in publishers:
-        for number in range(10):
-            one.publish(topic, "x", qos=1, wait=False, packet_id=number + 1)
+    came = broker.metrics().total("skerry_publish_received_total") + 10 * len(publishers)
+    with watch.held():
+        for one in publishers:
+            for number in range(10):
+                one.publish(topic, "x", qos=1, wait=False, packet_id=number + 1)
+        eventually(lambda: broker.metrics().total("skerry_publish_received_total") == came, "all are read")
     for one in publishers:
         for number in range(10):
             one.expect_ack(T.PUBACK, number + 1)
-    assert time.monotonic() - began < 5 * DELAY_S * SLOW
     assert sum(record.kind == SYNC for record in watch.records()) - syncs <= 6
 
 
 @pytest.mark.parametrize("mode", ["memory", "interval"])
 def test_other_durability_does_not_wait(make_broker, tmp_path, topic, mode):
-    watch = watched(tmp_path, delay_us=int(DELAY_S * 1e6))
+    watch = watched(tmp_path)
     options = {"broker": {"data": str(watch.directory)}, "journal": {"durability": mode}, **STEADY}
     broker = make_broker(1, options, env=watch.environment)
     away = broker.persistent(5)
-    assert took(lambda: away.subscribe(topic, qos=1)) < DELAY_S * 0.6 * SLOW
-    away.disconnect()
-    publisher = broker.connect(5)
-    for number in range(10):
-        assert took(lambda: publisher.publish(topic, f"{number}", qos=1)) < DELAY_S * 0.6 * SLOW
+    with watch.held():
+        away.subscribe(topic, qos=1)
+        away.disconnect()
+        publisher = broker.connect(5)
+        for number in range(10):
+            publisher.publish(topic, f"{number}", qos=1)
     if mode == "memory":
         assert not watch.records()
         broker.kill()
@@ -322,7 +326,7 @@ def test_other_durability_does_not_wait(make_broker, tmp_path, topic, mode):
         resume(broker, away, present=False)
         return
     # A kill loses nothing that is written, and that is as soon as the sync before it is over.
-    elapse(3 * DELAY_S * SLOW)
+    eventually(lambda: all_synced(watch), "all is written", timeout=30)
     broker.kill()
     broker.start()
     client = resume(broker, away)
@@ -431,7 +435,7 @@ def test_newer_format_is_left_alone(make_broker):
     broker.stop()
     segment = journal_files(broker, "segment")[0]
     raw = bytearray(segment.read_bytes())
-    raw[8:12] = (2).to_bytes(4, "little")
+    raw[8:12] = (99).to_bytes(4, "little")
     raw[60:64] = crc32c(raw[:60]).to_bytes(4, "little")
     segment.write_bytes(raw)
     before = contents(broker)

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 from broker import START_S, elapse, eventually, free_port, skerry_binary
+from journaled import field
+from strace import assert_idle
 from wire import SLOW, unique
 
 pytestmark = [pytest.mark.skerry_only, pytest.mark.threads, pytest.mark.timeout(120)]
@@ -43,10 +45,6 @@ def run(*args, **kw):
         [skerry_binary(), "broker", *args], capture_output=True, text=True, timeout=START_S, stdin=subprocess.DEVNULL, **kw
     )
     return done.returncode, done.stdout + done.stderr
-
-
-def field(line, name):
-    return int(line.split(f" {name}=")[1].split()[0])
 
 
 def leave_messages(broker, count=10):
@@ -107,7 +105,7 @@ def test_opening_says_what_is_there(make_broker, how):
     assert field(opened, "sessions") == 1
     assert field(opened, "queued") == 25
     assert field(opened, "damaged_records") == 0
-    assert field(opened, "ms") < 2_000 * SLOW
+    assert field(opened, "replayed_bytes") < 1 << 20 and field(opened, "ms") >= 0
     expect_messages(broker, away, topic, 25)
     broker.stop()
 
@@ -159,13 +157,12 @@ def test_many_restarts_keep_the_directory_small(make_broker):
     broker.stop()
 
 
-def test_an_idle_journal_uses_no_cpu(make_broker):
+@pytest.mark.skipif(SLOW > 1, reason="a sanitizer may have a thread of its own that wakes now and then")
+def test_an_idle_journal_does_nothing(make_broker, tmp_path):
     broker = make_broker(1, OPTIONS)
     leave_messages(broker)
-    elapse(0.3)
-    before = broker.cpu_s()
-    elapse(1)
-    assert broker.cpu_s() - before <= 0.02 * SLOW
+    elapse(0.5)
+    assert_idle(broker.pid, tmp_path / "calls", 1)
     broker.stop()
 
 

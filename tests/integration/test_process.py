@@ -8,7 +8,8 @@ import subprocess
 import time
 
 import pytest
-from broker import START_S, TIMEOUT_S, elapse, eventually, free_port, skerry_binary
+from broker import START_S, TIMEOUT_S, eventually, free_port, skerry_binary
+from strace import assert_idle
 from wire import R, Client, Stream, T, unique
 
 pytestmark = pytest.mark.skerry_only
@@ -64,7 +65,7 @@ def test_stop_with_clients_that_do_not_read(make_broker, topic):
     started = time.monotonic()
     broker.signal(signal.SIGTERM)
     assert broker.wait() == 0
-    assert time.monotonic() - started < 8 * TIMEOUT_S / 5
+    assert time.monotonic() - started < 3 * TIMEOUT_S
 
 
 def test_connections_in_any_state_at_the_stop(make_broker):
@@ -515,13 +516,11 @@ def test_reload_under_load(make_broker, topic):
 # --------------------------------------------------------------------------------------------------------------- idle
 
 
-def test_idle_costs_nothing(make_broker):
-    """No CPU when nothing happens, with clients connected."""
+def test_idle_costs_nothing(make_broker, tmp_path):
+    """Nothing runs when nothing happens, with clients connected."""
     broker = make_broker(2, options={"sys": {"interval": "off"}})
     clients = [broker.connect(keep_alive=600) for _ in range(20)]
-    before = broker.cpu_s()
-    elapse(2)
-    assert broker.cpu_s() - before <= 0.02
+    assert_idle(broker.pid, tmp_path / "calls", 2)
     for client in clients:
         client.ping()
 

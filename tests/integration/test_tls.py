@@ -310,7 +310,8 @@ def test_revocation_disconnects(site, authority, shards, tmp_path):
         client.expect_disconnect(R.NOT_AUTHORIZED)
         client.expect_closed()
     goes4.expect_closed()
-    assert time.monotonic() - start < 1 * SLOW
+    # Within a second where nothing else runs: nobody waits for anything.
+    assert time.monotonic() - start < (1 if "SKERRY_TEST_LATENCY" in os.environ else 10 * SLOW)
     for client in stays:
         client.ping()
     assert ours.count("skerry_tls_revoked_total") == 4
