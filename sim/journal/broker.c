@@ -2,11 +2,18 @@
 // offered, mails late, connections handed over between shards, and the end of the process between any two connections.
 #include <string.h>
 
+#include "core/authentication.h"
 #include "world.h"
 
 enum { SCRATCH = 65536, GUARD = 100000 };
 
-static const struct connection_origin ORIGIN = {.address = "198.51.100.7:4711", .anonymous = true};
+static struct connection_origin origin(const struct world *world, struct admission *admission)
+{
+  return (struct connection_origin){.address = "198.51.100.7:4711",
+                                    .anonymous = !world->plan.users,
+                                    .authenticate = world->plan.users,
+                                    .admission = admission};
+}
 
 struct mono broker_mono(const struct world *world)
 {
@@ -42,7 +49,8 @@ struct wire *broker_connect(struct world *world, struct client *client)
   pipe_init(&link->down, world->plan.window);
   VECTOR_PUSH(&broker->links, link);
   shard_set_time(broker->shards[link->shard], broker_mono(world));
-  link->connection = shard_open(broker->shards[link->shard], link, &ORIGIN);
+  const struct connection_origin from = origin(world, NULL);
+  link->connection = shard_open(broker->shards[link->shard], link, &from);
   if (!link->connection) abort();
   return link;
 }
@@ -52,6 +60,7 @@ void link_free(struct wire *link)
   pipe_deinit(&link->up);
   pipe_deinit(&link->down);
   buffer_deinit(&link->handed_over);
+  admission_free(link->admission);
   free(link->written.items);
   free(link);
 }
@@ -86,6 +95,7 @@ static void hand_over(struct wire *link)
   struct world *world = world_of(link);
   uint8_t *input = NULL;
   size_t size = 0;
+  link->admission = connection_take_admission(link->connection);
   uint8_t target = shard_detach(world->broker.shards[link->shard], link->connection, &input, &size);
   if (target >= world->broker.shard_count || target == link->shard) world_fail(world, "handed over to shard %u", target);
   if (buffer_append(&link->handed_over, input, size) != OK) abort();
@@ -99,7 +109,9 @@ static void hand_over(struct wire *link)
 static void adopt(struct wire *link)
 {
   link->paused = true;  // until the shard says so
-  link->connection = shard_adopt(world_of(link)->broker.shards[link->shard], link, &ORIGIN, buffer_peek(&link->handed_over));
+  const struct connection_origin from = origin(world_of(link), link->admission);
+  link->admission = NULL;
+  link->connection = shard_adopt(world_of(link)->broker.shards[link->shard], link, &from, buffer_peek(&link->handed_over));
   if (!link->connection) abort();
   buffer_deinit(&link->handed_over);
 }
@@ -317,6 +329,7 @@ bool broker_turn(struct world *world, uint8_t shard, bool everything)
   moved |= deliver_mails(world, shard, everything);
   moved |= read_links(world, shard, everything);
   shard_tick(broker->shards[shard]);
+  moved |= users_answer(world, shard, everything);
   broker->ticked_ms[shard] = world->now_ms;
   if (shard == JOURNAL_SHARD && percent(world, 70)) keeper_post(world);
   moved |= attend(world, shard);

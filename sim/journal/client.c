@@ -56,6 +56,8 @@ static struct message *random_message(struct client *client, bool will)
   struct world *world = client->world;
   struct message *message = model_message(world, client);
   message->topic = (uint8_t)pick(world, TOPICS);
+  if (world->plan.users && will) message->topic = WILL_TOPIC;
+  if (world->plan.users && !client->named && message->topic == WILL_TOPIC) message->topic = 0;
   message->qos = percent(world, 10) ? 0 : percent(world, 55) ? 1 : 2;
   message->is_will = will;
   message->retain = !will && percent(world, world->plan.backlog ? 5 : 20);
@@ -154,7 +156,14 @@ void client_connect(struct client *client, bool clean_start)
       sent->receive_maximum = client->receive_maximum;
     }
   }
-  if (!world->healing && percent(world, 30)) set_will(client, &packet.connect.will, payload, properties);
+  char user[16];
+  if (world->plan.users && (world->healing || percent(world, 30))) client->named = true;
+  if (client->named) {
+    packet.connect.has_user_name = true;
+    packet.connect.user_name = span_of(user, users_name(client, user));
+  }
+  bool may_leave_will = !world->plan.users || client->named;
+  if (!world->healing && may_leave_will && percent(world, 30)) set_will(client, &packet.connect.will, payload, properties);
   client_send(client, &packet);
   free(payload);
 }

@@ -115,6 +115,7 @@ static void receive_connack(struct client *client, const struct mqtt_connack *co
   if (fresh && connack->session_present) session->surprise = true;
   session->expiry_s = session->least_expiry = session->most_expiry = granted_s;
   if (granted_s > 0) session->ever_durable = session->known = true;
+  if (client->named) session->owned = true;
   session->connections++;
   world->statistics.resumed += connack->session_present;
   if (connack->session_present)

@@ -55,6 +55,7 @@ static void create_shards(struct world *world)
     broker->shards[i] = shard_create(&settings, broker_mono(world));
     if (!broker->shards[i]) abort();
   }
+  users_set_list(world);
 }
 
 static void compare_digests(struct world *world)
@@ -390,5 +391,6 @@ void life_restart(struct world *world)
     client->away_by_crash |= crashes != world->crashes;
     if (client->away_by_crash) client->away_ms = world->now_ms;
   }
+  if (!world->failed) users_intrude(world);
   TRACE(world, "it was down for %llu ms", (unsigned long long)(world->now_ms - died_ms));
 }

@@ -187,6 +187,7 @@ static void print_counts(const struct statistics *s)
       {"sessions resumed", s->resumed},
       {"sessions expired", s->expired_sessions},
       {"wills sent", s->wills},
+      {"intruders", s->intruders},
       {"retained values found", s->retained},
   };
   for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) printf("%-44s %12" PRIu64 "\n", lines[i].name, lines[i].count);

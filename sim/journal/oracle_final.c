@@ -26,6 +26,8 @@ void oracle_ledger(struct world *world, uint8_t shard)
   uint64_t refused = sum(c.publish_refused, REFUSE_REASONS), dropped = sum(c.dropped, DROP_REASONS);
   if (c.publish_received != c.publish_routed + c.publish_unrouted + refused)
     world_fail(world, "shard %u: messages received do not balance", shard);
+  if (c.access_denied[0] + c.access_denied[1] + c.access_denied[2] > 0)
+    world_fail(world, "shard %u: somebody was denied what it may do", shard);
   uint64_t out = c.delivered + c.copies_queued + c.copies_in_flight + c.expired + dropped;
   if (c.copies != out)
     world_fail(world, "shard %u: %llu copies, but %llu delivered, %llu queued, %llu in flight, %llu expired, %llu dropped",
@@ -105,6 +107,7 @@ static void mix_session(uint64_t *digest, const struct catalog_session *session)
   mix(digest, session->connected);
   mix(digest, session->connected ? session->window : session->since_ms ^ session->sent);
   mix_bytes(digest, session->client_id.at, session->client_id.size);
+  mix_bytes(digest, catalog_owner(session).at, catalog_owner(session).size);
   mix(digest, session->head);
   mix(digest, session->tail);
   mix(digest, session->waiting);
@@ -184,6 +187,22 @@ uint64_t oracle_digest(struct world *world, bool trace)
   return digest;
 }
 
+// Whose a session is in the catalog, as far as its client knows.
+static void check_owner(struct world *world, const struct catalog_session *session)
+{
+  struct span owner = catalog_owner(session);
+  if (!world->plan.users && owner.size > 0) world_fail(world, "session %u is a user's, and there are none", session->number);
+  for (unsigned i = 0; i < world->client_count; i++) {
+    const struct client *client = world->clients[i];
+    char name[16];
+    if (!span_equal(session->client_id, span_text(client->id))) continue;
+    bool right = span_equal(owner, span_of(name, users_name(client, name)));
+    if (owner.size > 0 ? !right : client->session && client->session->owned && !world->lossy)
+      world_fail(world, "session %u of client %s is of user \"%.*s\"", session->number, client->id, (int)owner.size,
+                 (const char *)owner.at);
+  }
+}
+
 void oracle_catalog(struct world *world)
 {
   struct counters c;
@@ -203,6 +222,7 @@ void oracle_catalog(struct world *world)
   size_t cursor = 0;
   const struct catalog_session *session;
   while ((session = map_next(&catalog->sessions, &cursor))) {
+    check_owner(world, session);
     if (session->tail != session->waiting + sum(session->outcomes, OUTCOMES))
       world_fail(world, "session %u has %llu places, which do not balance", session->number,
                  (unsigned long long)session->tail);

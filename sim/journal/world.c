@@ -62,6 +62,8 @@ static void choose_plan(struct world *world)
   plan->limit_bytes = UINT64_C(1) << 30;
   // Without a choice of its own: the worlds of earlier seeds stay as they were.
   plan->high_bytes = world->seed % 3 == 0 ? UINT64_C(256) << world->seed / 3 % 8 : UINT64_C(16) << 20;
+  unsigned of_eleven = (unsigned)(world->seed % 11);
+  plan->users = of_eleven == 1 || of_eleven == 3 || of_eleven == 5;
   plan->reserve_bytes = plan->segment_bytes * (1 + pick(world, 2));
   plan->replay_bytes = plan->segment_bytes * (1 + pick(world, 8));
   if (!plan->tiny_limit) return;
@@ -107,10 +109,10 @@ static void start(struct world *world)
   world->disk = sim_disk_create(&settings);
   world->broker.boot_ms = world->now_ms - 5000;
   const struct plan *plan = &world->plan;
-  TRACE(world, "%s%s%s%s%s, segments of %llu, limit %llu, replay %llu, %u in flight", plan->roomy ? "roomy" : "tight",
+  TRACE(world, "%s%s%s%s%s%s, segments of %llu, limit %llu, replay %llu, %u in flight", plan->roomy ? "roomy" : "tight",
         plan->waits ? "" : ", does not wait", plan->backlog ? ", backlog" : "", plan->tiny_limit ? ", little space" : "",
-        plan->bit_rot ? ", rot" : "", (unsigned long long)plan->segment_bytes, (unsigned long long)plan->limit_bytes,
-        (unsigned long long)plan->replay_bytes, world->broker.limits.in_flight);
+        plan->bit_rot ? ", rot" : "", plan->users ? ", users" : "", (unsigned long long)plan->segment_bytes,
+        (unsigned long long)plan->limit_bytes, (unsigned long long)plan->replay_bytes, world->broker.limits.in_flight);
   life_start(world);
   for (unsigned i = 0; i < plan->clients; i++) world->clients[world->client_count++] = client_create(world, i);
 }

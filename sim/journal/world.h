@@ -21,7 +21,18 @@
 struct client;
 struct world;
 
-enum { SHARDS = 4, CLIENTS = 12, TOPICS = 8, FILTERS = 9, GROUPS = 2, MAILS = 256, WITNESSES = 2, BATCHES = 2, LOADS = 64 };
+enum {
+  SHARDS = 4,
+  CLIENTS = 12,
+  TOPICS = 8,
+  WILL_TOPIC = TOPICS - 1,
+  FILTERS = 9,
+  GROUPS = 2,
+  MAILS = 256,
+  WITNESSES = 2,
+  BATCHES = 2,
+  LOADS = 64
+};
 
 #define NEVER UINT64_MAX
 
@@ -33,6 +44,7 @@ struct plan {
   bool backlog;     // subscribers are mostly away, publishers in a hurry
   bool steady;      // sessions last, once they have begun
   bool tiny_limit;  // of the journal: it is full now and then
+  bool users;       // clients show who they are, sooner or later
   unsigned clients;
   unsigned crash_weight, cut_weight, fault_weight, jump_weight;  // of 1000 steps
   unsigned connect_percent, ack_percent, publish_percent, round_percent, burst;
@@ -98,6 +110,7 @@ struct session {
   bool over;
   bool known;                          // the client has read an acknowledgement that promises that the session is safe
   bool ever_durable;                   // it had an expiry once
+  bool owned;                          // a CONNECT as a user was acknowledged: it is that user's
   bool surprise;                       // it was present although the client knew of none
   uint32_t expiry_s;                   // 0: it ends with its connection
   uint32_t least_expiry, most_expiry;  // of those asked for since
@@ -133,6 +146,7 @@ struct client {
   enum mqtt_version version;
   enum client_kind kind;
   bool any_order;   // acknowledges in any order, not only in those that the standard allows
+  bool named;       // shows who it is from now on
   bool is_witness;  // came last, to look at the retained messages
   uint16_t receive_maximum;
   unsigned connect_percent, publish_percent;
@@ -176,6 +190,7 @@ struct wire {
   uint8_t shard;
   struct connection *connection;
   struct buffer handed_over;
+  struct admission *admission;  // while it moves between shards
   uint64_t bytes_written;
   VECTOR(struct written) written;
 };
@@ -225,7 +240,7 @@ struct broker {
 struct statistics {
   uint64_t kills, power_cuts, stops, mid_write, mid_turn, in_recovery, disk_faults, full, errors, rot, rot_noticed, rounds,
       checkpoints, removed, copied, loads, loaded, torn, blocks, batches, resharded, retained, shared, acked, owed,
-      delivered, expired_sessions, resumed, wills, redelivered, dropped, refused, damaged, digests, compared;
+      delivered, expired_sessions, resumed, wills, redelivered, dropped, refused, damaged, digests, compared, intruders;
 };
 
 struct world {
@@ -337,6 +352,13 @@ void client_send_ack(struct client *client, size_t at);
 void client_send_again(struct client *client);
 void client_publish_again(struct client *client);
 void client_lose_link(struct client *client);
+
+// ---- Users (users.c)
+
+size_t users_name(const struct client *client, char out[16]);
+void users_set_list(struct world *world);                                // of all shards, which are new
+bool users_answer(struct world *world, uint8_t shard, bool everything);  // questions of a shard
+void users_intrude(struct world *world);                                 // nobody is connected yet
 
 // ---- The model (model.c)
 
