@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,26 @@ const char *jwt_alg_name(enum jwt_alg alg)
       [JWT_RS256] = "RS256", [JWT_ES256] = "ES256", [JWT_EDDSA] = "EdDSA", [JWT_HS256] = "HS256"};
   assert(alg < JWT_ALGS);
   return names[alg];
+}
+
+// ---- Memory
+
+static void *take_memory(size_t size)
+{
+  return malloc(size);
+}
+
+static void free_wiped(void *at)
+{
+  if (at) OPENSSL_cleanse(at, malloc_usable_size(at));
+  free(at);
+}
+
+// The parser has copies of all that it reads, secrets and tokens too, and gives the memory back as it is. Before there are
+// threads: it is one setting for all of them.
+__attribute__((constructor)) static void wipe_what_is_parsed(void)
+{
+  json_set_alloc_funcs(take_memory, free_wiped);
 }
 
 // ---- One key
@@ -67,12 +88,13 @@ static bool take_bytes(const json_t *jwk, const char *member, struct bytes *out)
   struct span text = span_of(json_string_value(value), json_string_length(value));
   uint8_t *at = malloc(base64url_bytes(text.size));
   size_t size = 0;
-  if (!at || !base64url_decode(text, at, &size) || size == 0) {
-    free(at);
-    return false;
+  *out = (struct bytes){at, base64url_bytes(text.size)};
+  if (at && base64url_decode(text, at, &size) && size > 0) {
+    out->size = size;
+    return true;
   }
-  *out = (struct bytes){at, size};
-  return true;
+  bytes_wipe(out);
+  return false;
 }
 
 static EVP_PKEY *make_key(const char *type, OSSL_PARAM_BLD *build)
@@ -173,14 +195,10 @@ static const char *take_okp(const json_t *jwk, struct jwt_key *key)
   return why;
 }
 
-static const char *take_oct(json_t *jwk, struct jwt_key *key)
+static const char *take_oct(const json_t *jwk, struct jwt_key *key)
 {
   struct bytes k = {0};
-  bool taken = take_bytes(jwk, "k", &k);
-  const json_t *value = json_object_get(jwk, "k");
-  // The parser's copy of the secret goes before its memory does.
-  if (json_is_string(value)) OPENSSL_cleanse((void *)(uintptr_t)json_string_value(value), json_string_length(value));
-  if (!taken) return "\"k\" has to be there, in base64url without padding";
+  if (!take_bytes(jwk, "k", &k)) return "\"k\" has to be there, in base64url without padding";
   key->secret = k.at;
   key->secret_size = k.size;
   return k.size < JWT_SECRET_BYTES ? "it is too short: secrets for HS256 need 32 bytes or more" : NULL;
@@ -216,7 +234,7 @@ static bool is_for_us(const json_t *jwk, enum jwt_alg alg)
   return false;
 }
 
-static const char *take_material(json_t *jwk, struct jwt_key *key)
+static const char *take_material(const json_t *jwk, struct jwt_key *key)
 {
   switch (key->alg) {
     case JWT_RS256: return take_rsa(jwk, key);
@@ -230,7 +248,7 @@ static const char *take_material(json_t *jwk, struct jwt_key *key)
 
 // ---- The set
 
-static enum status take_key(struct jwt_keys *keys, const char *file, size_t number, json_t *jwk, struct error *error)
+static enum status take_key(struct jwt_keys *keys, const char *file, size_t number, const json_t *jwk, struct error *error)
 {
   const json_t *kid = json_object_get(jwk, "kid");
   const struct place place = {file, number, json_is_string(kid) ? json_string_value(kid) : NULL};
@@ -249,9 +267,9 @@ static enum status take_key(struct jwt_keys *keys, const char *file, size_t numb
   return key->kid ? OK : error_set(error, ERR_NO_MEMORY, "%s: no memory", file);
 }
 
-static enum status take_set(struct jwt_keys *keys, const char *file, json_t *root, struct error *error)
+static enum status take_set(struct jwt_keys *keys, const char *file, const json_t *root, struct error *error)
 {
-  json_t *set = json_object_get(root, "keys");
+  const json_t *set = json_object_get(root, "keys");
   if (!set) return error_set(error, ERR_INVALID, "%s: not a JWK set: an object with an array \"keys\" is needed", file);
   if (!json_is_array(set)) return error_set(error, ERR_INVALID, "%s: \"keys\" has to be an array of keys", file);
   size_t count = json_array_size(set);

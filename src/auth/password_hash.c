@@ -346,6 +346,7 @@ static enum status make_scram(struct span password, struct span like, struct sto
     stored->iterations = before.iterations;
     stored->salt_size = before.salt_size;
     memcpy(stored->salt, before.salt, before.salt_size);
+    OPENSSL_cleanse(&before, sizeof before);
   }
   struct scram_verifier verifier = verifier_of(stored);
   if (!scram_make_keys(password, &verifier)) return error_set(error, ERR_NO_MEMORY, "memory is short");

@@ -8,8 +8,10 @@
 
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <openssl/core_names.h>
@@ -750,6 +752,49 @@ static void the_secret_is_in_no_error(void **state)
   assert_null(strstr(error.text, "secret\""));
 }
 
+// What the library and its parser give back must not hold what was secret.
+static struct {
+  struct span texts[3];
+  size_t freed, held;
+} watched;
+
+void __real_free(void *at);
+void __wrap_free(void *at);
+
+void __wrap_free(void *at)
+{
+  size_t size = at ? malloc_usable_size(at) : 0;
+  watched.freed += size > 0;
+  for (size_t i = 0; i < 3; i++)
+    if (size > 0 && watched.texts[i].size > 0 && memmem(at, size, watched.texts[i].at, watched.texts[i].size))
+      watched.held++;
+  __real_free(at);
+}
+
+static void secrets_are_wiped_before_their_memory_goes(void **state)
+{
+  (void)state;
+  static const char file[] =
+      "{\"keys\":[{\"kty\":\"oct\",\"k\":\"dGhpcyBpcyBhIHNlY3JldCBvZiAzMiBieXRlcywgb3IgbW9yZQ\"},"
+      "{\"kty\":\"oct\",\"use\":\"enc\",\"k\":\"bm90IGZvciB1cywgYW5kIG5vbmUgdGhlIGxlc3MgYSBzZWNyZXQ\"}]}";
+  static const char broken[] =
+      "{\"keys\":[{\"kty\":\"oct\",\"k\":\"dGhpcyBpcyBhIHNlY3JldCBvZiAzMiBieXRlcywgb3IgbW9yZQ=\"}]}";
+  const struct jwt_settings settings = {.jwks = "keys.json"};
+  struct jwt_keys *keys = NULL;
+  struct error error = {0};
+  watched.texts[0] = span_text("dGhpcyBpcyBhIHNlY3Jld");
+  watched.texts[1] = span_text("bm90IGZvciB1cywgYW5k");
+  watched.texts[2] = span_text("this is a secret");
+  watched.freed = watched.held = 0;
+  assert_int_equal(jwt_keys_parse(&settings, span_text(file), &keys, &error), OK);
+  jwt_keys_unref(keys);
+  assert_int_equal(jwt_keys_parse(&settings, span_text(broken), &keys, &error), ERR_INVALID);
+  size_t freed = watched.freed, held = watched.held;
+  watched.texts[0] = watched.texts[1] = watched.texts[2] = (struct span){0};
+  assert_true(freed > 10);  // it does look
+  assert_int_equal(held, 0);
+}
+
 static void keys_for_something_else_are_passed_over(void **state)
 {
   (void)state;
@@ -872,6 +917,7 @@ int main(void)
       cmocka_unit_test(sets_that_are_none_are_refused),
       cmocka_unit_test(keys_that_are_too_weak_or_broken_are_refused),
       cmocka_unit_test(the_secret_is_in_no_error),
+      cmocka_unit_test(secrets_are_wiped_before_their_memory_goes),
       cmocka_unit_test(keys_for_something_else_are_passed_over),
       cmocka_unit_test(sets_have_a_bound),
       cmocka_unit_test(a_set_is_read_from_its_file),
