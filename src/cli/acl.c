@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "auth/acl_file.h"
+#include "auth/passwords.h"
 #include "broker/config.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -21,6 +22,7 @@ struct acl_options {
   bool shadow;                // of the configuration: the list on trial
   const char *user, *client_id, *listener;
   struct option_texts groups;
+  struct passwords *passwords;  // NULL, or whose groups these are
   struct identity_fact facts[MAX_FACTS];
   char *names[MAX_FACTS];  // of the facts
   size_t fact_count;
@@ -76,7 +78,9 @@ static const struct option list_rows[] = {
 static const struct option client_rows[] = {
     {'u', "user", "NAME", "Its user name. Without one it is anonymous.", OPTION_TEXT, FIELD(user), 0, 0, NULL},
     {'i', "client", "ID", "Its client identifier.", OPTION_TEXT, FIELD(client_id), 0, 0, NULL},
-    {0, "group", "NAME", "A group that it is in; may be repeated.", OPTION_APPLY, 0, 0, 0, add_group},
+    {0, "group", "NAME",
+     "A group that it is in; may be repeated. Without one: those of the\nuser in the configuration's password file.",
+     OPTION_APPLY, 0, 0, 0, add_group},
     {0, "cert", "FIELD=VALUE", "A field of its certificate, cn=pump-7 for example; may be repeated.", OPTION_APPLY, 0, 0, 0,
      add_certificate},
     {0, "jwt", "CLAIM=VALUE", "A claim of its token; may be repeated.", OPTION_APPLY, 0, 0, 0, add_claim},
@@ -110,8 +114,61 @@ static enum status load_file(const char *path, struct acl **out)
   return status;
 }
 
+// ---- Groups, as the broker finds them
+
+static bool is_listener(const struct acl_options *options, const struct listener_config *listener)
+{
+  return !options->listener || strcmp(options->listener, config_listener_name(listener)) == 0 ||
+         strcmp(options->listener, listener->address.text) == 0;
+}
+
+// The password file of the listener by which the client comes; *out is NULL when it has none.
+static enum status find_passwords(const struct acl_options *options, const struct config *config, const char **out)
+{
+  *out = NULL;
+  for (size_t i = 0; i < config->listener_count; i++) {
+    const struct listener_config *listener = &config->listeners[i];
+    bool uses = config_has_method(listener, AUTH_PASSWORD) || config_has_method(listener, AUTH_SCRAM);
+    if (!uses || !is_listener(options, listener)) continue;
+    const char *path = listener->passwords ? listener->passwords : config->auth.passwords;
+    if (*out && strcmp(*out, path) != 0) {
+      complain("%s: listeners have different password files; say with --listener by which one the client comes, or name its "
+               "groups with --group",
+               options->config);
+      return ERR_INVALID;
+    }
+    *out = path;
+  }
+  return OK;
+}
+
+static bool has_token(const struct acl_options *options)
+{
+  for (size_t i = 0; i < options->fact_count; i++)
+    if (strncmp(options->names[i], "jwt.", 4) == 0) return true;
+  return false;
+}
+
+static enum status find_groups(struct acl_options *options, const struct config *config)
+{
+  if (!options->user || options->groups.count > 0 || has_token(options)) return OK;
+  const char *path;
+  enum status status = find_passwords(options, config, &path);
+  if (status || !path) return status;
+  struct error error = {0};
+  status = passwords_load(path, &options->passwords, &error);
+  if (status) {
+    complain("%s; name the groups of %s with --group", error.text, options->user);
+    return status;
+  }
+  const char *const *names = passwords_groups(options->passwords, span_text(options->user));
+  for (; names && *names && status == OK; names++) status = option_texts_add(&options->groups, *names, MAX_GROUPS, &error);
+  if (status) complain("%s: groups of %s: %s", path, options->user, error.text);
+  return status;
+}
+
 // *out is NULL when the configuration has no list.
-static enum status load_configured(const struct acl_options *options, struct acl **out)
+static enum status load_configured(struct acl_options *options, struct acl **out)
 {
   struct config config = {0};
   struct diagnostics diagnostics = {0};
@@ -134,6 +191,11 @@ static enum status load_configured(const struct acl_options *options, struct acl
     size_t count = 0;
     status = acl_file_parse(span_text(config.acl.rules), options->config, out, &problems, &count);
     if (status) print_problems(options->config, status, problems, count);
+  }
+  if (status == OK) status = find_groups(options, &config);
+  if (status) {
+    acl_unref(*out);
+    *out = NULL;
   }
   config_deinit(&config);
   return status;
@@ -185,7 +247,16 @@ static bool begins_with_level(const char *topic, const char *level)
   return strncmp(topic, level, size) == 0 && (topic[size] == '\0' || topic[size] == '/');
 }
 
-static int explain(const struct acl_options *options, enum acl_verb verb, const char *topic)
+// Those that the client was not said to have.
+static void print_groups(const struct acl_options *options)
+{
+  if (!options->passwords || options->groups.count == 0) return;
+  printf("  %s is in", options->user);
+  for (size_t i = 0; i < options->groups.count; i++) printf("%s group:%s", i ? "," : "", options->groups.at[i]);
+  printf("\n");
+}
+
+static int explain(struct acl_options *options, enum acl_verb verb, const char *topic)
 {
   struct acl_request request = {
       .verb = verb, .topic = span_text(topic), .qos = (uint8_t)options->qos, .retain = options->retain};
@@ -225,6 +296,7 @@ static int explain(const struct acl_options *options, enum acl_verb verb, const 
     struct acl_decision decision;
     acl_decide(view, &request, &decision);
     print_decision(&request, &decision);
+    print_groups(options);
     if (decision.allowed) exit_code = COMMAND_OK;
   } else {
     complain("out of memory");
@@ -332,5 +404,6 @@ int acl_command(int argc, char **argv)
   struct acl_options options = {0};
   int exit_code = explain_command(&options, argc - 1, argv + 1);
   for (size_t i = 0; i < options.fact_count; i++) free(options.names[i]);
+  passwords_unref(options.passwords);
   return exit_code;
 }

@@ -280,6 +280,35 @@ def test_explain_the_configurations_list(ruled):
     assert acl("explain", "--config", broker.config_file, "--shadow", "publish", "b")[0] == 2
 
 
+def test_explain_finds_groups_in_the_password_file(tmp_path):
+    for file, groups in (("passwd.txt", ("operators", "night")), ("other.txt", ("guests",))):
+        words = [word for group in groups for word in ("--group", group)]
+        subprocess.run([skerry_binary(), "passwd", *words, tmp_path / file, "ann"], input=b"secret\nsecret\n", check=True,
+                       capture_output=True, timeout=30)
+    config = tmp_path / "skerry.yaml"
+    listeners = [{"url": "mqtt://127.0.0.1:1", "auth": ["scram", "password"]}, {"url": "mqtt://127.0.0.1:2"}]
+    content = {"listeners": listeners, "auth": {"passwords": "passwd.txt"}, "acl": [
+        allow("group:operators", ["publish"], "a"), allow("group:guests", ["publish"], "b"),
+    ]}
+    config.write_text(json.dumps(content))
+    explain = ("explain", "--config", config, "--user")
+    code, out, _ = acl(*explain, "ann", "publish", "a")
+    assert code == 0 and out.startswith(f"allowed: {config}:") and out.endswith("  ann is in group:operators, group:night\n")
+    assert acl(*explain, "bob", "publish", "a")[0] == 1
+    assert acl(*explain, "ann", "--group", "guests", "publish", "a")[0] == 1  # the word of whoever asks
+    assert acl(*explain, "ann", "--jwt", "sub=ann", "publish", "a")[0] == 1  # groups of a token are in the token
+    assert acl(*explain, "ann", "--listener", "mqtt://127.0.0.1:2", "publish", "a")[0] == 1  # which uses no passwords
+    listeners.append({"url": "mqtt://127.0.0.1:3", "name": "door", "auth": ["password"], "passwords": "other.txt"})
+    config.write_text(json.dumps(content))
+    code, _, err = acl(*explain, "ann", "publish", "a")
+    assert code == 2 and "--listener" in err
+    assert acl(*explain, "ann", "--listener", "door", "publish", "a")[0] == 1
+    assert acl(*explain, "ann", "--listener", "door", "publish", "b")[0] == 0
+    (tmp_path / "other.txt").write_text("ann\n")
+    code, _, err = acl(*explain, "ann", "--listener", "door", "publish", "b")
+    assert code == 2 and "other.txt:1" in err and "--group" in err
+
+
 @pytest.mark.parametrize(
     "words",
     [
