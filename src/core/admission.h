@@ -64,5 +64,14 @@ void admission_drop(struct connection *connection);
 // Moves it to a connection that is adopted. NULL is harmless. False when memory is short: it is freed.
 CHECK_RESULT bool admission_take_over(struct connection *connection, struct admission *admission);
 
+// Between admission.c and authentication.c. A new one, of the connection and charged to its shard; NULL when memory is short.
+struct admission *admission_create(struct connection *connection, struct span method);
+void admission_charge(struct shard *shard, struct admission *admission, size_t bytes);
+void admission_discharge(struct shard *shard, struct admission *admission, size_t bytes);
+// The question that is out, if there is one, is nobody's any more.
+void admission_end_question(struct shard *shard, struct admission *admission);
+// Frees an exchange of AUTH packets; *exchange is NULL then. Harmless without one.
+void admission_end_exchange(struct shard *shard, struct enhanced **exchange);
+
 // All questions that nobody has taken, for shard_destroy. Connections are gone by then.
 void admission_deinit(struct shard *shard);

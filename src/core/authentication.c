@@ -8,23 +8,10 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/wipe.h"
 #include "core/access.h"
 #include "core/admission.h"
 #include "core/shard_internal.h"
-
-// Not to be left out because nobody reads it afterwards.
-static void wipe(void *at, size_t size)
-{
-  if (size == 0) return;
-  memset(at, 0, size);
-  __asm__ volatile("" : : "r"(at) : "memory");
-}
-
-static void wipe_and_free(uint8_t *bytes, size_t size)
-{
-  if (bytes) wipe(bytes, size);
-  free(bytes);
-}
 
 // ---- Questions
 
@@ -71,17 +58,9 @@ void authentication_free(struct authentication *authentication)
   free(authentication);
 }
 
-static void free_enhanced(struct shard *shard, struct enhanced **exchange)
-{
-  if (!*exchange) return;
-  assert(shard->settings.free_enhanced);
-  shard->settings.free_enhanced(*exchange);
-  *exchange = NULL;
-}
-
 static void discard(struct shard *shard, struct authentication *authentication)
 {
-  free_enhanced(shard, &authentication->enhanced);
+  admission_end_exchange(shard, &authentication->enhanced);
   authentication_free(authentication);
 }
 
@@ -102,26 +81,13 @@ static struct admission *find(const struct shard *shard, uint64_t ticket)
   return map_find(&shard->asking, ticket_hash(shard, ticket), has_ticket, &ticket);
 }
 
-static void charge(struct shard *shard, struct admission *admission, size_t bytes)
-{
-  pool_charge(&shard->pool, (int64_t)bytes);
-  admission->charged += bytes;
-}
-
-static void discharge(struct shard *shard, struct admission *admission, size_t bytes)
-{
-  assert(bytes <= admission->charged);
-  pool_charge(&shard->pool, -(int64_t)bytes);
-  admission->charged -= bytes;
-}
-
-static void no_question(struct shard *shard, struct admission *admission)
+void admission_end_question(struct shard *shard, struct admission *admission)
 {
   if (admission->ticket == 0) return;
   bool was_there = map_remove(&shard->asking, ticket_hash(shard, admission->ticket), admission);
   assert(was_there);
   admission->ticket = 0;
-  discharge(shard, admission, admission->question_bytes);
+  admission_discharge(shard, admission, admission->question_bytes);
   admission->question_bytes = 0;
 }
 
@@ -145,7 +111,7 @@ static bool ask(struct connection *connection, struct authentication *parts)
   admission->enhanced = NULL;
   admission->exchanging = false;
   admission->question_bytes = sizeof *question + question->size;
-  charge(shard, admission, admission->question_bytes);
+  admission_charge(shard, admission, admission->question_bytes);
   if (shard->last_question)
     shard->last_question->next = question;
   else
@@ -178,150 +144,6 @@ void admission_deinit(struct shard *shard)
   map_deinit(&shard->admissions);
 }
 
-// ---- Admissions
-
-// Beside the connection and not in it: most have none, and connections are many.
-static uint64_t connection_hash(const struct connection *connection)
-{
-  return hash_bytes(connection->shard->settings.seed, &connection, sizeof connection);
-}
-
-static bool is_of(const void *item, const void *key)
-{
-  return ((const struct admission *)item)->connection == key;
-}
-
-struct admission *admission_of(const struct connection *connection)
-{
-  if (!connection->admitting) return NULL;
-  return map_find(&connection->shard->admissions, connection_hash(connection), is_of, connection);
-}
-
-static bool enter(struct connection *connection, struct admission *admission)
-{
-  assert(!connection->admitting);
-  if (map_insert(&connection->shard->admissions, connection_hash(connection), admission) != OK) return false;
-  admission->connection = connection;
-  connection->admitting = true;
-  return true;
-}
-
-static void leave(struct connection *connection, struct admission *admission)
-{
-  bool was_there = map_remove(&connection->shard->admissions, connection_hash(connection), admission);
-  assert(was_there);
-  admission->connection = NULL;
-  connection->admitting = false;
-}
-
-void admission_free(struct admission *admission)
-{
-  if (!admission) return;
-  assert(!admission->enhanced);
-  assert(admission->ticket == 0);
-  wheel_cancel(&admission->expiry);
-  identity_unref(admission->identity);
-  wipe_and_free(admission->connect, admission->connect_size);
-  wipe_and_free(admission->answer, admission->answer_size);
-  free(admission);
-}
-
-void admission_drop(struct connection *connection)
-{
-  struct admission *admission = admission_of(connection);
-  if (!admission) return;
-  leave(connection, admission);
-  no_question(connection->shard, admission);
-  free_enhanced(connection->shard, &admission->enhanced);
-  pool_charge(&connection->shard->pool, -(int64_t)admission->charged);
-  admission_free(admission);
-}
-
-static void expired(struct timer *timer, struct mono now)
-{
-  struct connection *connection = CONTAINER_OF(timer, struct admission, expiry)->connection;
-  struct shard *shard = connection->shard;
-  assert(connection->state == CONNECTED);
-  count_fault(shard, MQTT_MAXIMUM_CONNECT_TIME);
-  LOG(shard->settings.log, now, LOG_INFO, "authentication_expired", FIELD_SPAN("client", session_id(connection->session)),
-      FIELD_SPAN("user", admission_of(connection)->identity->user), FIELD_TEXT("address", connection->address));
-  // Not 0x87: nothing that it asked for was refused, its time is over.
-  connection_end(connection, MQTT_MAXIMUM_CONNECT_TIME, true);
-}
-
-static struct admission *create(struct connection *connection, struct span method)
-{
-  struct admission *admission = calloc(1, sizeof *admission + method.size);
-  if (!admission) return NULL;
-  admission->method_size = (uint16_t)method.size;
-  if (method.size > 0) memcpy(admission->method, method.at, method.size);
-  timer_init(&admission->expiry, expired);
-  if (!enter(connection, admission)) {
-    free(admission);
-    return NULL;
-  }
-  charge(connection->shard, admission, sizeof *admission + method.size);
-  return admission;
-}
-
-struct admission *connection_take_admission(struct connection *connection)
-{
-  assert(connection->state == MIGRATING);
-  struct admission *admission = admission_of(connection);
-  if (!admission) return NULL;
-  leave(connection, admission);
-  pool_charge(&connection->shard->pool, -(int64_t)admission->charged);
-  return admission;
-}
-
-bool admission_take_over(struct connection *connection, struct admission *admission)
-{
-  if (!admission) return true;
-  if (!enter(connection, admission)) {
-    admission_free(admission);
-    return false;
-  }
-  pool_charge(&connection->shard->pool, (int64_t)admission->charged);
-  return true;
-}
-
-bool admission_granted(const struct connection *connection)
-{
-  const struct admission *admission = admission_of(connection);
-  return admission && admission->identity;
-}
-
-void admission_settle(struct connection *connection)
-{
-  struct admission *admission = admission_of(connection);
-  if (!admission) return;
-  discharge(connection->shard, admission, admission->answer_size);
-  wipe_and_free(admission->answer, admission->answer_size);
-  admission->answer = NULL;
-  admission->answer_size = 0;
-  if (admission->expires.ms == 0 && admission->method_size == 0) {
-    admission_drop(connection);
-    return;
-  }
-  if (admission->expires.ms != 0)
-    wheel_arm(&connection->shard->wheel, &admission->expiry, admission->expires);
-  else
-    wheel_cancel(&admission->expiry);
-}
-
-void admission_input_kept(struct connection *connection)
-{
-  struct admission *admission = admission_of(connection);
-  if (!admission || admission->password_size == 0) return;
-  struct span kept = buffer_peek(connection->input);
-  struct mqtt_fixed_header header;
-  enum mqtt_header_result result = mqtt_fixed_header(kept, &header);
-  assert(result == MQTT_HEADER_OK);
-  assert(header.size + admission->password_at + admission->password_size <= kept.size);
-  wipe(connection->input->data + connection->input->start + header.size + admission->password_at, admission->password_size);
-  admission->password_size = 0;
-}
-
 // ---- Asking
 
 static bool refuse_for_memory(struct connection *connection)
@@ -341,7 +163,7 @@ bool admission_ask(struct connection *connection, const struct mqtt_connect *con
   // An AUTH must not be too large for the client [MQTT-3.1.2-24].
   if (connect->version == MQTT_5_0 && MQTT_HAS(properties, MAXIMUM_PACKET_SIZE))
     connection->maximum_packet_size = properties->maximum_packet_size;
-  struct admission *admission = create(connection, method);
+  struct admission *admission = admission_create(connection, method);
   struct authentication parts = {.has_user = connect->has_user_name,
                                  .has_password = connect->has_password,
                                  .client_id = connect->client_id,
@@ -448,7 +270,7 @@ static void go_on(struct connection *connection, const struct authentication *an
       refuse_for_memory(connection);
       return;
     }
-    charge(connection->shard, admission, admission->connect_size);
+    admission_charge(connection->shard, admission, admission->connect_size);
     connection->state = EXPECT_AUTH;
   }
   send_auth(connection, answer);
@@ -472,11 +294,11 @@ static void let_in(struct connection *connection, struct authentication *answer)
   admission->answer = answer->answer;
   admission->answer_size = answer->answer_size;
   answer->answer = NULL;
-  charge(connection->shard, admission, admission->answer_size);
+  admission_charge(connection->shard, admission, admission->answer_size);
   if (connection->state == EXPECT_AUTH) {
     connection->state = EXPECT_CONNECT;
     if (!connection_put_packet(connection, span_of(admission->connect, admission->connect_size))) return;
-    discharge(connection->shard, admission, admission->connect_size);
+    admission_discharge(connection->shard, admission, admission->connect_size);
     wipe_and_free(admission->connect, admission->connect_size);
     admission->connect = NULL;
     admission->connect_size = 0;
@@ -553,7 +375,7 @@ void shard_authenticated(struct shard *shard, struct authentication *answer)
 {
   struct admission *admission = find(shard, answer->ticket);
   if (admission) {
-    no_question(shard, admission);
+    admission_end_question(shard, admission);
     if (answer->reason == MQTT_CONTINUE_AUTHENTICATION) {
       admission->enhanced = answer->enhanced;
       answer->enhanced = NULL;
