@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -14,11 +15,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/hash.h"
 #include "base/list.h"
-#include "base/map.h"
 #include "net/accept.h"
 #include "net/gate.h"
+#include "net/handshake_peers.h"
 #include "net/loop_internal.h"
 #include "tls/session.h"
 #include "wire/proxy.h"
@@ -28,18 +28,8 @@ enum {
   EVENTS = 256,
   GRACE_MS = 200,   // who has moved within this time is not thrown out for others,
   HASTE_MS = 2000,  // ... unless it is at it for longer than this: some would send a byte at a time
-  PEER_KEY = 17,
-  NICENESS = 5,  // when there is one core for all, connected clients come first
-};
-
-// ---- Who is at it
-
-// An address and its connections in progress.
-struct peer {
-  uint8_t key[PEER_KEY];  // family, then the address, of v6 its first 64 bits
-  uint32_t count;
-  struct link pendings;  // oldest first
-  struct link all;
+  NICENESS = 5,     // when there is one core for all, connected clients come first
+  DEFER_S = 1,
 };
 
 // A connection in progress. PROXY header (where the listener wants one) → handshake → gone.
@@ -51,6 +41,7 @@ struct pending {
   uint32_t generation;          // of the gate that the session is by
   bool proxied;                 // the PROXY header is still to come
   bool writing;                 // waits until the socket takes more
+  bool watched;
   bool dead;
   struct peer *peer;
   uint64_t began_ms, moved_ms;
@@ -80,93 +71,18 @@ struct handshaker {
   _Atomic(struct order *) order;
   uint32_t in_progress;
   struct pending *yields;  // between has_room and take_socket: the one that goes
-  struct map peer_map;
-  struct link peers;
+  struct peers peers;
   struct link pendings;
   struct link dead;
 };
-
-static void peer_key(const struct sockaddr_storage *address, uint8_t key[PEER_KEY])
-{
-  memset(key, 0, PEER_KEY);
-  if (address->ss_family == AF_INET) {
-    const struct sockaddr_in *v4 = (const void *)address;
-    key[0] = 4;
-    memcpy(key + 1, &v4->sin_addr, 4);
-  } else if (address->ss_family == AF_INET6) {
-    const struct sockaddr_in6 *v6 = (const void *)address;
-    bool mapped = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
-    key[0] = mapped ? 4 : 6;
-    memcpy(key + 1, (const uint8_t *)&v6->sin6_addr + (mapped ? 12 : 0), mapped ? 4 : 8);
-  }
-}
-
-static void proxied_key(const struct proxy_source *source, uint8_t key[PEER_KEY])
-{
-  memset(key, 0, PEER_KEY);
-  if (source->family == PROXY_UNIX) return;
-  key[0] = source->family == PROXY_IPV4 ? 4 : 6;
-  memcpy(key + 1, source->address, key[0] == 4 ? 4 : 8);
-}
-
-static bool peer_is(const void *item, const void *key)
-{
-  const struct peer *peer = item;
-  return memcmp(peer->key, key, sizeof peer->key) == 0;
-}
-
-static uint64_t key_hash(const struct handshaker *handshaker, const uint8_t key[PEER_KEY])
-{
-  return hash_bytes(handshaker->settings.seed, key, PEER_KEY);
-}
-
-// NULL when memory is short.
-static struct peer *find_peer(struct handshaker *handshaker, const uint8_t key[PEER_KEY])
-{
-  uint64_t hash = key_hash(handshaker, key);
-  struct peer *peer = map_find(&handshaker->peer_map, hash, peer_is, key);
-  if (peer) return peer;
-  peer = calloc(1, sizeof *peer);
-  if (!peer) return NULL;
-  memcpy(peer->key, key, sizeof peer->key);
-  list_init(&peer->pendings);
-  if (map_insert(&handshaker->peer_map, hash, peer) != OK) {
-    free(peer);
-    return NULL;
-  }
-  list_append(&handshaker->peers, &peer->all);
-  return peer;
-}
-
-static void join(struct pending *pending, struct peer *peer)
-{
-  pending->peer = peer;
-  peer->count++;
-  list_append(&peer->pendings, &pending->of_peer);
-}
-
-static void remove_peer(struct handshaker *handshaker, struct peer *peer)
-{
-  bool removed = map_remove(&handshaker->peer_map, key_hash(handshaker, peer->key), peer);
-  assert(removed);
-  list_remove(&peer->all);
-  free(peer);
-}
-
-static void leave(struct handshaker *handshaker, struct pending *pending)
-{
-  struct peer *peer = pending->peer;
-  list_remove(&pending->of_peer);
-  if (--peer->count == 0) remove_peer(handshaker, peer);
-}
 
 // ---- Ends of handshakes
 
 // It is not watched any more and takes no room; an event of this turn may still point to it.
 static void retire(struct handshaker *handshaker, struct pending *pending)
 {
-  (void)epoll_ctl(handshaker->epoll, EPOLL_CTL_DEL, pending->fd, NULL);
-  leave(handshaker, pending);
+  if (pending->watched) (void)epoll_ctl(handshaker->epoll, EPOLL_CTL_DEL, pending->fd, NULL);
+  peers_leave(&handshaker->peers, pending->peer, &pending->of_peer);
   pending->dead = true;
   list_remove(&pending->all);
   list_append(&handshaker->dead, &pending->all);
@@ -199,7 +115,7 @@ static void crowd_out(struct handshaker *handshaker, struct pending *pending)
 // The oldest that has not moved for a moment; NULL: there is none.
 static struct pending *idle_of(const struct handshaker *handshaker, const struct peer *peer)
 {
-  LIST_EACH (link, &peer->pendings) {
+  LIST_EACH (link, &peer->members) {
     struct pending *pending = CONTAINER_OF(link, struct pending, of_peer);
     if (handshaker->now.ms - pending->moved_ms >= GRACE_MS || handshaker->now.ms - pending->began_ms >= HASTE_MS)
       return pending;
@@ -269,6 +185,23 @@ static void finish(struct handshaker *handshaker, struct pending *pending)
 
 // ---- Steps
 
+// To the address that the proxy has told. False: the connection has ended.
+static bool move(struct handshaker *handshaker, struct pending *pending, const struct proxy_source *source)
+{
+  uint8_t key[PEER_KEY];
+  peer_key_proxied(source, key);
+  struct peer *peer = peers_find(&handshaker->peers, key);
+  if (!peer) {
+    fail(handshaker, pending, "out of memory");
+    return false;
+  }
+  if (peer == pending->peer) return true;
+  peers_leave(&handshaker->peers, pending->peer, &pending->of_peer);
+  pending->peer = peer;
+  peer_join(peer, &pending->of_peer);
+  return fits(handshaker, pending);
+}
+
 // The header is taken off the socket alone: what follows it is the session's. False: it has not all come, or the
 // connection has ended.
 static bool take_proxy(struct handshaker *handshaker, struct pending *pending)
@@ -293,17 +226,7 @@ static bool take_proxy(struct handshaker *handshaker, struct pending *pending)
   pending->proxied = false;
   if (source.family == PROXY_UNKNOWN) return true;
   proxy_format_source(&source, pending->address);
-  uint8_t key[PEER_KEY];
-  proxied_key(&source, key);
-  struct peer *peer = find_peer(handshaker, key);
-  if (!peer) {
-    fail(handshaker, pending, "out of memory");
-    return false;
-  }
-  if (peer == pending->peer) return true;
-  leave(handshaker, pending);
-  join(pending, peer);
-  return fits(handshaker, pending);
+  return move(handshaker, pending, &source);
 }
 
 static bool begin_session(struct handshaker *handshaker, struct pending *pending)
@@ -318,29 +241,41 @@ static bool begin_session(struct handshaker *handshaker, struct pending *pending
   return false;
 }
 
-static void watch_writing(struct handshaker *handshaker, struct pending *pending)
+// For more to read, and to write while something is unsent. What has come before is seen, too.
+static void watch(struct handshaker *handshaker, struct pending *pending)
 {
-  bool writing = tls_session_unsent(pending->session);
-  if (writing == pending->writing) return;
-  pending->writing = writing;
+  bool writing = pending->session && tls_session_unsent(pending->session);
+  if (pending->watched && writing == pending->writing) return;
   struct epoll_event event = {.events = EPOLLIN | EPOLLET | (writing ? EPOLLOUT : 0u), .data.ptr = pending};
-  (void)epoll_ctl(handshaker->epoll, EPOLL_CTL_MOD, pending->fd, &event);
+  if (epoll_ctl(handshaker->epoll, pending->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, pending->fd, &event) < 0) {
+    fail(handshaker, pending, strerror(errno));
+    return;
+  }
+  pending->watched = true;
+  pending->writing = writing;
 }
 
 static void step(struct handshaker *handshaker, struct pending *pending)
 {
-  pending->moved_ms = handshaker->now.ms;
   if (pending->proxied && !take_proxy(handshaker, pending)) return;
   if (!pending->session && !begin_session(handshaker, pending)) return;
   const char *why = "";
   switch (tls_session_handshake(pending->session, &why)) {
     case TLS_DONE: finish(handshaker, pending); break;
-    case TLS_AGAIN: watch_writing(handshaker, pending); break;
+    case TLS_AGAIN: break;
     case TLS_CLOSED:
       drop(handshaker, pending, &handshaker->counters.tls_closed, LOG_INFO, "tls_handshake_closed", "by the peer");
       break;
     case TLS_FAILED: fail(handshaker, pending, why ? why : ""); break;
   }
+}
+
+// Something has come, or may be sent.
+static void go_on(struct handshaker *handshaker, struct pending *pending)
+{
+  pending->moved_ms = handshaker->now.ms;
+  step(handshaker, pending);
+  if (!pending->dead) watch(handshaker, pending);
 }
 
 // ---- New ones
@@ -351,27 +286,24 @@ static bool has_room(void *context)
   struct handshaker *handshaker = context;
   handshaker->yields = NULL;
   if (handshaker->in_progress < handshaker->settings.most) return true;
-  const struct peer *most = NULL;
-  LIST_EACH (link, &handshaker->peers) {
-    const struct peer *peer = CONTAINER_OF(link, struct peer, all);
-    if (!most || peer->count > most->count) most = peer;
-  }
-  handshaker->yields = idle_of(handshaker, most);
+  handshaker->yields = idle_of(handshaker, peers_busiest(&handshaker->peers));
   return handshaker->yields;
 }
 
 // NULL when memory is short; the socket is the caller's then.
 static struct pending *pending_create(struct handshaker *handshaker, struct listener *listener, int fd,
-                                      const uint8_t key[PEER_KEY], const char *address)
+                                      const struct sockaddr_storage *from, const char *address)
 {
-  struct peer *peer = find_peer(handshaker, key);
   struct pending *pending = calloc(1, sizeof *pending);
-  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = pending};
-  if (!peer || !pending || epoll_ctl(handshaker->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-    if (peer && peer->count == 0) remove_peer(handshaker, peer);
+  if (!pending) return NULL;
+  uint8_t key[PEER_KEY];
+  peer_key(from, key);
+  pending->peer = peers_find(&handshaker->peers, key);
+  if (!pending->peer) {
     free(pending);
     return NULL;
   }
+  peer_join(pending->peer, &pending->of_peer);
   pending->source = SOURCE_PENDING;
   pending->fd = fd;
   pending->listener = listener_ref(listener);
@@ -379,9 +311,14 @@ static struct pending *pending_create(struct handshaker *handshaker, struct list
   pending->began_ms = pending->moved_ms = handshaker->now.ms;
   snprintf(pending->address, sizeof pending->address, "%s", address);
   list_append(&handshaker->pendings, &pending->all);
-  join(pending, peer);
   handshaker->in_progress++;
   return pending;
+}
+
+static bool has_come(int fd)
+{
+  uint8_t byte;
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 static void take_socket(void *context, struct listener *listener, int fd, const struct sockaddr_storage *from,
@@ -390,13 +327,16 @@ static void take_socket(void *context, struct listener *listener, int fd, const 
   struct handshaker *handshaker = context;
   if (handshaker->yields) crowd_out(handshaker, handshaker->yields);
   handshaker->yields = NULL;
-  uint8_t key[PEER_KEY];
-  peer_key(from, key);
-  struct pending *pending = pending_create(handshaker, listener, fd, key, address);
-  if (!pending)
+  struct pending *pending = pending_create(handshaker, listener, fd, from, address);
+  if (!pending) {
     close(fd);
-  else if (!pending->proxied)
-    (void)fits(handshaker, pending);  // behind a proxy the address is the proxy's, until the header has told another
+    return;
+  }
+  // Behind a proxy the address is the proxy's, until the header has told another.
+  if (!pending->proxied && !fits(handshaker, pending)) return;
+  // As a rule the greeting is here (see defer): one turn less. For the silent nothing is spent.
+  if (has_come(fd)) step(handshaker, pending);
+  if (!pending->dead) watch(handshaker, pending);
 }
 
 // ---- The turn
@@ -443,7 +383,7 @@ static void turn(struct handshaker *handshaker)
     enum source_kind kind = *(const enum source_kind *)events[i].data.ptr;
     if (kind == SOURCE_PENDING) {
       struct pending *pending = events[i].data.ptr;
-      if (!pending->dead) step(handshaker, pending);
+      if (!pending->dead) go_on(handshaker, pending);
     } else if (kind == SOURCE_LISTENER) {
       accepting[listeners++] = events[i].data.ptr;
     }
@@ -479,13 +419,22 @@ static void give_order(struct handshaker *handshaker, void (*run)(struct handsha
   sem_destroy(&order.done);
 }
 
+// The kernel keeps a connection to itself until its first bytes are here, for a second at most: clients of TLS speak first. So one
+// turn does what took two, and those that never say a word cost next to nothing. Other sockets refuse, harmlessly.
+static void defer(const struct listener *listener, int seconds)
+{
+  (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
 static void add_listener(struct handshaker *handshaker, void *argument)
 {
+  defer(argument, DEFER_S);
   accepter_add(&handshaker->accepter, argument);
 }
 
 static void remove_listener(struct handshaker *handshaker, void *argument)
 {
+  defer(argument, 0);
   accepter_remove(&handshaker->accepter, argument);
 }
 
@@ -541,7 +490,7 @@ static void settle(struct handshaker *handshaker, const struct handshaker_settin
   if (settings->most_per_address == 0) handshaker->settings.most_per_address = HANDSHAKES_PER_ADDRESS;
   handshaker->now = loop_clock();
   handshaker->wake_source = SOURCE_WAKE;
-  list_init(&handshaker->peers);
+  peers_init(&handshaker->peers, settings->seed);
   list_init(&handshaker->pendings);
   list_init(&handshaker->dead);
   log_init(&handshaker->log, settings->log_sink, settings->log_context, settings->log_level);
@@ -582,7 +531,7 @@ static void release(struct handshaker *handshaker)
     close(pending->fd);
   }
   bury(handshaker);
-  map_deinit(&handshaker->peer_map);
+  peers_deinit(&handshaker->peers);
   if (handshaker->epoll >= 0) close(handshaker->epoll);
   if (handshaker->wake >= 0) close(handshaker->wake);
   free(handshaker);

@@ -214,10 +214,11 @@ static int client(struct bench *bench, unsigned host, const char *words)
   return fd;
 }
 
-static int silent(struct bench *bench, unsigned host)
+// In the middle. (Of one that has said nothing the kernel does not tell for a second.)
+static int half_way(struct bench *bench, unsigned host)
 {
   uint64_t before = counters(bench).accepted;
-  int fd = client(bench, host, "");
+  int fd = client(bench, host, ".");
   pass_time(bench, 2);  // accepting pauses for a millisecond between rounds
   EVENTUALLY(bench, accepted, before + 1);
   return fd;
@@ -266,6 +267,22 @@ static void good_handshakes_go_on_as_transports(void **state)
   end(&bench);
 }
 
+static void what_comes_at_once_needs_no_turn_of_its_own(void **state)
+{
+  (void)state;
+  struct bench bench;
+  begin(&bench, 10, 10);
+  client(&bench, 1, "..+");
+  wait_through(&bench);
+  int fd = client(&bench, 1, ".-");
+  pass_time(&bench, 5);
+  assert_true(ended(fd));
+  EVENTUALLY(&bench, tls_full, 1);
+  EVENTUALLY(&bench, tls_failed, 1);
+  EVENTUALLY(&bench, tls_in_progress, 0);
+  end(&bench);
+}
+
 static void bad_ones_are_closed_and_counted(void **state)
 {
   (void)state;
@@ -273,7 +290,7 @@ static void bad_ones_are_closed_and_counted(void **state)
   begin(&bench, 10, 10);
   assert_true(ended(client(&bench, 1, "-")));
   EVENTUALLY(&bench, tls_failed, 1);
-  int gone = silent(&bench, 1);
+  int gone = half_way(&bench, 1);
   shutdown(gone, SHUT_RDWR);
   EVENTUALLY(&bench, tls_closed, 1);
   EVENTUALLY(&bench, tls_in_progress, 0);
@@ -296,9 +313,9 @@ static void they_end_in_time(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 10, 10);
-  int first = silent(&bench, 1);
+  int first = half_way(&bench, 1);
   pass_time(&bench, TIME_LIMIT_MS / 2);
-  int second = silent(&bench, 1);
+  int second = half_way(&bench, 1);
   send(first, ".", 1, MSG_NOSIGNAL);  // that it moves is no excuse
   pass_time(&bench, TIME_LIMIT_MS / 2 + 1);
   assert_true(ended(first));
@@ -316,8 +333,8 @@ static void the_oldest_of_the_busiest_address_makes_room(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 4, 4);
-  int other = silent(&bench, 3);
-  int oldest = silent(&bench, 2), next = silent(&bench, 2), last = silent(&bench, 2);
+  int other = half_way(&bench, 3);
+  int oldest = half_way(&bench, 2), next = half_way(&bench, 2), last = half_way(&bench, 2);
   pass_time(&bench, 1000);
   client(&bench, 4, "+");
   pass_time(&bench, 10);
@@ -335,7 +352,7 @@ static void who_has_just_moved_is_not_thrown_out(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 2, 2);
-  int first = silent(&bench, 2), second = silent(&bench, 3);
+  int first = half_way(&bench, 2), second = half_way(&bench, 3);
   client(&bench, 4, "+");
   for (int i = 0; i < 10; i++) pass_time(&bench, 10);
   assert_int_equal(counters(&bench).accepted, 2);  // the third waits in the kernel's queue
@@ -352,7 +369,7 @@ static void drops_of_bytes_do_not_hold_the_room(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 1, 1);
-  int slow = silent(&bench, 2);
+  int slow = half_way(&bench, 2);
   client(&bench, 3, "+");
   for (int i = 0; i < 45; i++) {
     send(slow, ".", 1, MSG_NOSIGNAL);
@@ -368,12 +385,12 @@ static void an_address_has_its_share(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 10, 2);
-  int first = silent(&bench, 2), second = silent(&bench, 2);
-  assert_true(ended(silent(&bench, 2)));  // nobody from there has been idle: the newest goes
+  int first = half_way(&bench, 2), second = half_way(&bench, 2);
+  assert_true(ended(half_way(&bench, 2)));  // nobody from there has been idle: the newest goes
   assert_true(open_still(first));
-  silent(&bench, 3);
+  half_way(&bench, 3);
   pass_time(&bench, 1000);
-  int third = silent(&bench, 2);
+  int third = half_way(&bench, 2);
   assert_true(ended(first));
   assert_true(open_still(second));
   assert_true(open_still(third));
@@ -413,7 +430,7 @@ static void connection_limits_hold_after_the_handshake_too(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 10, 10);
-  int waiting = silent(&bench, 1);
+  int waiting = half_way(&bench, 1);
   atomic_store(&bench.max_connections, 0);
   send(waiting, "+", 1, MSG_NOSIGNAL);
   assert_true(ended(waiting));
@@ -428,7 +445,7 @@ static void handshakes_outlive_their_listener(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 10, 10);
-  int waiting = silent(&bench, 1);
+  int waiting = half_way(&bench, 1);
   handshaker_remove_listener(bench.handshaker, bench.listener);
   listener_close(bench.listener);
   send(waiting, "+", 1, MSG_NOSIGNAL);
@@ -441,7 +458,7 @@ static void what_is_in_progress_ends_with_it(void **state)
   (void)state;
   struct bench bench;
   begin(&bench, 10, 10);
-  int waiting = silent(&bench, 1);
+  int waiting = half_way(&bench, 1);
   handshaker_destroy(bench.handshaker);
   bench.handshaker = NULL;
   assert_true(ended(waiting));
@@ -474,6 +491,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(good_handshakes_go_on_as_transports),
+      cmocka_unit_test(what_comes_at_once_needs_no_turn_of_its_own),
       cmocka_unit_test(bad_ones_are_closed_and_counted),
       cmocka_unit_test(without_certificate_nobody_gets_in),
       cmocka_unit_test(they_end_in_time),
