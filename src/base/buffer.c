@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
+
 enum { BUFFER_FIRST_CAPACITY = 256 };
 
 void buffer_init(struct buffer *buffer)
@@ -17,6 +19,12 @@ void buffer_deinit(struct buffer *buffer)
 {
   free(buffer->data);
   buffer_init(buffer);
+}
+
+void buffer_wipe(struct buffer *buffer)
+{
+  wipe(buffer->data, buffer->capacity);
+  buffer_deinit(buffer);
 }
 
 // At least doubles, so that appending n bytes copies O(n) bytes in all.

@@ -19,6 +19,8 @@ void buffer_init(struct buffer *buffer);
 
 // Frees the bytes. The buffer is empty afterwards and can be used again.
 void buffer_deinit(struct buffer *buffer);
+// The same, of what was secret: zeroes it first. Not what it has grown out of: reserve room for all of it before.
+void buffer_wipe(struct buffer *buffer);
 
 static inline size_t buffer_size(const struct buffer *buffer)
 {

@@ -219,12 +219,6 @@ static void check_psk(struct mosquitto_conf *conf, const struct mosquitto_plan *
   }
 }
 
-static void wipe(struct buffer *text)
-{
-  if (text->data) explicit_bzero(text->data, text->capacity);
-  buffer_deinit(text);
-}
-
 void mosquitto_check_files(struct mosquitto_conf *conf, const struct mosquitto_plan *plan)
 {
   static void (*const checks[])(struct mosquitto_conf * conf, const struct mosquitto_plan *plan,
@@ -238,7 +232,7 @@ void mosquitto_check_files(struct mosquitto_conf *conf, const struct mosquitto_p
       checks[file->kind](conf, plan, file, buffer_peek(&text));
     else
       mosquitto_find(conf, MOSQUITTO_ERROR, file->line, "%s: %s", file->path, error.text);
-    wipe(&text);
+    buffer_wipe(&text);
   }
 }
 
@@ -323,7 +317,7 @@ static enum status copy_file(int directory, const struct mosquitto_plan *plan, c
     const struct access access = access_of(plan, file, &info);
     status = make_file(directory, file->written, buffer_peek(&text), &access, error);
   }
-  wipe(&text);
+  buffer_wipe(&text);
   return status;
 }
 

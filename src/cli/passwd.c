@@ -245,8 +245,7 @@ static enum status apply(const struct passwd *passwd, const struct passwd_file *
   if (status != OK) status = error_set(error, status, "memory is short");
   if (status == OK) status = check_text(passwd, buffer_peek(&text), NULL, error);
   if (status == OK) status = passwd_file_write(file, buffer_peek(&text), error);
-  if (text.data) explicit_bzero(text.data, text.capacity);
-  buffer_deinit(&text);
+  buffer_wipe(&text);
   return status;
 }
 

@@ -116,8 +116,7 @@ enum status passwd_file_open(struct passwd_file *file, const char *path, struct 
 void passwd_file_close(struct passwd_file *file)
 {
   if (!file->path) return;
-  if (file->text.data) explicit_bzero(file->text.data, file->text.capacity);
-  buffer_deinit(&file->text);
+  buffer_wipe(&file->text);
   if (file->directory >= 0) close(file->directory);
   free(file->path);
   *file = (struct passwd_file){.directory = -1};

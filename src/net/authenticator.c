@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/wipe.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
 #include "net/security_answer.h"
@@ -140,8 +141,7 @@ static void finish_answer(struct authentication *asked, struct mono mono, struct
     asked->enhanced = NULL;
   }
   if (asked->reason != MQTT_CONTINUE_AUTHENTICATION && asked->reason != MQTT_SUCCESS && asked->answer) {
-    explicit_bzero(asked->answer, asked->answer_size);
-    free(asked->answer);
+    wipe_and_free(asked->answer, asked->answer_size);
     asked->answer = NULL;
     asked->answer_size = 0;
   }

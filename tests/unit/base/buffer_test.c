@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/prng.h"
+#include "base/wipe.h"
 
 static void a_zeroed_buffer_is_empty(void **state)
 {
@@ -137,6 +138,24 @@ static void random_writes_and_reads_agree_with_counters(void **state)
   buffer_deinit(&buffer);
 }
 
+static void what_was_secret_is_zeroed(void **state)
+{
+  (void)state;
+  uint8_t bytes[] = "a secret and what follows";
+  wipe(bytes, 8);
+  static const uint8_t zeros[8];
+  assert_memory_equal(bytes, zeros, 8);
+  assert_string_equal((const char *)bytes + 8, " and what follows");
+  wipe(NULL, 0);
+  wipe_and_free(NULL, 0);
+  struct buffer buffer = {0};
+  buffer_wipe(&buffer);
+  assert_int_equal(buffer_append(&buffer, "secret", 6), OK);
+  buffer_wipe(&buffer);
+  assert_int_equal(buffer_size(&buffer), 0);
+  assert_null(buffer.data);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -144,6 +163,7 @@ int main(void)
       cmocka_unit_test(bytes_come_out_in_order),
       cmocka_unit_test(it_can_be_used_again_after_deinit),
       cmocka_unit_test(an_emptied_buffer_keeps_its_memory),
+      cmocka_unit_test(what_was_secret_is_zeroed),
       cmocka_unit_test(reserving_gives_room_without_committing),
       cmocka_unit_test(a_size_that_cannot_be_is_refused_and_changes_nothing),
       cmocka_unit_test(a_short_backlog_stays_in_the_first_block),
