@@ -7,42 +7,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "auth/backoff.h"
 #include "auth/enhanced.h"
-#include "base/hash.h"
-#include "base/list.h"
-#include "base/map.h"
 #include "base/wipe.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
+#include "net/auth_queue.h"
 #include "net/security_answer.h"
 
 enum { STACK_SIZE = 512 * 1024, NICENESS = 5 };
-
-// A question that waits.
-struct job {
-  struct link link;
-  struct authentication *asked;
-  struct gate *gate;             // a reference
-  const struct identity *shown;  // its facts are those of the certificate; NULL: none
-  struct backoff_source source;
-  struct auth_choice choice;
-  uint64_t asked_ms;
-  uint8_t loop;
-};
-
-// The passwords from one place.
-struct lane {
-  struct backoff_source source;
-  struct link link;  // of `lanes`: the lane whose turn it is comes first
-  struct link jobs;
-  uint32_t count;
-};
 
 // Threads for one kind of work. They start with the first of it: where only certificates are shown there are none.
 struct workers {
@@ -58,8 +35,6 @@ struct answers {
 };
 
 struct authenticator {
-  uint32_t questions;
-  uint64_t seed;
   void (*news)(void *context, uint8_t loop);
   void *context;
   void (*clock)(struct mono *out_mono, struct wall *out_wall);
@@ -68,11 +43,7 @@ struct authenticator {
   pthread_mutex_t lock;
   struct workers quick_workers, hash_workers;
   bool stop;
-  struct link quick;  // tokens and exchanges, in order
-  uint32_t quick_count;
-  struct link lanes;  // passwords
-  struct map lane_map;
-  uint32_t hash_count;
+  struct auth_queue queue;
   struct backoff *backoff;
   struct authenticator_counters counters;
   struct answers answers[SHARDS_MAX];
@@ -171,7 +142,7 @@ static bool has_to_wait(struct authenticator *authenticator, const struct backof
 }
 
 // What was shown was right or wrong; the lock is held.
-static void learn(struct authenticator *authenticator, const struct job *job, struct mono now)
+static void learn(struct authenticator *authenticator, const struct auth_job *job, struct mono now)
 {
   struct authentication *asked = job->asked;
   struct span user = guessed_user(job->choice.method, asked);
@@ -183,64 +154,7 @@ static void learn(struct authenticator *authenticator, const struct job *job, st
     (void)has_to_wait(authenticator, &job->source, job->choice.method, asked, now);
 }
 
-// ---- Jobs
-
-static void job_free(struct job *job)
-{
-  identity_unref(job->shown);
-  gate_unref(job->gate);
-  free(job);
-}
-
-static struct job *job_create(uint8_t loop, struct authentication *asked, const struct auth_origin *origin,
-                              const struct auth_choice *choice, struct mono now)
-{
-  struct job *job = calloc(1, sizeof *job);
-  if (!job) return NULL;
-  list_init(&job->link);
-  if (origin->fact_count > 0) {
-    job->shown = identity_create(&(struct identity){.facts = origin->facts, .fact_count = origin->fact_count});
-    if (!job->shown) {
-      free(job);
-      return NULL;
-    }
-  }
-  job->asked = asked;
-  job->gate = gate_ref(origin->gate);
-  job->source = backoff_source_of(origin->address);
-  job->choice = *choice;
-  job->asked_ms = now.ms;
-  job->loop = loop;
-  return job;
-}
-
-static bool is_lane_of(const void *item, const void *key)
-{
-  const struct lane *lane = item;
-  return memcmp(&lane->source, key, sizeof lane->source) == 0;
-}
-
-static uint64_t hash_source(const struct authenticator *authenticator, const struct backoff_source *source)
-{
-  return hash_bytes(authenticator->seed, source, sizeof *source);
-}
-
-static struct lane *take_lane(struct authenticator *authenticator, const struct backoff_source *source)
-{
-  uint64_t hash = hash_source(authenticator, source);
-  struct lane *lane = map_find(&authenticator->lane_map, hash, is_lane_of, source);
-  if (lane) return lane;
-  lane = calloc(1, sizeof *lane);
-  if (!lane) return NULL;
-  lane->source = *source;
-  list_init(&lane->jobs);
-  if (map_insert(&authenticator->lane_map, hash, lane) != OK) {
-    free(lane);
-    return NULL;
-  }
-  list_append(&authenticator->lanes, &lane->link);
-  return lane;
-}
+// ---- Threads
 
 // False: there is none. The lock is held.
 static bool start_workers(struct authenticator *authenticator, struct workers *workers)
@@ -257,55 +171,15 @@ static bool start_workers(struct authenticator *authenticator, struct workers *w
   return workers->running > 0;
 }
 
-// False: there is no room. From one address at most half of it is taken.
-static bool queue_password(struct authenticator *authenticator, struct job *job)
+// False: there is no room, or nobody to do it.
+static bool enqueue(struct authenticator *authenticator, struct auth_job *job)
 {
-  if (authenticator->hash_count >= authenticator->questions) return false;
-  if (!start_workers(authenticator, &authenticator->hash_workers)) return false;
-  struct lane *lane = take_lane(authenticator, &job->source);
-  if (!lane || lane->count >= (authenticator->questions + 1) / 2) return false;
-  list_append(&lane->jobs, &job->link);
-  lane->count++;
-  authenticator->hash_count++;
-  pthread_cond_signal(&authenticator->hash_workers.there_is_work);
+  bool hashes = job->choice.method == AUTH_PASSWORD;
+  struct workers *workers = hashes ? &authenticator->hash_workers : &authenticator->quick_workers;
+  if (!start_workers(authenticator, workers)) return false;
+  if (!auth_queue_add(&authenticator->queue, job)) return false;
+  pthread_cond_signal(&workers->there_is_work);
   return true;
-}
-
-static bool queue_quick(struct authenticator *authenticator, struct job *job)
-{
-  if (authenticator->quick_count >= authenticator->questions) return false;
-  if (!start_workers(authenticator, &authenticator->quick_workers)) return false;
-  list_append(&authenticator->quick, &job->link);
-  authenticator->quick_count++;
-  pthread_cond_signal(&authenticator->quick_workers.there_is_work);
-  return true;
-}
-
-static struct job *next_quick(struct authenticator *authenticator)
-{
-  struct link *link = list_take_first(&authenticator->quick);
-  if (!link) return NULL;
-  authenticator->quick_count--;
-  return CONTAINER_OF(link, struct job, link);
-}
-
-// One of the first lane, which goes to the end.
-static struct job *next_password(struct authenticator *authenticator)
-{
-  struct link *link = list_take_first(&authenticator->lanes);
-  if (!link) return NULL;
-  struct lane *lane = CONTAINER_OF(link, struct lane, link);
-  struct link *first = list_take_first(&lane->jobs);
-  assert(first);
-  authenticator->hash_count--;
-  if (--lane->count > 0) {
-    list_append(&authenticator->lanes, &lane->link);
-  } else {
-    bool removed = map_remove(&authenticator->lane_map, hash_source(authenticator, &lane->source), lane);
-    assert(removed);
-    free(lane);
-  }
-  return CONTAINER_OF(first, struct job, link);
 }
 
 // ---- Working
@@ -320,7 +194,7 @@ static void count_hash(struct authenticator *authenticator, uint64_t us)
 }
 
 // Whether it is still worth the work; the lock is held.
-static bool is_due(struct authenticator *authenticator, struct job *job, struct mono now)
+static bool is_due(struct authenticator *authenticator, struct auth_job *job, struct mono now)
 {
   uint32_t patience_ms = atomic_load_explicit(&authenticator->patience_ms, memory_order_relaxed);
   if (now.ms > job->asked_ms && now.ms - job->asked_ms > patience_ms) {
@@ -332,7 +206,7 @@ static bool is_due(struct authenticator *authenticator, struct job *job, struct 
 }
 
 // The lock is held when it is called and when it returns, not while it works.
-static void work(struct authenticator *authenticator, struct job *job)
+static void work(struct authenticator *authenticator, struct auth_job *job)
 {
   struct mono mono;
   struct wall wall;
@@ -355,7 +229,7 @@ static void work(struct authenticator *authenticator, struct job *job)
 }
 
 // Tells the loop, without the lock; takes it again.
-static void hand_back(struct authenticator *authenticator, struct job *job)
+static void hand_back(struct authenticator *authenticator, struct auth_job *job)
 {
   struct answers *answers = &authenticator->answers[job->loop];
   uint8_t loop = job->loop;
@@ -368,15 +242,16 @@ static void hand_back(struct authenticator *authenticator, struct job *job)
   atomic_fetch_add(&answers->count, 1);
   pthread_mutex_unlock(&authenticator->lock);
   authenticator->news(authenticator->context, loop);
-  job_free(job);
+  auth_job_free(job);
   pthread_mutex_lock(&authenticator->lock);
 }
 
-static void run(struct authenticator *authenticator, struct workers *workers, struct job *(*next)(struct authenticator *))
+static void run(struct authenticator *authenticator, struct workers *workers,
+                struct auth_job *(*next)(struct auth_queue *queue))
 {
   pthread_mutex_lock(&authenticator->lock);
   while (!authenticator->stop) {
-    struct job *job = next(authenticator);
+    struct auth_job *job = next(&authenticator->queue);
     if (job) {
       work(authenticator, job);
       hand_back(authenticator, job);
@@ -391,7 +266,7 @@ static void *quick_main(void *argument)
 {
   struct authenticator *authenticator = argument;
   (void)pthread_setname_np(pthread_self(), "skerry-auth");
-  run(authenticator, &authenticator->quick_workers, next_quick);
+  run(authenticator, &authenticator->quick_workers, auth_queue_next_quick);
   return NULL;
 }
 
@@ -400,7 +275,7 @@ static void *hash_main(void *argument)
   struct authenticator *authenticator = argument;
   (void)pthread_setname_np(pthread_self(), "skerry-hash");
   (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
-  run(authenticator, &authenticator->hash_workers, next_password);
+  run(authenticator, &authenticator->hash_workers, auth_queue_next_password);
   return NULL;
 }
 
@@ -415,7 +290,7 @@ bool authenticator_ask(struct authenticator *authenticator, uint8_t loop, struct
   authenticator->clock(&mono, &wall);
   struct auth_choice choice = auth_choose(origin->gate, asked, origin);
   bool at_once = choice.kind != CHOICE_METHOD || choice.method == AUTH_CERT || choice.method == AUTH_PSK;
-  struct job *job = at_once ? NULL : job_create(loop, asked, origin, &choice, mono);
+  struct auth_job *job = at_once ? NULL : auth_job_create(loop, asked, origin, &choice, mono);
   if (at_once)
     auth_decide(&choice, origin, wall, asked);
   else if (!job)
@@ -423,7 +298,7 @@ bool authenticator_ask(struct authenticator *authenticator, uint8_t loop, struct
   pthread_mutex_lock(&authenticator->lock);
   bool queued = false;
   if (job && !has_to_wait(authenticator, &job->source, choice.method, asked, mono)) {
-    queued = choice.method == AUTH_PASSWORD ? queue_password(authenticator, job) : queue_quick(authenticator, job);
+    queued = enqueue(authenticator, job);
     if (!queued) auth_refuse(asked, MQTT_SERVER_BUSY, "too many clients wait for their credentials to be looked at");
   }
   // What is queued is another thread's from here on.
@@ -432,7 +307,7 @@ bool authenticator_ask(struct authenticator *authenticator, uint8_t loop, struct
     count_answer(authenticator, &choice, asked);
   }
   pthread_mutex_unlock(&authenticator->lock);
-  if (job && !queued) job_free(job);
+  if (job && !queued) auth_job_free(job);
   return !queued;
 }
 
@@ -468,7 +343,7 @@ void authenticator_counters(struct authenticator *authenticator, struct authenti
 {
   pthread_mutex_lock(&authenticator->lock);
   *out = authenticator->counters;
-  out->waiting = authenticator->quick_count + authenticator->hash_count;
+  out->waiting = authenticator->queue.quick_count + authenticator->queue.password_count;
   out->backoff_entries = backoff_count(authenticator->backoff);
   pthread_mutex_unlock(&authenticator->lock);
 }
@@ -499,8 +374,8 @@ enum status authenticator_create(const struct authenticator_settings *settings, 
     free(authenticator);
     return error_set(error, ERR_NO_MEMORY, "no memory to check credentials with");
   }
-  authenticator->questions = settings->questions > 0 ? settings->questions : AUTHENTICATOR_QUESTIONS;
-  authenticator->seed = settings->seed;
+  auth_queue_init(&authenticator->queue, settings->questions > 0 ? settings->questions : AUTHENTICATOR_QUESTIONS,
+                  settings->seed);
   authenticator->news = settings->news;
   authenticator->context = settings->context;
   authenticator->clock = settings->clock ? settings->clock : system_clock;
@@ -509,9 +384,6 @@ enum status authenticator_create(const struct authenticator_settings *settings, 
   pthread_mutex_init(&authenticator->lock, NULL);
   workers_init(&authenticator->quick_workers, quick_main, 1);
   workers_init(&authenticator->hash_workers, hash_main, hashing_threads(settings->threads));
-  list_init(&authenticator->quick);
-  list_init(&authenticator->lanes);
-  map_init(&authenticator->lane_map);
   *out = authenticator;
   return OK;
 }
@@ -539,13 +411,14 @@ void authenticator_destroy(struct authenticator *authenticator)
   pthread_mutex_unlock(&authenticator->lock);
   workers_end(&authenticator->quick_workers);
   workers_end(&authenticator->hash_workers);
-  for (struct job *job; (job = next_quick(authenticator)) || (job = next_password(authenticator));) {
+  struct auth_queue *queue = &authenticator->queue;
+  for (struct auth_job *job; (job = auth_queue_next_quick(queue)) || (job = auth_queue_next_password(queue));) {
     discard(job->asked);
-    job_free(job);
+    auth_job_free(job);
   }
   for (uint8_t i = 0; i < SHARDS_MAX; i++)
     for (struct authentication *asked; (asked = authenticator_take(authenticator, i));) discard(asked);
-  map_deinit(&authenticator->lane_map);
+  auth_queue_deinit(queue);
   backoff_destroy(authenticator->backoff);
   pthread_mutex_destroy(&authenticator->lock);
   free(authenticator);
