@@ -18,7 +18,7 @@ struct question {
   struct acl_request request;
 };
 
-static void fail(const char *what)
+static void __attribute__((noreturn)) fail(const char *what)
 {
   fprintf(stderr, "acl: %s\n", what);
   exit(1);
