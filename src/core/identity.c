@@ -1,15 +1,15 @@
 #include "core/identity.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/references.h"
 #include "core/record.h"
 
 // One piece of memory: this, the groups, the facts, the texts.
 struct owned {
-  _Atomic uint32_t references;
+  struct references references;
   struct identity identity;
 };
 
@@ -44,7 +44,7 @@ const struct identity *identity_create(const struct identity *parts)
     facts[i].name = keep(&at, parts->facts[i].name);
     facts[i].value = keep(&at, parts->facts[i].value);
   }
-  atomic_init(&owned->references, 1);
+  references_init(&owned->references);
   owned->identity = *parts;
   owned->identity.user = keep(&at, parts->user);
   owned->identity.listener = keep(&at, parts->listener);
@@ -60,7 +60,7 @@ static struct owned *owned_of(const struct identity *identity)
 
 const struct identity *identity_ref(const struct identity *identity)
 {
-  if (identity) atomic_fetch_add_explicit(&owned_of(identity)->references, 1, memory_order_relaxed);
+  if (identity) references_take(&owned_of(identity)->references);
   return identity;
 }
 
@@ -68,7 +68,7 @@ void identity_unref(const struct identity *identity)
 {
   if (!identity) return;
   struct owned *owned = owned_of(identity);
-  if (atomic_fetch_sub_explicit(&owned->references, 1, memory_order_acq_rel) == 1) free(owned);
+  if (references_drop(&owned->references)) free(owned);
 }
 
 struct span identity_find(const struct identity *identity, struct span name)
