@@ -211,6 +211,11 @@ static const struct user *find_user(const struct passwords *passwords, struct sp
   return NULL;
 }
 
+bool passwords_know(const struct passwords *passwords, struct span name)
+{
+  return find_user(passwords, name);
+}
+
 const char *const *passwords_groups(const struct passwords *passwords, struct span name)
 {
   const struct user *user = find_user(passwords, name);

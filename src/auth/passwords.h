@@ -32,6 +32,9 @@ void passwords_unref(struct passwords *passwords);             // the same
 
 size_t passwords_users(const struct passwords *passwords);
 
+bool passwords_know(const struct passwords *passwords,
+                    struct span user);  // whatever its passwords, and whether they hold yet
+
 enum password_answer {
   PASSWORD_RIGHT,
   PASSWORD_WRONG,  // or right once, until its not-after

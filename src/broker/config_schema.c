@@ -70,7 +70,9 @@ const struct config_section config_sections[] = {
      "broker.data nothing is kept on disk, and these keys have no effect."},
     {"shared_subscriptions", false, "How messages are dealt to the members of a shared subscription ($share/...)."},
     {"metrics", false, "Figures for Prometheus."},
-    {"control", false, "How \"skerry ctl\" reaches the broker: to reload, to confirm a reload, to ask for its state."},
+    {"control", false,
+     "How \"skerry ctl\" reaches the broker: to reload, to confirm a reload, to ask for its state, to list and disconnect "
+     "clients."},
     {"sys", false, "The broker's own topics, $SYS/#."},
     {"log", false, "What is written to standard error."},
 };

@@ -10,6 +10,8 @@
 
 #include "broker/broker_internal.h"
 #include "broker/config_schema.h"
+#include "core/roll.h"
+#include "net/transport.h"
 #include "security/security.h"
 
 enum { AGAIN_MS = 1000, SOON_DAYS = 14, TELL_EVERY_MS = 24 * 3600 * 1000 };
@@ -170,6 +172,45 @@ static void log_differences(struct broker *broker, const struct entrance *before
   }
 }
 
+// ---- Users who are gone
+
+static bool same_passwords(const struct gate *before, const struct gate *after)
+{
+  if (!after || !after->passwords) return true;
+  return before && before->passwords == after->passwords && strcmp(before->name, after->name) == 0;
+}
+
+// As far as one can tell by the places of the listeners: looking once too often is no harm.
+static bool has_new_passwords(const struct entrance *before, const struct entrance *after)
+{
+  for (size_t i = 0; i < after->count; i++)
+    if (!same_passwords(i < before->count ? before->gates[i] : NULL, after->gates[i])) return true;
+  return false;
+}
+
+// Whoever has come by a password, and is in its listener's file no more, goes.
+static bool is_still_known(void *context, const struct roll_entry *entry)
+{
+  const struct broker *broker = context;
+  const struct transport *transport = entry->transport;
+  if (strcmp(entry->method, auth_method_name(AUTH_PASSWORD)) != 0 &&
+      strcmp(entry->method, auth_method_name(AUTH_SCRAM)) != 0)
+    return true;
+  for (size_t i = 0; i < broker->doors.entrance.count; i++) {
+    const struct gate *gate = broker->doors.entrance.gates[i];
+    if (broker->listeners[i] != transport->listener || !gate || !gate->passwords) continue;
+    return passwords_know(gate->passwords, entry->user);
+  }
+  return true;  // its listener is gone, or takes no passwords any more
+}
+
+// The control thread waits meanwhile, so that the shards may look at what is the broker's.
+static void review(struct shard *shard, uint8_t number, void *broker)
+{
+  (void)number;
+  (void)roll_review(shard, is_still_known, broker, MQTT_NOT_AUTHORIZED);
+}
+
 static void take_change(void *broker);
 
 void broker_take_entrance(struct broker *broker, struct entrance *next, struct entrance *out_before)
@@ -180,6 +221,7 @@ void broker_take_entrance(struct broker *broker, struct entrance *next, struct e
   doors->entrance = *next;
   *next = (struct entrance){0};
   if (doors->entrance.acl != out_before->acl) net_set_acl(broker->net, doors->entrance.acl);
+  if (has_new_passwords(out_before, &doors->entrance)) net_run_on_shards(broker->net, review, broker);
   doors->ends_told_ms = 0;
   doors->seen = doors->entrance.fingerprint;
   if (event_pending(doors->again, EV_TIMEOUT, NULL)) event_del(doors->again);

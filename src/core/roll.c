@@ -21,21 +21,26 @@ static bool is_meant(const struct connection *connection, const struct roll_choi
          fits(choice->user, user_of(access_identity(connection)));
 }
 
+static struct roll_entry entry_of(const struct connection *connection)
+{
+  const struct identity *identity = access_identity(connection);
+  return (struct roll_entry){.client_id = session_id(connection->session),
+                             .user = user_of(identity),
+                             .method = identity ? identity->method : "anonymous",
+                             .address = connection->address,
+                             .transport = connection->transport,
+                             .version = connection->version,
+                             .silent_ms = (uint32_t)connection->shard->now.ms - connection->heard_ms,
+                             .subscriptions = connection->session->subscription_count};
+}
+
 void roll_call(struct shard *shard, const struct roll_choice *choice,
                bool (*visit)(void *context, const struct roll_entry *entry), void *context)
 {
   LIST_EACH (link, &shard->connections) {
     const struct connection *connection = CONTAINER_OF(link, struct connection, all);
     if (!is_meant(connection, choice)) continue;
-    const struct identity *identity = access_identity(connection);
-    const struct roll_entry entry = {.client_id = session_id(connection->session),
-                                     .user = user_of(identity),
-                                     .method = identity ? identity->method : "anonymous",
-                                     .address = connection->address,
-                                     .transport = connection->transport,
-                                     .version = connection->version,
-                                     .silent_ms = (uint32_t)shard->now.ms - connection->heard_ms,
-                                     .subscriptions = connection->session->subscription_count};
+    const struct roll_entry entry = entry_of(connection);
     if (!visit(context, &entry)) return;
   }
 }
@@ -65,6 +70,22 @@ size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum 
     bool meant = is_meant(connection, choice);
     if (!meant && !is_about_to_come(connection, choice)) continue;
     if (meant) count++;
+    report(connection, reason);
+    shard_disconnect(shard, connection, reason);
+  }
+  return count;
+}
+
+size_t roll_review(struct shard *shard, bool (*stays)(void *context, const struct roll_entry *entry), void *context,
+                   enum mqtt_reason reason)
+{
+  size_t count = 0;
+  LIST_EACH (link, &shard->connections) {
+    struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    if (connection->state != CONNECTED) continue;
+    const struct roll_entry entry = entry_of(connection);
+    if (stays(context, &entry)) continue;
+    count++;
     report(connection, reason);
     shard_disconnect(shard, connection, reason);
   }

@@ -35,3 +35,7 @@ void roll_call(struct shard *shard, const struct roll_choice *choice,
 // Disconnects them as shard_disconnect does; returns how many. Clients of whom it is not yet known who they are begin again, uncounted, when a
 // user is meant: the answer that they wait for may be made of what held before. Sessions stay.
 size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum mqtt_reason reason);
+
+// Disconnects all for whom `stays` says no; returns how many.
+size_t roll_review(struct shard *shard, bool (*stays)(void *context, const struct roll_entry *entry), void *context,
+                   enum mqtt_reason reason);

@@ -33,7 +33,15 @@ void loop_tls_take_arrived(struct loop *loop)
 
 // ---- Revoked certificates
 
-// A client whose certificate the listener's gate would refuse now is told so and goes.
+static void report(struct loop *loop, const struct transport *transport)
+{
+  struct tls_facts facts;
+  tls_session_facts(transport->layers->tls, &facts);
+  LOG(&loop->log, loop->now, LOG_WARNING, facts.psk_identity ? "pre_shared_key_gone" : "certificate_revoked",
+      FIELD_TEXT("address", transport->address), FIELD_TEXT("listener", transport->listener->url));
+}
+
+// A client whose certificate or key the listener's gate would refuse now is told so and goes.
 static void check(struct loop *loop, struct transport *transport)
 {
   struct layers *layers = transport->layers;
@@ -45,8 +53,7 @@ static void check(struct loop *loop, struct transport *transport)
   gate_unref(gate);
   if (!revoked) return;
   loop->counters.tls_revoked++;
-  LOG(&loop->log, loop->now, LOG_WARNING, "certificate_revoked", FIELD_TEXT("address", transport->address),
-      FIELD_TEXT("listener", transport->listener->url));
+  report(loop, transport);
   shard_disconnect(loop->shard, transport->connection, MQTT_NOT_AUTHORIZED);
 }
 

@@ -56,6 +56,7 @@
   CALL(enum password_answer, passwords_verify, \
        (const struct passwords *passwords, struct span user, struct span password, struct wall now), \
        (passwords, user, password, now), PASSWORD_FAILED) \
+  CALL(bool, passwords_know, (const struct passwords *passwords, struct span user), (passwords, user), true) \
   CALL(const char *const *, passwords_groups, (const struct passwords *passwords, struct span user), (passwords, user), NULL) \
   CALL(size_t, passwords_scram, \
        (const struct passwords *passwords, struct span user, struct span secret, struct wall now, \

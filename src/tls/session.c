@@ -314,8 +314,15 @@ void tls_session_facts(struct tls_session *session, struct tls_facts *out)
   };
 }
 
+static struct span key_of(const struct tls_credentials *credentials, const char *identity)
+{
+  return credentials->psk ? psk_find(credentials->psk, span_text(identity)) : (struct span){0};
+}
+
 bool tls_session_revoked(const struct tls_session *session, const struct tls_credentials *credentials)
 {
+  const char *identity = session->psk_identity;
+  if (identity && !span_equal(key_of(session->credentials, identity), key_of(credentials, identity))) return true;
   return session->chain_size > 0 && credentials->trust &&
          client_trust_revoked(credentials->trust, session->chain, session->chain_size);
 }

@@ -56,5 +56,5 @@ struct tls_facts {
 };
 void tls_session_facts(struct tls_session *session, struct tls_facts *out);
 
-// Whether these credentials would refuse the client's certificate as revoked. False without a certificate.
+// Whether these credentials would refuse the client's certificate as revoked, or no longer have its pre-shared key. False without either.
 bool tls_session_revoked(const struct tls_session *session, const struct tls_credentials *credentials);

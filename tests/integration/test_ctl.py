@@ -360,7 +360,7 @@ def test_locked_out_in_one_go(known):
     assert ctl(known, "disconnect", "--user", "ann")[0] == 0
     with pytest.raises(AssertionError):
         come_in(known, "ann")
-    client.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+    client.expect_disconnect(R.NOT_AUTHORIZED)  # as the file was read first
     come_in(known, "bob").ping()
 
 

@@ -144,6 +144,65 @@ def test_a_directory_that_goes_and_comes(secure, tmp_path):
     assert shown_certificate(broker.tls_port) == der(folder / "server.pem") != before
 
 
+# ------------------------------------------------------------------------------------------------------ who is gone
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_users_who_are_deleted_are_disconnected(make_broker, tmp_path, shards):
+    """By a change of the file, and by a reload that names another; by each listener's own file."""
+    port, other_port = free_port(), free_port()
+    mine, others = tmp_path / "passwd.txt", tmp_path / "others.txt"
+    for path, user in ((mine, "ann"), (mine, "bob"), (others, "ann")):
+        add_password(path, user, "secret")
+    listeners = [{"url": f"mqtt://127.0.0.1:{port}", "auth": ["password"]},
+                 {"url": f"mqtt://127.0.0.1:{other_port}", "auth": ["password"], "passwords": str(others)}]
+    broker = make_broker(shards=shards, options={"auth": {"passwords": str(mine)}})
+    broker.config["listeners"] += listeners
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+
+    def come_in(at, user, version=5):
+        return Client(Stream(("127.0.0.1", at)), version).connect(username=user, password="secret")
+
+    anns = [come_in(port, "ann", version) for version in (3, 4, 5, 5)]
+    stay = [come_in(port, "bob"), come_in(other_port, "ann"), broker.connect()]
+    subprocess.run([skerry_binary(), "passwd", "--delete", mine, "ann"], check=True, timeout=30)
+    for client in anns:
+        client.expect_disconnect(R.NOT_AUTHORIZED)
+    for client in stay:
+        client.ping()
+    assert len(broker.events("client_dismissed")) == 4
+    broker.config["listeners"][-1].pop("passwords")
+    broker.write_config()
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded", 2)
+    stay.pop(1).expect_disconnect(R.NOT_AUTHORIZED)
+    for client in stay:
+        client.ping()
+
+
+def test_devices_whose_key_is_gone_are_disconnected(make_broker, tmp_path):
+    """mosquitto_sub is such a device: Python knows no pre-shared keys."""
+    port, keys = free_port(), tmp_path / "psk.txt"
+    lines = {name: f"{name}:{name.encode().hex() * 4}\n" for name in ("pump-1", "pump-2", "pump-3")}
+    keys.write_text("".join(lines.values()))
+    broker = make_broker(options={"auth": {"psk": str(keys)}, "listeners": [
+        {"url": f"mqtts://127.0.0.1:{port}", "auth": ["psk"]}, {"url": f"mqtt://127.0.0.1:{free_port()}"}]})
+    devices = [subprocess.Popen(["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "--psk-identity", name, "--psk",
+                                 name.encode().hex() * 4, "-t", "a"], stderr=subprocess.DEVNULL) for name in lines]
+    try:
+        eventually(lambda: len(broker.events("client_connected")) == 3, "three devices")
+        keys.write_text(lines["pump-1"] + lines["pump-3"].replace("\n", "00\n"))  # the second is gone, the third has another
+        broker.wait_event("pre_shared_key_gone", 2)
+        assert not broker.events("certificate_revoked")
+        eventually(lambda: broker.metrics().total("skerry_clients") == 1, "one is left")
+    finally:
+        for device in devices:
+            device.kill()
+            device.wait()
+
+
 # ------------------------------------------------------------------------------------------------------ passed sockets
 
 

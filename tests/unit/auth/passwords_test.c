@@ -106,6 +106,8 @@ static void groups_of_all_lines_of_a_user_count_once(void **state)
   (void)state;
   struct passwords *passwords =
       parse("ann:" SECRET ":groups=ops,line-7\nbob:" SECRET "\nann:" OTHER ":groups=line-7,night\n");
+  assert_true(passwords_know(passwords, span_text("ann")));
+  assert_false(passwords_know(passwords, span_text("an")));
   const char *const *groups = passwords_groups(passwords, span_text("ann"));
   assert_non_null(groups);
   assert_string_equal(groups[0], "ops");

@@ -171,6 +171,27 @@ static void who_is_being_asked_begins_again(void **state)
   bench_deinit(&bench);
 }
 
+static bool is_not_ann(void *context, const struct roll_entry *entry)
+{
+  (void)context;
+  return !span_equal(entry->user, span_text("ann"));
+}
+
+static void who_does_not_stay_goes(void **state)
+{
+  (void)state;
+  struct bench bench;
+  bench_init(&bench, 1, NULL);
+  struct client *ann = arrive(&bench, MQTT_5_0, "one", "ann"), *bob = arrive(&bench, MQTT_5_0, "two", "bob");
+  client_open(&bench, MQTT_5_0, 0);
+  assert_int_equal(roll_review(bench.shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 1);
+  bench_run(&bench);
+  client_expect_disconnect(ann, MQTT_NOT_AUTHORIZED);
+  client_publish(bob, "a", "x", 1, false);
+  assert_int_equal(roll_review(bench.shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 0);
+  bench_deinit(&bench);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -179,6 +200,7 @@ int main(void)
       cmocka_unit_test(one_client_goes),
       cmocka_unit_test(what_it_leaves),
       cmocka_unit_test(who_is_being_asked_begins_again),
+      cmocka_unit_test(who_does_not_stay_goes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

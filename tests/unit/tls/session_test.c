@@ -456,6 +456,7 @@ static void a_device_is_known_by_its_key(void **state)
     struct tls_facts facts;
     tls_session_facts(peer.session, &facts);
     assert_string_equal(facts.psk_identity, "sensor-1");
+    assert_false(tls_session_revoked(peer.session, credentials));
     assert_false(facts.resumed);
     assert_int_equal(facts.fact_count, 0);
     echo(world, &peer);
