@@ -1,8 +1,9 @@
 // What access control costs a message: decisions of a list of 10,000 rules, beside a bare loop over the same topics.
 //
-//   acl [--strict]    prints a row each: the bare loop, decisions that are remembered, decisions that are not, and what a new
-//                     connection's view of the list costs. Each is the least of several rounds, in nanoseconds of CPU. --strict:
-//                     exit code 1 when a remembered decision takes a microsecond or more.
+//   acl [--strict]    prints a row each: the bare loop, decisions that are remembered, decisions that are not, and what a
+//   new
+//                     connection's view of the list costs. Each is the least of several rounds, in nanoseconds of CPU.
+//                     --strict: exit code 1 when a remembered decision takes a microsecond or more.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static void __attribute__((noreturn)) fail(const char *what)
   exit(1);
 }
 
-// Half of the rules are for everybody, each with a line of its own; half for one user each, with the client identifier in the topic.
+// Half of the rules are for everybody, each with a line of its own; half for one user each, with the client identifier in
+// the topic.
 static struct acl *make_list(void)
 {
   struct acl *acl;

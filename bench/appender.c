@@ -1,5 +1,5 @@
-// The bare cost of keeping bytes: appends batches of a given size to preallocated files in a directory, each followed by fdatasync, and nothing
-// else. What a broker that syncs before it acknowledges is measured against.
+// The bare cost of keeping bytes: appends batches of a given size to preallocated files in a directory, each followed by
+// fdatasync, and nothing else. What a broker that syncs before it acknowledges is measured against.
 //
 //   appender DIRECTORY BATCH_BYTES SECONDS    prints {"batches_per_s": …, "us_per_batch": …, "p99_us": …}
 #include <errno.h>

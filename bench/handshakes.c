@@ -1,7 +1,8 @@
 // TLS handshakes: what they cost when nothing but the library is there, and a client that asks for many of them.
 //
-//   handshakes serve PORT CERT KEY              the bare accept loop: accept, SSL_accept, one read, one write, close. Until it is killed.
-//   handshakes connect PORT COUNT full|resume   COUNT connections one after the other, each with an MQTT CONNECT that is answered. Prints how many were
+//   handshakes serve PORT CERT KEY              the bare accept loop: accept, SSL_accept, one read, one write, close. Until
+//   it is killed. handshakes connect PORT COUNT full|resume   COUNT connections one after the other, each with an MQTT
+//   CONNECT that is answered. Prints how many were
 //                                               resumed.
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,5 +1,6 @@
-// An access control list, a NUL, a topic filter, a NUL, a topic. Parsing must end in a list or in words; of a list the decisions must agree with
-// themselves: the cache with the walk, and who may subscribe to a filter may subscribe to each topic in it.
+// An access control list, a NUL, a topic filter, a NUL, a topic. Parsing must end in a list or in words; of a list the
+// decisions must agree with themselves: the cache with the walk, and who may subscribe to a filter may subscribe to each
+// topic in it.
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-// A configuration file, and what follows a line "--set" as overrides. Whatever is refused says why; whatever is accepted differs
-// in nothing from itself.
+// A configuration file, and what follows a line "--set" as overrides. Whatever is refused says why; whatever is accepted
+// differs in nothing from itself.
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-// A filter, a NUL, a topic. Parsing and matching are compared with a naive recursive reading of section 4.7, written for this
-// file.
+// A filter, a NUL, a topic. Parsing and matching are compared with a naive recursive reading of section 4.7, written for
+// this file.
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
-// A mosquitto.conf. What is found can be shown on a terminal. What is written is quoted, whatever was in it: our configuration reads it, or knows
-// better than Mosquitto what a host, a path or a clash of listeners is; and when it is read, nobody comes in who was kept out before.
+// A mosquitto.conf. What is found can be shown on a terminal. What is written is quoted, whatever was in it: our
+// configuration reads it, or knows better than Mosquitto what a host, a path or a clash of listeners is; and when it is
+// read, nobody comes in who was kept out before.
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
-// Sequences of events into one or two shards. The input is a program of one-byte operations with their arguments: connections open,
-// packets (ready-made, and raw bytes) arrive, time passes, output is taken in pieces, mails travel, questions are answered, connections end. Looked for:
-// assertions, memory errors, leaks, counters that do not balance, output that does not decode.
+// Sequences of events into one or two shards. The input is a program of one-byte operations with their arguments:
+// connections open, packets (ready-made, and raw bytes) arrive, time passes, output is taken in pieces, mails travel,
+// questions are answered, connections end. Looked for: assertions, memory errors, leaks, counters that do not balance,
+// output that does not decode.
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// Drives the shards of a broker as the real loop does, but at the whim of the seed: input in any portions, output into pipes that take
-// less than offered, mails late, connections handed over between shards.
+// Drives the shards of a broker as the real loop does, but at the whim of the seed: input in any portions, output into pipes
+// that take less than offered, mails late, connections handed over between shards.
 #include <stdio.h>
 #include <string.h>
 

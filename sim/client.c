@@ -293,7 +293,8 @@ void client_subscribe(struct client *client, const uint8_t *filters, const uint8
   client_send(client, &packet);
 }
 
-// Subscription identifiers tell copies apart only when each has one filter, or the filters of one request do not share a topic.
+// Subscription identifiers tell copies apart only when each has one filter, or the filters of one request do not share a
+// topic.
 static void random_subscribe(struct client *client)
 {
   struct world *world = client->world;

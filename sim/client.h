@@ -1,5 +1,6 @@
-// A scripted MQTT client: the protocol as a client has to keep it, and whims from the seed. It is the other side of the oracles, so it
-// checks what only a client can see: receive maximum, packet size, aliases, packet identifiers, the QoS 2 handshake.
+// A scripted MQTT client: the protocol as a client has to keep it, and whims from the seed. It is the other side of the
+// oracles, so it checks what only a client can see: receive maximum, packet size, aliases, packet identifiers, the QoS 2
+// handshake.
 #pragma once
 
 #include "world.h"

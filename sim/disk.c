@@ -8,8 +8,8 @@ enum { NAME_SIZE = 64 };
 
 enum { SECTOR_DIRTY = 1, SECTOR_ALLOCATED = 2 };
 
-// A file, whatever its names. `now` is what can be read, `safe` what a power cut leaves; both have `capacity` bytes, zeros where nothing was
-// written.
+// A file, whatever its names. `now` is what can be read, `safe` what a power cut leaves; both have `capacity` bytes, zeros
+// where nothing was written.
 struct inode {
   uint8_t *now, *safe;
   uint8_t *sectors;  // SECTOR_… of each
@@ -234,7 +234,8 @@ static void mark(struct directory *directory)
   for (size_t i = 0; i < directory->count; i++) directory->entries[i].inode->seen = true;
 }
 
-// Frees what has no name and is not open. What only a power cut could bring back takes no space, as on a disk that has removed it.
+// Frees what has no name and is not open. What only a power cut could bring back takes no space, as on a disk that has
+// removed it.
 static void collect(struct sim_disk *sim)
 {
   for (size_t i = 0; i < sim->inode_count; i++) sim->inodes[i]->seen = sim->inodes[i]->handles > 0;

@@ -1,5 +1,6 @@
-// Drives the shards as the real loop does, but at the whim of the seed: input in any portions, output into pipes that take less than
-// offered, mails late, connections handed over between shards, and the end of the process between any two connections.
+// Drives the shards as the real loop does, but at the whim of the seed: input in any portions, output into pipes that take
+// less than offered, mails late, connections handed over between shards, and the end of the process between any two
+// connections.
 #include <string.h>
 
 #include "core/authentication.h"
