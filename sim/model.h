@@ -1,7 +1,8 @@
-// What MQTT owes to whom: dumb lists of everything that was published, subscribed and delivered, with the instants at which it
-// may and at which it must have taken effect. The shards of a broker work concurrently, so some things are open: a message that is
-// published while somebody subscribes may or may not reach him. Every effect therefore has two ends: not before `taken` or
-// `start`, surely from `effective` or `end` on. What lies between is allowed and not demanded; everything else is decided.
+// What MQTT owes to whom: dumb lists of everything that was published, subscribed and delivered, with the instants at which
+// it may and at which it must have taken effect. The shards of a broker work concurrently, so some things are open: a
+// message that is published while somebody subscribes may or may not reach him. Every effect therefore has two ends: not
+// before `taken` or `start`, surely from `effective` or `end` on. What lies between is allowed and not demanded; everything
+// else is decided.
 //
 // Instants are ticks: the world counts one up before everything it does.
 #pragma once

@@ -1,5 +1,5 @@
-// A network of one-way pipes: what is written arrives later, in other portions, or never. No clock: whoever owns a pipe decides when
-// something arrives; how much is decided by the seed.
+// A network of one-way pipes: what is written arrives later, in other portions, or never. No clock: whoever owns a pipe
+// decides when something arrives; how much is decided by the seed.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// Judges every PUBLISH that a broker writes, at the instant it is written: is this copy owed or at least allowed, with this QoS, this
-// retain flag, these subscription identifiers and these properties, in this order, now?
+// Judges every PUBLISH that a broker writes, at the instant it is written: is this copy owed or at least allowed, with this
+// QoS, this retain flag, these subscription identifiers and these properties, in this order, now?
 #include <stdio.h>
 #include <string.h>
 
@@ -224,8 +224,8 @@ static bool explain_live_by(const struct written *written, const struct publicat
   return qos >= smaller(least, own) && qos <= smaller(most, own);
 }
 
-// The earliest receipt that explains it and comes after those that this subscriber had from the same author: a session is one
-// queue, so order is kept over all topics and QoS. NULL when there is none.
+// The earliest receipt that explains it and comes after those that this subscriber had from the same author: a session is
+// one queue, so order is kept over all topics and QoS. NULL when there is none.
 static const struct publication *explain_live(const struct written *written, uint64_t after)
 {
   const struct publication *best = NULL;

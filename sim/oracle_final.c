@@ -134,8 +134,8 @@ static bool group_must_get(const struct group_view *view, const struct publicati
   return false;
 }
 
-// More copies than receipts are allowed at QoS 1 after a connection was lost, never at QoS 2; each receipt that somebody was there for
-// must have arrived. Returns how many have not.
+// More copies than receipts are allowed at QoS 1 after a connection was lost, never at QoS 2; each receipt that somebody was
+// there for must have arrived. Returns how many have not.
 static unsigned check_group(const struct group_view *view)
 {
   const struct message *message = view->message;

@@ -475,7 +475,8 @@ static bool send_acks(struct client *client)
   return sent;
 }
 
-// Whether an earlier CONNECT of its own may still be handled, behind the one that it would send now: then it would not know which counts.
+// Whether an earlier CONNECT of its own may still be handled, behind the one that it would send now: then it would not know
+// which counts.
 static bool is_half_open(const struct client *client)
 {
   const struct broker *broker = &client->world->broker;

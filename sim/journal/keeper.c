@@ -1,5 +1,5 @@
-// Between the shards and the store, as src/net/keeper.c has it: batches and loads go in order, two batches are under way at most, commits and
-// answers come back late.
+// Between the shards and the store, as src/net/keeper.c has it: batches and loads go in order, two batches are under way at
+// most, commits and answers come back late.
 #include <string.h>
 
 #include "world.h"
@@ -114,7 +114,8 @@ static void report(struct world *world)
   keeper->failed = keeper->submitted > committed;
 }
 
-// Whether the disk has stopped: then the process has died at that operation, and nothing that came after it was seen by anybody.
+// Whether the disk has stopped: then the process has died at that operation, and nothing that came after it was seen by
+// anybody.
 static bool stopped(struct world *world)
 {
   if (!sim_disk_stopped(world->disk)) return false;

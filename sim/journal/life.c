@@ -308,7 +308,8 @@ static bool read_header(struct span file, uint64_t at, struct record_header *out
   return out->mark != 0 && at + record_length(out->size) <= file.size;
 }
 
-// Whether something was written behind it later. If not, nobody can tell damage from what was never written whole: the end is cut off there.
+// Whether something was written behind it later. If not, nobody can tell damage from what was never written whole: the end
+// is cut off there.
 static bool has_batch_behind(struct span file, uint64_t at)
 {
   struct record_header header;

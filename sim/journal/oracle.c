@@ -1,5 +1,5 @@
-// What a client reads is judged when it reads it: whether somebody sent it, whether it is as it was, in order, not too often, with DUP where the
-// client has had it before; and whether session present says the truth.
+// What a client reads is judged when it reads it: whether somebody sent it, whether it is as it was, in order, not too
+// often, with DUP where the client has had it before; and whether session present says the truth.
 #include <string.h>
 
 #include "world.h"
@@ -182,13 +182,15 @@ static unsigned groups_of(const struct read *read)
   return count;
 }
 
-// A new copy for each time that it was sent. At QoS 2 nothing is sent that a crash can take back, and what its author sends again is no new one.
+// A new copy for each time that it was sent. At QoS 2 nothing is sent that a crash can take back, and what its author sends
+// again is no new one.
 static void check_count(const struct read *read)
 {
   const struct world *world = read->client->world;
   struct message *message = read->message;
   struct receipt *receipt = session_receipt(read->session, message);
-  // While the disk fails, acknowledgements that are not safe make room for what a crash then does not know to have been sent.
+  // While the disk fails, acknowledgements that are not safe make room for what a crash then does not know to have been
+  // sent.
   bool crashed = receipt->fresh > 0 && receipt->crashes < world->bad_crash;
   receipt->crashes = (uint16_t)world->crashes;
   if (read->as_retained || read->unclear) {

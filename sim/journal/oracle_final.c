@@ -174,7 +174,8 @@ uint64_t oracle_digest(struct world *world, bool trace)
   free(retained);
   mix(&digest, catalog->next_session);
   mix(&digest, catalog->retained_bytes);
-  // What a block on disk that is done in part keeps alive is known better once it was read: that is forgotten at a crash, and harmless.
+  // What a block on disk that is done in part keeps alive is known better once it was read: that is forgotten at a crash,
+  // and harmless.
   for (size_t i = 0; i < catalog->live_count && !has_blocks(catalog); i++) {
     if (catalog->live[i].references == 0) continue;
     mix(&digest, catalog->live[i].segment);
@@ -420,7 +421,8 @@ void oracle_empty(struct world *world)
     if (catalog->live[i].references > 0)
       world_fail(world, "nothing is left, but segment %u has %llu references", catalog->live[i].segment,
                  (unsigned long long)catalog->live[i].references);
-  // What may stay dead when nothing else is written, what came since the last checkpoint, the reserve, and the ends of files.
+  // What may stay dead when nothing else is written, what came since the last checkpoint, the reserve, and the ends of
+  // files.
   uint64_t idle = plan->replay_bytes > 4 * plan->segment_bytes ? plan->replay_bytes : 4 * plan->segment_bytes;
   uint64_t most = idle + plan->replay_bytes + plan->reserve_bytes + 2 * plan->segment_bytes + plan->payload_most;
   if (s.bytes > most) world_fail(world, "nothing is left, but the journal has %llu bytes", (unsigned long long)s.bytes);

@@ -1,8 +1,10 @@
-// The simulated world of a broker with a journal: one broker of some shards, its store on a simulated disk, and clients that behave right. A seed
-// decides everything, faults too. What is judged is what clients can see, and what the store says of itself; see docs/simulation.md.
+// The simulated world of a broker with a journal: one broker of some shards, its store on a simulated disk, and clients that
+// behave right. A seed decides everything, faults too. What is judged is what clients can see, and what the store says of
+// itself; see docs/simulation.md.
 //
-// Instants are ticks: the world counts one up before everything it does. An effect of which a client has read the acknowledgement at one tick
-// has taken place before everything that is sent later; what lies between is allowed and not demanded.
+// Instants are ticks: the world counts one up before everything it does. An effect of which a client has read the
+// acknowledgement at one tick has taken place before everything that is sent later; what lies between is allowed and not
+// demanded.
 #pragma once
 
 #include <stdbool.h>
@@ -252,8 +254,8 @@ struct world {
   struct plan plan;
   uint64_t now_ms, tick, events;
   bool healing, ending;
-  bool
-      lossy;  // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is judged
+  bool lossy;     // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is
+                  // judged
   bool rotten;    // bytes have rotted
   bool rot_told;  // and the log said so
   bool topic_rotten[TOPICS];

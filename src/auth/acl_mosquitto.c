@@ -1,13 +1,12 @@
 // Mosquitto's acl_file (mosquitto.conf(5)), with its meaning:
 //
-//   topic [read|write|readwrite|deny] FILTER    for the user above it; before the first user line: for clients without a name
-//   user NAME
-//   pattern [read|write|readwrite|deny] FILTER  for everybody, with %c and %u replaced
+//   topic [read|write|readwrite|deny] FILTER    for the user above it; before the first user line: for clients without a
+//   name user NAME pattern [read|write|readwrite|deny] FILTER  for everybody, with %c and %u replaced
 //
-// There, a client's topic lines are asked first, those with "deny" before the others whatever their order, and then all patterns in the
-// same way; no answer is a denial. So the order here is: denying topics, allowing topics, denying patterns, allowing patterns.
-// It does not look at SUBSCRIBE: everybody may, and gets what may be read. A name or client identifier with '+' or '#' in it gets nothing as soon
-// as there are patterns.
+// There, a client's topic lines are asked first, those with "deny" before the others whatever their order, and then all
+// patterns in the same way; no answer is a denial. So the order here is: denying topics, allowing topics, denying patterns,
+// allowing patterns. It does not look at SUBSCRIBE: everybody may, and gets what may be read. A name or client identifier
+// with '+' or '#' in it gets nothing as soon as there are patterns.
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +87,8 @@ static bool keep(struct reader *reader, const struct line *line)
   return true;
 }
 
-// `rest`: what stands behind "topic" or "pattern". One word is the filter; of several the first is the access, and the rest, spaces and all, the filter.
+// `rest`: what stands behind "topic" or "pattern". One word is the filter; of several the first is the access, and the rest,
+// spaces and all, the filter.
 static void read_topic(struct reader *reader, struct line line, struct span rest, const uint8_t *start)
 {
   char shown[ACL_SHOWN + 1];
@@ -210,7 +210,8 @@ static void add_lines(struct reader *reader, bool pattern, bool deny)
       add_line(reader, &reader->lines[i]);
 }
 
-// The filters that have everything: "#", and one for each first level with '$' that the file names, because "#" has none of these.
+// The filters that have everything: "#", and one for each first level with '$' that the file names, because "#" has none of
+// these.
 static struct span *everything(struct reader *reader, size_t *out_count)
 {
   struct span *filters = calloc(reader->count + 2, sizeof *filters);

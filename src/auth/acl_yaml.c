@@ -297,7 +297,8 @@ static void read_root(struct reader *reader, const yaml_node_t *root)
 
 // ---- YAML
 
-// libyaml's time grows with the square of the nesting and of the anchors. A first pass without a tree finds more of either than a list needs.
+// libyaml's time grows with the square of the nesting and of the anchors. A first pass without a tree finds more of either
+// than a list needs.
 static bool check_shape(struct acl_reading *reading, struct span text)
 {
   yaml_parser_t parser;
