@@ -1,5 +1,5 @@
-// CRC32C (Castagnoli, polynomial 0x1EDC6F41 reflected), as in iSCSI (RFC 3720) and ext4: with the processor's own instruction where there is one.
-// Pure; any thread.
+// CRC32C (Castagnoli, polynomial 0x1EDC6F41 reflected), as in iSCSI (RFC 3720) and ext4: with the processor's own
+// instruction where there is one. Pure; any thread.
 #pragma once
 
 #include <stdint.h>

@@ -1,6 +1,6 @@
-// Tables of crc32c.c: tables[k][b] is the CRC32C, without the inversions, of byte b followed by k zero bytes. Entry [0][b] is b divided
-// by the reflected polynomial 0x82f63b78 bit by bit; [k][b] is [k-1][b] moved on by one more zero byte. The unit test
-// makes them anew and compares.
+// Tables of crc32c.c: tables[k][b] is the CRC32C, without the inversions, of byte b followed by k zero bytes. Entry [0][b]
+// is b divided by the reflected polynomial 0x82f63b78 bit by bit; [k][b] is [k-1][b] moved on by one more zero byte. The
+// unit test makes them anew and compares.
 #pragma once
 
 #include <stdint.h>

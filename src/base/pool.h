@@ -41,8 +41,8 @@ void pool_free(struct pool *pool, void *block, size_t size);
 // Counts memory that does not come from the pool: positive when it is taken, negative when it is given back.
 void pool_charge(struct pool *pool, int64_t bytes);
 
-// Whether three quarters of the budget are used; all of it. False without a budget. Asked several times for every message, so what the other
-// pools use, and a new limit, are seen when this pool settles.
+// Whether three quarters of the budget are used; all of it. False without a budget. Asked several times for every message,
+// so what the other pools use, and a new limit, are seen when this pool settles.
 static inline bool pool_tight(const struct pool *pool)
 {
   return pool->uncounted_bytes > pool->tight_at;

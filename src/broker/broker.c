@@ -185,7 +185,8 @@ static enum status open_listeners(struct broker *broker, struct error *error)
   return OK;
 }
 
-// All sockets are open: what needs the rights of root is behind us. Files are read as the user, so that what works now works at a reload.
+// All sockets are open: what needs the rights of root is behind us. Files are read as the user, so that what works now works
+// at a reload.
 static enum status settle_down(struct broker *broker, struct error *error)
 {
   enum status status = OK;
@@ -222,8 +223,8 @@ static enum status start_control(struct broker *broker, struct error *error)
   return status == OK ? broker_open_control(broker, &broker->config, &broker->control, error) : status;
 }
 
-// One malloc arena: those of other threads grow by a page at a time, a system call for every few connections. The hot path allocates from
-// the shards' pools and does not meet in it.
+// One malloc arena: those of other threads grow by a page at a time, a system call for every few connections. The hot path
+// allocates from the shards' pools and does not meet in it.
 static void tune_malloc(void)
 {
   mallopt(M_ARENA_MAX, 1);

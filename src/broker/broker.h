@@ -1,5 +1,5 @@
-// A broker process: configuration → listeners, loops, metrics, $SYS. Runs on the thread that calls it (the control thread), which handles
-// signals, reloads and the admin HTTP server, and never touches a client's connection.
+// A broker process: configuration → listeners, loops, metrics, $SYS. Runs on the thread that calls it (the control thread),
+// which handles signals, reloads and the admin HTTP server, and never touches a client's connection.
 #pragma once
 
 #include "broker/config.h"

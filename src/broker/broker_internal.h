@@ -84,16 +84,18 @@ void broker_apply_listener(const struct listener_config *config, uint32_t connec
 // Reads what the configuration's files say, for the first time. All mistakes are logged.
 CHECK_RESULT enum status broker_open_doors(struct broker *broker, struct error *error);
 
-// Starts the listeners' threads, gives all listeners their gates and the shards the list; then watches the files. Once, after net_start.
+// Starts the listeners' threads, gives all listeners their gates and the shards the list; then watches the files. Once,
+// after net_start.
 CHECK_RESULT enum status broker_man_doors(struct broker *broker, struct error *error);
 CHECK_RESULT enum status broker_make_secret(struct broker *broker, const struct config *config, struct error *error);
 void broker_close_doors(struct broker *broker);
 
-// Takes the entrance's place in the broker's: whoever comes from now on is let in by it. The listeners have got their gates. What was
-// before goes to *out_before, the caller's.
+// Takes the entrance's place in the broker's: whoever comes from now on is let in by it. The listeners have got their gates.
+// What was before goes to *out_before, the caller's.
 void broker_take_entrance(struct broker *broker, struct entrance *next, struct entrance *out_before);
 
-// Reads at once what has changed in the files since they were last read. False: something in them is wrong, and what it said before holds.
+// Reads at once what has changed in the files since they were last read. False: something in them is wrong, and what it said
+// before holds.
 bool broker_take_changes(struct broker *broker);
 
 // For /metrics: fills at most `size` rows, returns how many.
@@ -112,8 +114,8 @@ struct reload_report {
 
 void reload_report_deinit(struct reload_report *report);
 
-// Reads the configuration and its files again and makes it so, or says why not and leaves all as it is. With `confirm_ms` it is undone after that
-// time, unless broker_confirm is called before.
+// Reads the configuration and its files again and makes it so, or says why not and leaves all as it is. With `confirm_ms` it
+// is undone after that time, unless broker_confirm is called before.
 void broker_reload(struct broker *broker, uint32_t confirm_ms, struct reload_report *out);
 
 // Logs what is allowed and probably not meant in the configuration; into `out`, too.

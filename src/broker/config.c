@@ -283,8 +283,8 @@ static const struct config_key *to_blame(const struct config *config, const stru
   return keys[0];
 }
 
-// One segment is written, others wait to be emptied: with fewer than this there is no room to work in. And what a checkpoint does not
-// cover yet cannot be given back, however dead it is.
+// One segment is written, others wait to be emptied: with fewer than this there is no room to work in. And what a checkpoint
+// does not cover yet cannot be given back, however dead it is.
 enum { SEGMENTS_LEAST = 4 };
 
 static void check_journal_limit(struct checker *checker, const struct config *config)

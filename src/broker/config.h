@@ -1,5 +1,6 @@
-// The broker's configuration: read from YAML, checked, compared for reload. Every key is a row of the table in config_schema.c,
-// from which parsing, checks, help and docs/configuration.md come. Nothing here starts, opens or changes anything.
+// The broker's configuration: read from YAML, checked, compared for reload. Every key is a row of the table in
+// config_schema.c, from which parsing, checks, help and docs/configuration.md come. Nothing here starts, opens or changes
+// anything.
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +36,8 @@ struct config_origin {
   struct config_mark marks[CONFIG_MAX_KEYS];
 };
 
-// What happens to a PUBLISH that a 3.1 or 3.1.1 client may not send: it is acknowledged and dropped, or its connection closed.
+// What happens to a PUBLISH that a 3.1 or 3.1.1 client may not send: it is acknowledged and dropped, or its connection
+// closed.
 enum acl_denied { ACL_DENIED_ACKNOWLEDGE, ACL_DENIED_DISCONNECT };
 
 enum tls_min_version { TLS_MIN_1_2, TLS_MIN_1_3 };
@@ -89,8 +91,9 @@ struct listener_config {
   struct config_mark mark;  // where it was written
 };
 
-// All texts are on the heap and belong to the struct. NULL texts mean "not set". Paths of what a broker only reads, and of the control
-// socket, are absolute or relative to the working directory after config_load; in the file they are relative to the file's directory.
+// All texts are on the heap and belong to the struct. NULL texts mean "not set". Paths of what a broker only reads, and of
+// the control socket, are absolute or relative to the working directory after config_load; in the file they are relative to
+// the file's directory.
 struct config {
   struct {
     char *id;
@@ -167,8 +170,8 @@ struct config_source {
   size_t listen_count;
 };
 
-// Reads, checks and completes a configuration. OK: `out` is filled; config_deinit it. ERR_INVALID (or the reason why the file
-// cannot be read): all mistakes that were found are in `diagnostics`, which may hold some from earlier calls.
+// Reads, checks and completes a configuration. OK: `out` is filled; config_deinit it. ERR_INVALID (or the reason why the
+// file cannot be read): all mistakes that were found are in `diagnostics`, which may hold some from earlier calls.
 CHECK_RESULT enum status config_load(const struct config_source *source, struct config *out,
                                      struct diagnostics *diagnostics);
 
@@ -176,8 +179,8 @@ CHECK_RESULT enum status config_load(const struct config_source *source, struct 
 CHECK_RESULT enum status config_load_text(struct span text, const struct config_source *source, struct config *out,
                                           struct diagnostics *diagnostics);
 
-// What is allowed and probably not meant in a configuration that was loaded, such as passwords that travel in clear; as in `diagnostics`
-// above, with "warning: " behind the key.
+// What is allowed and probably not meant in a configuration that was loaded, such as passwords that travel in clear; as in
+// `diagnostics` above, with "warning: " behind the key.
 void config_warn(const struct config *config, const char *file, struct diagnostics *out);
 
 // A zeroed struct, and one whose loading failed, may be deinitialised too.

@@ -1,5 +1,5 @@
-// Reads the configuration: its YAML, which config_tree.c goes through, and what the command line puts over it. All mistakes are
-// collected, not only the first.
+// Reads the configuration: its YAML, which config_tree.c goes through, and what the command line puts over it. All mistakes
+// are collected, not only the first.
 #include "broker/config.h"
 
 #include <assert.h>
@@ -158,8 +158,9 @@ static const char *event_anchor(const yaml_event_t *event)
   return NULL;
 }
 
-// libyaml's time grows with the square of the nesting and of the anchors: a file of 1 MiB could take minutes. So a first pass,
-// which needs no tree, looks for more of either than any configuration has. Mistakes in the YAML are left to the second pass.
+// libyaml's time grows with the square of the nesting and of the anchors: a file of 1 MiB could take minutes. So a first
+// pass, which needs no tree, looks for more of either than any configuration has. Mistakes in the YAML are left to the
+// second pass.
 static bool check_shape(struct loader *loader, struct span text)
 {
   yaml_parser_t parser;

@@ -58,8 +58,8 @@ extern const size_t config_section_count;
 extern const struct config_key config_keys[];
 extern const size_t config_key_count;  // at most CONFIG_MAX_KEYS
 
-// The front of a path, "limits" of "limits.connections", cut when it is longer than any section's name. Returns its length in
-// the path.
+// The front of a path, "limits" of "limits.connections", cut when it is longer than any section's name. Returns its length
+// in the path.
 size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE]);
 
 const struct config_section *config_find_section(const char *name);
@@ -86,7 +86,8 @@ void config_key_path(const struct config_key *key, char *out, size_t size);
 
 // `object` is the struct that holds the field: a config or a listener_config.
 
-// Parses `text` and stores it. On failure the field keeps its value and the error says what is wrong and what would be right.
+// Parses `text` and stores it. On failure the field keeps its value and the error says what is wrong and what would be
+// right.
 CHECK_RESULT enum status config_value_parse(const struct config_key *key, const char *text, void *object,
                                             struct error *error);
 
@@ -151,5 +152,6 @@ struct yaml_document_s;
 bool config_load_tree(struct config *config, const char *file, struct span text, struct yaml_document_s *document,
                       struct diagnostics *diagnostics);
 
-// The message for a name that no key or section of `section` (NULL: the top) has. In a mapping the name has its path before it.
+// The message for a name that no key or section of `section` (NULL: the top) has. In a mapping the name has its path before
+// it.
 void config_unknown_key(const char *section, const char *name, char *out, size_t size);

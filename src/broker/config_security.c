@@ -1,5 +1,5 @@
-// What makes a listener safe or open, as far as the configuration alone can say: which keys need which others. What is in the files is
-// checked where they are read (entrance.h).
+// What makes a listener safe or open, as far as the configuration alone can say: which keys need which others. What is in
+// the files is checked where they are read (entrance.h).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

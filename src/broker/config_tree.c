@@ -1,4 +1,5 @@
-// Goes through the tree of a YAML document and fills a struct config by the table. Aliases are values like any other; merge keys
+// Goes through the tree of a YAML document and fills a struct config by the table. Aliases are values like any other; merge
+// keys
 // ("<<") are not supported.
 #include <assert.h>
 #include <stdio.h>
@@ -201,8 +202,8 @@ static void load_certificates(struct loader *loader, const struct config_key *ke
   }
 }
 
-// The whole text with all but the node blanked out, so that what is said about the node's lines and columns is right. libyaml counts
-// characters.
+// The whole text with all but the node blanked out, so that what is said about the node's lines and columns is right.
+// libyaml counts characters.
 static char *blank_out(struct span text, const yaml_node_t *node)
 {
   static const uint8_t byte_order_mark[] = {0xef, 0xbb, 0xbf};

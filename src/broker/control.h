@@ -1,5 +1,6 @@
-// The control socket: a unix socket on which lines of JSON are asked and answered, by `skerry ctl` and whoever may open it. What a request
-// does is the broker's (control_answers.c); here are the socket, its clients and their limits. Runs on the control thread.
+// The control socket: a unix socket on which lines of JSON are asked and answered, by `skerry ctl` and whoever may open it.
+// What a request does is the broker's (control_answers.c); here are the socket, its clients and their limits. Runs on the
+// control thread.
 //
 //   {"command":"reload","confirm_ms":60000}   →   {"ok":true,"text":"...","changes":[...]}
 //

@@ -1,4 +1,5 @@
-// What the control socket tells of the clients that are connected, and how they are sent away. Shards are asked between two of their turns.
+// What the control socket tells of the clients that are connected, and how they are sent away. Shards are asked between two
+// of their turns.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
