@@ -207,7 +207,8 @@ static int hexadecimal(uint8_t byte)
   return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-// A character of the basic plane, which is all that our own writer escapes. Returns its size in UTF-8; 0: none, or half of a pair.
+// A character of the basic plane, which is all that our own writer escapes. Returns its size in UTF-8; 0: none, or half of a
+// pair.
 static size_t unescape_code(struct span rest, char out[3])
 {
   unsigned code = 0;

@@ -1,5 +1,5 @@
-// The JSON of the control socket: objects of texts, numbers and truth values, a line each, written and read. What is nested in an object is
-// skipped over by the reader.
+// The JSON of the control socket: objects of texts, numbers and truth values, a line each, written and read. What is nested
+// in an object is skipped over by the reader.
 #pragma once
 
 #include <stdbool.h>
@@ -39,7 +39,8 @@ struct control_json_member {
   enum control_json_kind kind;
 };
 
-// Whether the text is one object, at most 16 deep, with white space around it at most. `take` is called for each of its members.
+// Whether the text is one object, at most 16 deep, with white space around it at most. `take` is called for each of its
+// members.
 bool control_json_read(struct span text, void (*take)(void *context, const struct control_json_member *member),
                        void *context);
 

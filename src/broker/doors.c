@@ -1,5 +1,5 @@
-// Who comes in: the gates of the listeners and the list of rights, made of files at the start, again at each reload, and whenever a file
-// changes. What is wrong in a file is refused, and what was before stays.
+// Who comes in: the gates of the listeners and the list of rights, made of files at the start, again at each reload, and
+// whenever a file changes. What is wrong in a file is refused, and what was before stays.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,8 @@ static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
 
 // ---- The broker's own secret
 
-// With a data directory it stays the same over restarts: what users that do not exist are asked must not tell that they do not.
+// With a data directory it stays the same over restarts: what users that do not exist are asked must not tell that they do
+// not.
 static bool read_secret(const char *path, uint8_t out[ENTRANCE_SECRET_SIZE])
 {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -262,8 +263,8 @@ static void arm_again(struct broker *broker)
   event_add(broker->doors.again, &in);
 }
 
-// Reads what has changed. A mistake may be a file that is half written, or one of two that belong together: only when it is still there a
-// moment later is it told and does the rest go on without it.
+// Reads what has changed. A mistake may be a file that is half written, or one of two that belong together: only when it is
+// still there a moment later is it told and does the rest go on without it.
 static void refresh(struct broker *broker, bool last_time)
 {
   struct doors *doors = &broker->doors;

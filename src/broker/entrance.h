@@ -1,5 +1,6 @@
-// All that the files of a configuration say about who comes in and what they may do: a gate for every listener that needs one, and the access
-// control list. Read and checked before anything of it holds, and swapped as one. Used by the control thread, and by `skerry check`.
+// All that the files of a configuration say about who comes in and what they may do: a gate for every listener that needs
+// one, and the access control list. Read and checked before anything of it holds, and swapped as one. Used by the control
+// thread, and by `skerry check`.
 #pragma once
 
 #include <stdbool.h>
@@ -16,8 +17,8 @@
 enum { ENTRANCE_SECRET_SIZE = 32 };
 
 struct entrance {
-  struct gate **
-      gates;  // one per listener, in the order of the configuration; NULL: it needs none, or (see `failed`) it could not be made
+  struct gate **gates;  // one per listener, in the order of the configuration; NULL: it needs none, or (see `failed`) it
+                        // could not be made
   bool *failed;  // the same: what its gate needs is wrong; reported
   size_t count;
   struct acl *acl;  // NULL: none is configured, or it is wrong
@@ -26,16 +27,17 @@ struct entrance {
   uint64_t fingerprint;   // of how they looked just before
 };
 
-// What was read last, to go on with where neither files nor keys have changed: a certificate that has ended since does not keep
-// a new password file out.
+// What was read last, to go on with where neither files nor keys have changed: a certificate that has ended since does not
+// keep a new password file out.
 struct entrance_before {
   const struct config *config;
   const struct entrance *entrance;
   bool unasked;  // files have changed, and nobody has asked for a reload: what was refused stays so
 };
 
-// Reads and checks everything. All mistakes are in `diagnostics`, with the place in the configuration (`file` is its name, or NULL). ERR_INVALID when there is
-// one: then what could be made is in `out` all the same, with its failed flags. entrance_deinit it in either case. `before`: or NULL.
+// Reads and checks everything. All mistakes are in `diagnostics`, with the place in the configuration (`file` is its name,
+// or NULL). ERR_INVALID when there is one: then what could be made is in `out` all the same, with its failed flags.
+// entrance_deinit it in either case. `before`: or NULL.
 CHECK_RESULT enum status entrance_build(const struct config *config, const char *file,
                                         const uint8_t secret[ENTRANCE_SECRET_SIZE], struct wall now,
                                         const struct entrance_before *before, struct entrance *out,

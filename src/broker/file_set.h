@@ -1,4 +1,5 @@
-// Files that a configuration depends on, and how each looked when it was read: whether something has changed is seen without reading again.
+// Files that a configuration depends on, and how each looked when it was read: whether something has changed is seen without
+// reading again.
 #pragma once
 
 #include <stdbool.h>
@@ -35,8 +36,8 @@ CHECK_RESULT enum status file_set_add(struct file_set *set, const char *path);
 
 CHECK_RESULT enum status file_set_copy(const struct file_set *set, struct file_set *out);
 
-// What the set was made of holds again, and `undone`, what came after it, does not: files that look now as in `undone` are refused until they
-// change once more.
+// What the set was made of holds again, and `undone`, what came after it, does not: files that look now as in `undone` are
+// refused until they change once more.
 void file_set_refuse(struct file_set *set, const struct file_set *undone);
 bool file_set_is_refused(const struct file_set *set, const char *path);  // and looks so now
 
@@ -49,6 +50,7 @@ void file_set_distrust(struct file_set *set, size_t index);
 // Whether the path is in the set, and there is a file that looks as it did then.
 bool file_set_holds_still(const struct file_set *set, const char *path);
 
-// A number that is another one when any of the files looks different: as they did when they were added (or refused), and as they do now.
+// A number that is another one when any of the files looks different: as they did when they were added (or refused), and as
+// they do now.
 uint64_t file_set_fingerprint_then(const struct file_set *set);
 uint64_t file_set_fingerprint_now(const struct file_set *set);

@@ -74,7 +74,8 @@ enum status hardening_become(const struct hardening_user *user, struct error *er
 
 // ---- The directory
 
-// Whether the user's identifiers and groups may list, enter and change the directory. What access lists and the like say comes out later.
+// Whether the user's identifiers and groups may list, enter and change the directory. What access lists and the like say
+// comes out later.
 static bool may_use(const struct hardening_user *user, const struct stat *info)
 {
   gid_t groups[GROUPS_MAX];

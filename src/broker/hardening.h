@@ -1,5 +1,5 @@
-// What the process gives up, and what it keeps to itself: the rights of root after its sockets are open, its memory from core files and
-// debuggers, its files from strangers. Called by the control thread, before other threads run unless said.
+// What the process gives up, and what it keeps to itself: the rights of root after its sockets are open, its memory from
+// core files and debuggers, its files from strangers. Called by the control thread, before other threads run unless said.
 #pragma once
 
 #include <stdbool.h>
@@ -20,7 +20,8 @@ struct hardening_user {
   char name[65];
 };
 
-// Whom to become. `name` NULL: nobody. ERR_NOT_FOUND: there is no such user; ERR_INVALID: we are not root and cannot become another one.
+// Whom to become. `name` NULL: nobody. ERR_NOT_FOUND: there is no such user; ERR_INVALID: we are not root and cannot become
+// another one.
 CHECK_RESULT enum status hardening_find_user(const char *name, struct hardening_user *out, struct error *error);
 
 // Hands a file over that was made as root. A user that is not to change: nothing.
@@ -29,7 +30,7 @@ CHECK_RESULT enum status hardening_give(const struct hardening_user *user, const
 // Becomes the user, for good. ERR_IO when it could be undone, or does not work.
 CHECK_RESULT enum status hardening_become(const struct hardening_user *user, struct error *error);
 
-// The directory for the data: made, with all of its path, and the user's when root makes it; one that is there has to be of use to the
-// user. Before hardening_become.
+// The directory for the data: made, with all of its path, and the user's when root makes it; one that is there has to be of
+// use to the user. Before hardening_become.
 CHECK_RESULT enum status hardening_prepare_directory(const struct hardening_user *user, const char *path,
                                                      struct error *error);

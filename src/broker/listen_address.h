@@ -34,7 +34,8 @@ struct listen_address {
 
 void listen_address_deinit(struct listen_address *address);
 
-// Both replace nothing on failure: ERR_INVALID with the error's text, or ERR_NO_MEMORY. `out` must be zeroed or deinitialised.
+// Both replace nothing on failure: ERR_INVALID with the error's text, or ERR_NO_MEMORY. `out` must be zeroed or
+// deinitialised.
 CHECK_RESULT enum status listen_url_parse(const char *text, struct listen_address *out, struct error *error);
 CHECK_RESULT enum status listen_host_port_parse(const char *text, struct listen_address *out, struct error *error);
 

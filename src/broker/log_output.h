@@ -10,7 +10,8 @@ struct log_output {
   int fd;
 };
 
-// The context to give to log_init for a shard's log; the number is added to each event. The control thread uses log_output_control.
+// The context to give to log_init for a shard's log; the number is added to each event. The control thread uses
+// log_output_control.
 struct log_origin {
   struct log_output *output;
   int shard;  // -1: the control thread

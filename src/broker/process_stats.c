@@ -20,8 +20,8 @@ static bool read_line(const char *path, char line[static LINE_SIZE])
   return got;
 }
 
-// When the machine was started, in seconds since 1970; not the first line of /proc/stat. A hardened service does not see that
-// file (ProcSubset=pid): then from the clocks, which may differ by a few milliseconds each time.
+// When the machine was started, in seconds since 1970; not the first line of /proc/stat. A hardened service does not see
+// that file (ProcSubset=pid): then from the clocks, which may differ by a few milliseconds each time.
 static uint64_t boot_time(void)
 {
   FILE *file = fopen("/proc/stat", "re");

@@ -114,8 +114,8 @@ static bool clashes(const struct listener_config *a, const struct listener_confi
   return listen_address_clashes(&a->address, a->ipv6_only, &b->address, b->ipv6_only);
 }
 
-// Opens what is new and takes over what stays; `added` and `stays` are told by the new and the old list. A listener that goes is closed
-// first only when a new one needs its address.
+// Opens what is new and takes over what stays; `added` and `stays` are told by the new and the old list. A listener that
+// goes is closed first only when a new one needs its address.
 static enum status open_listeners(struct broker *broker, const struct config *config, struct listener **next, bool *added,
                                   const bool *goes, struct error *error)
 {

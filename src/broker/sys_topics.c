@@ -1,5 +1,5 @@
-// $SYS. Names and formats are those of Mosquitto 2.0, so that dashboards made for it work; what a number means here is in the
-// table, from which docs/metrics.md is made.
+// $SYS. Names and formats are those of Mosquitto 2.0, so that dashboards made for it work; what a number means here is in
+// the table, from which docs/metrics.md is made.
 #include "broker/sys_topics.h"
 
 #include <assert.h>

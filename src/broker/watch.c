@@ -12,7 +12,8 @@
 
 enum { QUIET_MS = 200, LATEST_MS = 2000, SLOW_S = 60, MAX_LINKS = 16, EVENTS_SIZE = 16 * 1024 };
 
-// What shows in a directory when a file in it, or a link, becomes another one. Not every write: a file that is still open is not finished.
+// What shows in a directory when a file in it, or a link, becomes another one. Not every write: a file that is still open is
+// not finished.
 enum {
   SIGNS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF
 };
