@@ -17,8 +17,8 @@ enum {
   ENGINE_EVENTS = 256,
 };
 
-// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) GREETED (CONNECT sent) -> SUBSCRIBING -> READY -> CLOSED; every state may go to
-// CLOSED.
+// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) GREETED (CONNECT sent) -> SUBSCRIBING -> READY -> CLOSED; every
+// state may go to CLOSED.
 enum engine_state { ENGINE_CLOSED, ENGINE_CONNECTING, ENGINE_SECURING, ENGINE_GREETED, ENGINE_SUBSCRIBING, ENGINE_READY };
 
 // Zeroed is closed. Once open it must not move. All buffers are the engine's from engine_open to engine_close.

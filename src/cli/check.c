@@ -1,5 +1,5 @@
-// skerry check: reads configuration files as the broker would, with the certificates, passwords and rules that they name, and says what is
-// wrong in them. Starts nothing.
+// skerry check: reads configuration files as the broker would, with the certificates, passwords and rules that they name,
+// and says what is wrong in them. Starts nothing.
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

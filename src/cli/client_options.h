@@ -53,7 +53,8 @@ struct option_section client_will_section(struct client_options *options);
 CHECK_RESULT enum status client_options_settings(struct client_options *options, struct client_settings *out_settings,
                                                  struct error *error);
 
-// Reads the files that the options name, of TLS and of the password, into the settings. Loads the security module when the broker is to be reached with TLS.
+// Reads the files that the options name, of TLS and of the password, into the settings. Loads the security module when the
+// broker is to be reached with TLS.
 CHECK_RESULT enum status client_options_read(struct client_options *options, struct client_settings *settings,
                                              struct error *error);
 

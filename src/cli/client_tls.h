@@ -1,5 +1,5 @@
-// The options of TLS, shared by the commands that connect to a broker, under the names that users know from mosquitto's clients, and what they
-// become: a struct tls_client. Only for this is the security module loaded.
+// The options of TLS, shared by the commands that connect to a broker, under the names that users know from mosquitto's
+// clients, and what they become: a struct tls_client. Only for this is the security module loaded.
 #pragma once
 
 #include <stdbool.h>

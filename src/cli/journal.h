@@ -1,4 +1,5 @@
-// What the subcommands of `skerry journal` share: their options, and a journal's directory that is only read, whether a broker runs on it or not.
+// What the subcommands of `skerry journal` share: their options, and a journal's directory that is only read, whether a
+// broker runs on it or not.
 #pragma once
 
 #include <stdbool.h>
@@ -58,8 +59,8 @@ CHECK_RESULT enum status journal_find_configured(const struct journal_options *o
 CHECK_RESULT enum status journal_list(struct disk *disk, struct journal_files *out);
 void journal_files_deinit(struct journal_files *files);
 
-// Whether a running broker has removed or set aside segments between two looks: then what was read in between may be a mix of two
-// states, and reading once more is worth more than a complaint.
+// Whether a running broker has removed or set aside segments between two looks: then what was read in between may be a mix
+// of two states, and reading once more is worth more than a complaint.
 bool journal_moved_on(const struct journal_files *before, const struct journal_files *after);
 
 // The process that holds the directory's lock; 0: none, or it cannot be known.

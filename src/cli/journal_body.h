@@ -14,8 +14,8 @@ bool journal_body_valid(enum record_type type, struct span body);
 // Records that say whose a session is.
 bool journal_session_name(enum record_type type, struct span body, uint32_t *out_session, struct span *out_client_id);
 
-// Calls back with each session that a record concerns, and with each topic of a message, will or retained entry in it. Nothing for a body that cannot
-// be read.
+// Calls back with each session that a record concerns, and with each topic of a message, will or retained entry in it.
+// Nothing for a body that cannot be read.
 void journal_each_session(enum record_type type, struct span body, void (*found)(void *context, uint32_t session),
                           void *context);
 void journal_each_topic(enum record_type type, struct span body, void (*found)(void *context, struct span topic),
@@ -30,8 +30,8 @@ struct journal_retained {
 };
 bool journal_get_drop(struct span body, struct journal_retained *out);
 
-// Walks a RECORD_CHECKPOINT_RETAINED; starts with *cursor = 0 and a zeroed *entry, which it goes on from. False at the end, where *cursor is the body's
-// size, or at something that is no entry.
+// Walks a RECORD_CHECKPOINT_RETAINED; starts with *cursor = 0 and a zeroed *entry, which it goes on from. False at the end,
+// where *cursor is the body's size, or at something that is no entry.
 bool journal_next_retained(struct span body, size_t *cursor, struct journal_retained *entry);
 
 struct journal_checkpoint_end {

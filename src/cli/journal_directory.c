@@ -180,7 +180,8 @@ enum status journal_find_configured(const struct journal_options *options, char 
 
 // ---- Whose it is
 
-// The kernel's list is asked, for a lock that is tried is a lock that is held for a moment, and a broker that starts in that moment would be refused.
+// The kernel's list is asked, for a lock that is tried is a lock that is held for a moment, and a broker that starts in that
+// moment would be refused.
 uint32_t journal_holder(const char *path)
 {
   char name[JOURNAL_PATH_SIZE + 8];

@@ -68,5 +68,6 @@ const char *journal_age_text(uint64_t seconds, char out[static JOURNAL_TEXT_SIZE
 // ISO 8601 in UTC with milliseconds.
 const char *journal_time_text(int64_t unix_ms, char out[static JOURNAL_TEXT_SIZE]);
 
-// Appends text for a terminal: control characters and what is not UTF-8 are written as \n, \x1b or \u202e, `"` and `\` with a backslash.
+// Appends text for a terminal: control characters and what is not UTF-8 are written as \n, \x1b or \u202e, `"` and `\` with
+// a backslash.
 CHECK_RESULT enum status journal_escape(struct buffer *out, struct span text);

@@ -1,4 +1,5 @@
-// What `skerry journal` learns on its way through the records: whose session a number is, and what time journal time was. Pure.
+// What `skerry journal` learns on its way through the records: whose session a number is, and what time journal time was.
+// Pure.
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-// A journal as `skerry journal` reads it: the files, and the state that replaying them makes, as the broker would make it at its start. Changes nothing.
+// A journal as `skerry journal` reads it: the files, and the state that replaying them makes, as the broker would make it at
+// its start. Changes nothing.
 #pragma once
 
 #include <stdbool.h>
@@ -44,12 +45,13 @@ typedef bool journal_visit(void *context, const struct record_header *header, st
 CHECK_RESULT enum status journal_reading_open(struct journal_reading *reading, const char *path, struct error *error);
 void journal_reading_close(struct journal_reading *reading);  // a zeroed one too
 
-// Replays what follows the last complete checkpoint; when that one is damaged, the one before or everything, as the broker does. `visit` may be
-// NULL; it sees each record from reading->first on, once.
+// Replays what follows the last complete checkpoint; when that one is damaged, the one before or everything, as the broker
+// does. `visit` may be NULL; it sees each record from reading->first on, once.
 CHECK_RESULT enum status journal_reading_replay(struct journal_reading *reading, journal_visit *visit, void *context,
                                                 struct error *error);
 
-// After journal_reading_replay: reads what lies before `before`, which is reading->first, or, when it is 0, everything once more.
+// After journal_reading_replay: reads what lies before `before`, which is reading->first, or, when it is 0, everything once
+// more.
 CHECK_RESULT enum status journal_reading_scan(struct journal_reading *reading, uint64_t before, journal_visit *visit,
                                               void *context, struct error *error);
 

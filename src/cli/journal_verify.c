@@ -1,4 +1,5 @@
-// skerry journal verify: every record of every segment, and whether what queues, retained messages and wills refer to is there.
+// skerry journal verify: every record of every segment, and whether what queues, retained messages and wills refer to is
+// there.
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

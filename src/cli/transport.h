@@ -1,5 +1,5 @@
-// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, TLS over TCP, and WebSocket over any. Non-blocking but for
-// the look-up of a host's name. Knows nothing of MQTT. One thread.
+// A client's byte stream to a broker: TCP over IPv4 and IPv6, Unix sockets, TLS over TCP, and WebSocket over any.
+// Non-blocking but for the look-up of a host's name. Knows nothing of MQTT. One thread.
 #pragma once
 
 #include <netdb.h>
@@ -22,7 +22,8 @@ struct transport_address {
   struct tls_client *tls;      // NULL: no TLS; the caller's; not with unix_path
 };
 
-// CLOSED → CONNECTING → (SECURING →) (UPGRADING →) OPEN → CLOSED, and from every state to CLOSED. SECURING: TLS shakes hands.
+// CLOSED → CONNECTING → (SECURING →) (UPGRADING →) OPEN → CLOSED, and from every state to CLOSED. SECURING: TLS shakes
+// hands.
 enum transport_state { TRANSPORT_CLOSED, TRANSPORT_CONNECTING, TRANSPORT_SECURING, TRANSPORT_UPGRADING, TRANSPORT_OPEN };
 
 struct transport {

@@ -1,5 +1,5 @@
-// Addresses of brokers as URLs: mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path], the same as mqtts:// and wss:// with
-// TLS, unix:///path. Pure.
+// Addresses of brokers as URLs: mqtt://[user[:password]@]host[:port][/topic], ws://host[:port][/path], the same as mqtts://
+// and wss:// with TLS, unix:///path. Pure.
 #pragma once
 
 #include <stdbool.h>

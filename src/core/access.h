@@ -1,4 +1,5 @@
-// What a connection may do (access control) and as whom. Without a list everybody may do everything but publish to the broker's own topics.
+// What a connection may do (access control) and as whom. Without a list everybody may do everything but publish to the
+// broker's own topics.
 #pragma once
 
 #include <stdbool.h>
@@ -35,6 +36,6 @@ bool access_could_receive(struct connection *connection, const struct message *m
 bool access_may_send_will(struct shard *shard, const struct identity *identity, struct span client_id,
                           const struct message *message);
 
-// A new list, for all connections, from now on: views are made anew, decisions forgotten. NULL: none. Takes its own reference. Subscriptions
-// that it does not allow stay; what they bring is asked about at delivery, as always.
+// A new list, for all connections, from now on: views are made anew, decisions forgotten. NULL: none. Takes its own
+// reference. Subscriptions that it does not allow stay; what they bring is asked about at delivery, as always.
 void access_set_list(struct shard *shard, struct acl *acl);

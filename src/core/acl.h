@@ -1,8 +1,9 @@
-// Access control: an ordered list of rules; the first that matches decides, no match is denied. Immutable once it is shared, with a count of
-// references that any thread may change. Pure: filled by src/auth from the configuration or a file, asked by the shards.
+// Access control: an ordered list of rules; the first that matches decides, no match is denied. Immutable once it is shared,
+// with a count of references that any thread may change. Pure: filled by src/auth from the configuration or a file, asked by
+// the shards.
 //
-// A client does not walk the whole list: the rules that can concern it are picked out when it connects (struct acl_view), with variables
-// replaced, and decisions are remembered by topic.
+// A client does not walk the whole list: the rules that can concern it are picked out when it connects (struct acl_view),
+// with variables replaced, and decisions are remembered by topic.
 #pragma once
 
 #include <stdbool.h>
@@ -24,8 +25,8 @@ enum acl_retain { ACL_RETAIN_ANY, ACL_RETAIN_ONLY, ACL_RETAIN_NEVER };
 struct acl_rule {
   enum acl_subject subject;
   struct span fact;  // ACL_FACT: "cert.ou"
-  // Pattern of the user, group, client identifier, fact or listener: '*' is any run of characters, '?' any one, a backslash takes the next
-  // one as it is.
+  // Pattern of the user, group, client identifier, fact or listener: '*' is any run of characters, '?' any one, a backslash
+  // takes the next one as it is.
   struct span who;
   uint8_t verbs;  // enum acl_verb, or-ed
   bool allow;
@@ -42,16 +43,18 @@ CHECK_RESULT enum status acl_create(struct acl **out);
 struct acl *acl_ref(struct acl *acl);
 void acl_unref(struct acl *acl);  // NULL is harmless
 
-// Behind the others. ERR_INVALID with words: no valid filter, an unknown variable. After ERR_NO_MEMORY the list is of no use.
+// Behind the others. ERR_INVALID with words: no valid filter, an unknown variable. After ERR_NO_MEMORY the list is of no
+// use.
 //
-// A filter of a rule matches a topic name as MQTT says; one that begins with a wildcard or a variable matches nothing that begins with '$'.
-// A SUBSCRIBE matches an allowing rule when the rule's filter covers all of what is asked for, level by level ("a/#" covers "a/+/b"), and a
-// denying rule when the two have a topic in common: nobody gets round it with a wider filter. A variable with several values stands for each of them.
-// One without a value, or whose value has '+', '#' or '/' in it, makes a rule that uses it match nothing, so that nobody can choose a name that
-// means more than itself.
+// A filter of a rule matches a topic name as MQTT says; one that begins with a wildcard or a variable matches nothing that
+// begins with '$'. A SUBSCRIBE matches an allowing rule when the rule's filter covers all of what is asked for, level by
+// level ("a/#" covers "a/+/b"), and a denying rule when the two have a topic in common: nobody gets round it with a wider
+// filter. A variable with several values stands for each of them. One without a value, or whose value has '+', '#' or '/' in
+// it, makes a rule that uses it match nothing, so that nobody can choose a name that means more than itself.
 CHECK_RESULT enum status acl_add(struct acl *acl, const struct acl_rule *rule, struct error *error);
 
-// A list on trial: `acl` decides, what `shadow` would deny is reported beside it. Takes the caller's reference of `shadow`; NULL: none.
+// A list on trial: `acl` decides, what `shadow` would deny is reported beside it. Takes the caller's reference of `shadow`;
+// NULL: none.
 void acl_set_shadow(struct acl *acl, struct acl *shadow);
 
 size_t acl_rule_count(const struct acl *acl);
