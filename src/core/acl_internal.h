@@ -1,5 +1,5 @@
-// What acl*.c share. A list is a trie of topic filters for each subject (acl_topics.c), so that neither the rules of others nor the
-// number of one's own rules cost much. Nobody outside these files includes it.
+// What acl*.c share. A list is a trie of topic filters for each subject (acl_topics.c), so that neither the rules of others
+// nor the number of one's own rules cost much. Nobody outside these files includes it.
 #pragma once
 
 #include "base/map.h"

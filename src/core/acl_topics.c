@@ -1,5 +1,6 @@
-// The filters of an access control list as a trie by level. A topic finds its first rule without a look at those that are about
-// other topics. Levels with variables are compared with the client's values while walking, so a client keeps no copy of its rules.
+// The filters of an access control list as a trie by level. A topic finds its first rule without a look at those that are
+// about other topics. Levels with variables are compared with the client's values while walking, so a client keeps no copy
+// of its rules.
 
 #include <assert.h>
 #include <stdlib.h>
@@ -131,8 +132,8 @@ enum status acl_topic_check(struct span filter, struct error *error)
   return OK;
 }
 
-// The value that starts a text, of all that the variable has, and what follows it is left to match. A level never holds '/', '+' or '#' here: so a
-// value with one of these matches nothing.
+// The value that starts a text, of all that the variable has, and what follows it is left to match. A level never holds '/',
+// '+' or '#' here: so a value with one of these matches nothing.
 static bool parts_match(const struct acl_values *values, const struct acl_part *parts, size_t count, struct span text)
 {
   if (count == 0) return text.size == 0;
@@ -369,7 +370,8 @@ static const struct acl_node *find_child(const struct search *search, const stru
   return map_find(&search->acl->children, child_hash(parent, level), child_matches, &key);
 }
 
-// Whether a level with variables may stand for the first level of a topic that begins with '$': only when the rule itself says so.
+// Whether a level with variables may stand for the first level of a topic that begins with '$': only when the rule itself
+// says so.
 static bool names_dollar(const struct acl_node *node)
 {
   return node->parts[0].kind == ACL_PART_TEXT && node->parts[0].text.size > 0;

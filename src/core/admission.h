@@ -1,5 +1,5 @@
-// What a connection has shown of who it is: from the first question until it is in, and longer if it may have to show it again or must leave at a
-// time. Only files of src/core include it.
+// What a connection has shown of who it is: from the first question until it is in, and longer if it may have to show it
+// again or must leave at a time. Only files of src/core include it.
 #pragma once
 
 #include <stdbool.h>
@@ -46,7 +46,8 @@ struct admission *admission_of(const struct connection *connection);
 // Whether it is known who the client is, and its CONNECT may be handled.
 bool admission_granted(const struct connection *connection);
 
-// Turns a CONNECT into a question. Always false: the packet is not taken, or the connection is closing. `body`: of the packet.
+// Turns a CONNECT into a question. Always false: the packet is not taken, or the connection is closing. `body`: of the
+// packet.
 bool admission_ask(struct connection *connection, const struct mqtt_connect *connect, struct span body);
 
 // ... and a client's AUTH, which has been found to be in order. False: the connection is closing.
@@ -64,7 +65,8 @@ void admission_drop(struct connection *connection);
 // Moves it to a connection that is adopted. NULL is harmless. False when memory is short: it is freed.
 CHECK_RESULT bool admission_take_over(struct connection *connection, struct admission *admission);
 
-// Between admission.c and authentication.c. A new one, of the connection and charged to its shard; NULL when memory is short.
+// Between admission.c and authentication.c. A new one, of the connection and charged to its shard; NULL when memory is
+// short.
 struct admission *admission_create(struct connection *connection, struct span method);
 void admission_charge(struct shard *shard, struct admission *admission, size_t bytes);
 void admission_discharge(struct shard *shard, struct admission *admission, size_t bytes);

@@ -96,7 +96,8 @@ uint16_t aliases_send(struct connection *connection, const struct message *messa
     }
     if (alias->used < places[oldest].used) oldest = i;
   }
-  // A place changes hands only when its topic has been quiet for a while: topics that take turns must not chase each other out.
+  // A place changes hands only when its topic has been quiet for a while: topics that take turns must not chase each other
+  // out.
   bool free = !places[oldest].topic;
   bool quiet = aliases->uses - places[oldest].used > 8u * aliases->sent_count;
   if (!free && !quiet) {

@@ -1,5 +1,6 @@
-// Questions and answers about clients that want in (5.0 sections 3.1.4, 4.12): a CONNECT, or an AUTH, becomes a question; with its
-// answer the CONNECT is handled again, the exchange goes on, or the connection ends. Nothing here knows how a question is answered.
+// Questions and answers about clients that want in (5.0 sections 3.1.4, 4.12): a CONNECT, or an AUTH, becomes a question;
+// with its answer the CONNECT is handled again, the exchange goes on, or the connection ends. Nothing here knows how a
+// question is answered.
 
 #include "core/authentication.h"
 

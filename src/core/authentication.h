@@ -1,5 +1,6 @@
-// What a shard asks about a client that wants in, and the answer. The shard does not wait: the connection is paused, others go on. Whoever drives the shard
-// takes questions (shard_next_authentication), has them answered, and hands the same struct back (shard_authenticated). On the heap; moves.
+// What a shard asks about a client that wants in, and the answer. The shard does not wait: the connection is paused, others
+// go on. Whoever drives the shard takes questions (shard_next_authentication), has them answered, and hands the same struct
+// back (shard_authenticated). On the heap; moves.
 #pragma once
 
 #include <stdbool.h>
@@ -38,14 +39,15 @@ struct authentication {
   void *driver;
 };
 
-// A question with its own copy of everything that the spans of `parts` refer to, and without an answer. NULL when memory is short.
+// A question with its own copy of everything that the spans of `parts` refer to, and without an answer. NULL when memory is
+// short.
 struct authentication *authentication_create(const struct authentication *parts);
 
 // Frees what it holds, and wipes it. `enhanced` must have been taken away. NULL is harmless.
 void authentication_free(struct authentication *authentication);
 
-// What a connection has shown so far: its identity, and what is left to be told to it. Goes along when the connection moves to another shard
-// (connection_take_admission, connection_origin.admission).
+// What a connection has shown so far: its identity, and what is left to be told to it. Goes along when the connection moves
+// to another shard (connection_take_admission, connection_origin.admission).
 struct admission;
 
 void admission_free(struct admission *admission);  // of a connection that nobody takes. NULL is harmless

@@ -1,7 +1,8 @@
-// Back-pressure for QoS 1 and 2: what was acknowledged to a publisher must not be dropped only because its subscriber is slower. While a
-// connected client acknowledges what it gets, but slower than messages come, the connections that publish to it are not read from until
-// it has caught up; its queue may exceed queue_messages meanwhile by what was under way (queue_bytes still holds). A client
-// that has something to acknowledge and does not for LIVE_MS holds nobody up: its queue fills and then drops, with a count.
+// Back-pressure for QoS 1 and 2: what was acknowledged to a publisher must not be dropped only because its subscriber is
+// slower. While a connected client acknowledges what it gets, but slower than messages come, the connections that publish to
+// it are not read from until it has caught up; its queue may exceed queue_messages meanwhile by what was under way
+// (queue_bytes still holds). A client that has something to acknowledge and does not for LIVE_MS holds nobody up: its queue
+// fills and then drops, with a count.
 //
 // Across shards: a shard tells the others when it has congested sessions, and when one has recovered.
 
@@ -71,8 +72,8 @@ void congestion_progress(struct session *session)
   if (session->congested && session->waiting <= session->shard->limits.queue_messages / 4) congestion_leave(session);
 }
 
-// A client whose acknowledgements we wait for is read from all the same: they stand behind what it publishes, and two clients that publish to
-// each other would wait for each other.
+// A client whose acknowledgements we wait for is read from all the same: they stand behind what it publishes, and two
+// clients that publish to each other would wait for each other.
 void congestion_pause(struct connection *connection)
 {
   if (connection->in_flight == 0) connection_pause(connection, PAUSED_QUEUE);

@@ -256,7 +256,8 @@ static void timer_due(struct timer *timer, struct mono now)
     connection_want(connection, CONNECTION_CLOSE);
     return;
   }
-  // We do not listen: what it sends waits. But one that takes no output may as well be dead, unless it is the disk that holds it.
+  // We do not listen: what it sends waits. But one that takes no output may as well be dead, unless it is the disk that
+  // holds it.
   if (connection->pauses & ~PAUSED_OUTPUT || (connection->pauses && connection->held))
     connection->heard_ms = (uint32_t)now.ms;
   uint32_t silent_ms = (uint32_t)now.ms - connection->heard_ms, most_ms = connection->keep_alive_s * 1500u;
@@ -554,8 +555,8 @@ static enum frame look(struct connection *connection, struct span bytes, struct 
   return bytes.size >= *out_wanted ? FRAME_WHOLE : FRAME_PARTIAL;
 }
 
-// Handles whole packets in place, as many as there are and may be taken. Returns the bytes used; *out_wanted: whole size of the
-// packet that is left, when it is partial.
+// Handles whole packets in place, as many as there are and may be taken. Returns the bytes used; *out_wanted: whole size of
+// the packet that is left, when it is partial.
 static size_t take_packets(struct connection *connection, struct span bytes, size_t *out_wanted)
 {
   struct shard *shard = connection->shard;
@@ -616,7 +617,8 @@ bool connection_put_packet(struct connection *connection, struct span packet)
   return true;
 }
 
-// What was kept comes first; a packet in it is completed from `bytes` by just what it lacks. Returns how much of `bytes` was used.
+// What was kept comes first; a packet in it is completed from `bytes` by just what it lacks. Returns how much of `bytes` was
+// used.
 static size_t take_kept(struct connection *connection, struct span bytes)
 {
   size_t used = 0;

@@ -11,8 +11,8 @@
 #include "core/shard.h"
 #include "mqtt/packet.h"
 
-// EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING. EXPECT_CONNECT → EXPECT_AUTH (an exchange of AUTH packets, while
-// the CONNECT is kept) → EXPECT_CONNECT (it is handled again), or CLOSING.
+// EXPECT_CONNECT → CONNECTED → CLOSING; EXPECT_CONNECT → MIGRATING, or CLOSING. EXPECT_CONNECT → EXPECT_AUTH (an exchange of
+// AUTH packets, while the CONNECT is kept) → EXPECT_CONNECT (it is handled again), or CLOSING.
 enum connection_state { EXPECT_CONNECT, EXPECT_AUTH, CONNECTED, CLOSING, MIGRATING };
 
 enum {
@@ -86,7 +86,8 @@ struct connection {
 // Puts the connection on the attention list.
 void connection_want(struct connection *connection, unsigned wants);
 
-// Room for `size` bytes in the control buffer, NULL when memory is short (the connection is then closing). Commit with what was written.
+// Room for `size` bytes in the control buffer, NULL when memory is short (the connection is then closing). Commit with what
+// was written.
 uint8_t *control_reserve(struct connection *connection, size_t size);
 void control_commit(struct connection *connection, size_t size);
 
@@ -96,21 +97,22 @@ void control_written(struct connection *connection);
 // Whether the packet is within the client's maximum packet size.
 bool connection_fits(const struct connection *connection, const struct mqtt_packet *packet);
 
-// Encodes a packet into the control buffer, or behind the acknowledgements that are held. The reason string and user properties must have been left out by the caller if
-// they do not fit the client's maximum packet size.
+// Encodes a packet into the control buffer, or behind the acknowledgements that are held. The reason string and user
+// properties must have been left out by the caller if they do not fit the client's maximum packet size.
 void connection_send(struct connection *connection, const struct mqtt_packet *packet);
 
-// PUBACK, PUBREC, PUBREL, PUBCOMP; the shortest form. `need`: what of the journal must be safe first (journal_need), 0: nothing. They keep
-// their order among each other.
+// PUBACK, PUBREC, PUBREL, PUBCOMP; the shortest form. `need`: what of the journal must be safe first (journal_need), 0:
+// nothing. They keep their order among each other.
 void connection_send_ack(struct connection *connection, enum mqtt_packet_type type, uint16_t packet_id,
                          enum mqtt_reason reason, const char *reason_string, uint64_t need);
 
-// An encoded answer to a request that others must not overtake: neither messages nor the answers to later requests. While it waits the
-// connection is paused (PAUSED_ANSWER).
+// An encoded answer to a request that others must not overtake: neither messages nor the answers to later requests. While it
+// waits the connection is paused (PAUSED_ANSWER).
 void connection_answer(struct connection *connection, struct span bytes, uint64_t need);
 void connection_answer_packet(struct connection *connection, const struct mqtt_packet *packet, uint64_t need);
 
-// Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session (with its will).
+// Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session
+// (with its will).
 void connection_fail(struct connection *connection, const struct mqtt_fault *fault);
 
 // Ends it without a word, because there is none that the client could be told. The session ends as by a DISCONNECT.

@@ -4,7 +4,8 @@
 //   copies           = delivered + copies_queued + copies_in_flight + expired + all dropped        (copies for subscribers)
 //
 // `publish_routed` counts a message once however many subscribers it has; a copy is one message for one session.
-// A message from another shard, a will, a $SYS value or a retained one that is sent at SUBSCRIBE makes copies but is not `received`.
+// A message from another shard, a will, a $SYS value or a retained one that is sent at SUBSCRIBE makes copies but is not
+// `received`.
 #pragma once
 
 #include <stddef.h>

@@ -93,8 +93,8 @@ bool durable_may_send(const struct session *session, const struct copy *copy)
   const struct window *window = &session->window;
   // Packet identifiers repeat after 65,535 places.
   if (window->span > 0 && place - durable_place(durable, window_at(window, 0)) >= 65535) return false;
-  // A QoS 2 message that a crash takes back would leave its packet identifier at the receiver, and the next message of that place would be
-  // taken for a repeat.
+  // A QoS 2 message that a crash takes back would leave its packet identifier at the receiver, and the next message of that
+  // place would be taken for a repeat.
   const struct shard *shard = session->shard;
   if (!shard->settings.journal_waits) return true;
   if (copy->qos == 2 && place >= durable->safe.safe) return false;
@@ -243,7 +243,8 @@ static void forget_damaged(struct session *session, uint64_t place)
       FIELD_SPAN("client", session_id(session)), FIELD_UINT("place", place));
 }
 
-// Puts what was in flight back into flight: it goes to the client again before anything else. ERR_NO_MEMORY: nothing was done.
+// Puts what was in flight back into flight: it goes to the client again before anything else. ERR_NO_MEMORY: nothing was
+// done.
 static enum status resume_flight(struct session *session, struct copy *copy, enum copy_state state)
 {
   struct shard *shard = session->shard;
@@ -288,7 +289,8 @@ static enum status take_message(struct session *session, const struct journal_en
   return status;
 }
 
-// A crash may have kept that PUBREC came, and not that those before it are done: then it is further behind than was thought possible.
+// A crash may have kept that PUBREC came, and not that those before it are done: then it is further behind than was thought
+// possible.
 static void raise_sent(struct durable *durable, uint64_t place)
 {
   if (place < durable->sent) return;

@@ -1,9 +1,11 @@
-// A session of the journal, and what the shard that keeps it tells the journal (journal.c). Only shards inside src/core include it.
+// A session of the journal, and what the shard that keeps it tells the journal (journal.c). Only shards inside src/core
+// include it.
 //
-// The queue of a durable session is on disk whole: every QoS 1 or 2 message gets a place in it, counting up, and a record. Memory holds the front
-// while the client is connected: what is in flight (session->window), then some that wait (session->queue), up to `spilled`; what
-// is behind is loaded when the front runs out. A session whose client is away holds nothing in memory, so coming back after a restart and
-// coming back after an hour are the same. The packet identifier follows from the place: it survives everything without a record.
+// The queue of a durable session is on disk whole: every QoS 1 or 2 message gets a place in it, counting up, and a record.
+// Memory holds the front while the client is connected: what is in flight (session->window), then some that wait
+// (session->queue), up to `spilled`; what is behind is loaded when the front runs out. A session whose client is away holds
+// nothing in memory, so coming back after a restart and coming back after an hour are the same. The packet identifier
+// follows from the place: it survives everything without a record.
 #pragma once
 
 #include <stdbool.h>
@@ -22,8 +24,8 @@ struct session;
 struct shard;
 struct subscription;
 
-// A value that counts up, and how much of it is safe: each batch that is not committed yet makes more of it safe. Remembers two
-// batches, the next to be committed and the newest: enough to go on at every second commit at the latest.
+// A value that counts up, and how much of it is safe: each batch that is not committed yet makes more of it safe. Remembers
+// two batches, the next to be committed and the newest: enough to go on at every second commit at the latest.
 struct milestone {
   uint64_t batch[2];  // 0: none
   uint64_t value[2];
@@ -101,7 +103,8 @@ static inline uint64_t journal_ms(const struct journal *journal, uint64_t mono_m
   return mono_ms + journal->epoch_ms;
 }
 
-// What an answer that is given now must wait for, given how many bytes of records there were before what it answers; 0: nothing.
+// What an answer that is given now must wait for, given how many bytes of records there were before what it answers; 0:
+// nothing.
 uint64_t journal_need(const struct shard *shard, size_t records_before);
 
 // ... for all that was recorded up to now.
@@ -115,7 +118,8 @@ static inline bool journal_safe(const struct journal *journal, uint64_t need)
 // Counts the memory of the open batch. Once a turn is enough.
 void journal_charge(struct shard *shard);
 
-// Whether much waits for the disk; and whether connections that publish should wait for it: not when what they publish is refused anyway.
+// Whether much waits for the disk; and whether connections that publish should wait for it: not when what they publish is
+// refused anyway.
 bool journal_heavy(const struct journal *journal);
 bool journal_behind(const struct journal *journal);
 
@@ -179,7 +183,8 @@ struct record_target;
 void journal_route_begin(struct shard *shard, struct message *message);
 void journal_add_target(struct shard *shard, const struct record_target *target, const uint32_t *ids);
 
-// Writes the record when a queue or the retained store has it, or when the publisher's QoS 2 packet identifier (0: none) must be kept.
+// Writes the record when a queue or the retained store has it, or when the publisher's QoS 2 packet identifier (0: none)
+// must be kept.
 void journal_route_end(struct shard *shard, const struct session *publisher, uint16_t packet_id);
 
 void journal_packet_id(const struct session *publisher, enum record_type type, uint16_t packet_id);
@@ -199,7 +204,8 @@ struct held;
 // Whether bytes that wait for the commit `need` (0: for nothing) must be held: for the disk, or behind others that are.
 bool held_must(const struct connection *connection, uint64_t need);
 
-// Room for them, NULL when memory is short. `answer`: the connection is paused for them (PAUSED_ANSWER) and goes on when they are written.
+// Room for them, NULL when memory is short. `answer`: the connection is paused for them (PAUSED_ANSWER) and goes on when
+// they are written.
 uint8_t *held_reserve(struct connection *connection, size_t size);
 void held_commit(struct connection *connection, size_t size, uint64_t need, bool answer);
 size_t held_bytes(const struct connection *connection);

@@ -325,8 +325,8 @@ static char *take_over_text(struct span client_id, struct span user)
   return text;
 }
 
-// A session that becomes durable: what another shard has under this identifier ends first. False: this CONNECT is handled again
-// when that shard has answered.
+// A session that becomes durable: what another shard has under this identifier ends first. False: this CONNECT is handled
+// again when that shard has answered.
 static bool alone(struct connection *connection, const struct mqtt_connect *connect)
 {
   struct shard *shard = connection->shard;

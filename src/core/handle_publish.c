@@ -66,8 +66,8 @@ static bool retained_room(const struct shard *shard, const struct mqtt_publish *
   return retained_has_room(&shard->retained, publish->topic, publish_size(publish), &shard->limits);
 }
 
-// MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere. *out_need: what its
-// acknowledgement waits for.
+// MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere.
+// *out_need: what its acknowledgement waits for.
 static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish, uint64_t *out_need)
 {
   struct shard *shard = connection->shard;
@@ -146,8 +146,8 @@ static bool hits_full_queue(const struct connection *connection, const struct mq
   return false;
 }
 
-// Access control does not let it in. A client before 5.0 cannot be told by an acknowledgement: it gets one all the same, or its connection
-// ends (limits.denied_disconnects).
+// Access control does not let it in. A client before 5.0 cannot be told by an acknowledgement: it gets one all the same, or
+// its connection ends (limits.denied_disconnects).
 static bool deny(struct connection *connection, const struct mqtt_publish *publish)
 {
   struct shard *shard = connection->shard;
@@ -201,9 +201,10 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
   return true;
 }
 
-// What the journal is to keep waits while the disk is behind: so what is under way to it is bounded, and fits the reserve when the disk is
-// found full. Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its message is not acknowledged and it
-// is not read from, until there is room. QoS 0 is taken and its copies are dropped with a count. Returns why it is paused, 0: it is not.
+// What the journal is to keep waits while the disk is behind: so what is under way to it is bounded, and fits the reserve
+// when the disk is found full. Over the memory limit, or when the disk is full, a client before 5.0 cannot be told: its
+// message is not acknowledged and it is not read from, until there is room. QoS 0 is taken and its copies are dropped with a
+// count. Returns why it is paused, 0: it is not.
 static unsigned must_wait(const struct connection *connection, const struct mqtt_publish *publish)
 {
   if (publish->qos == 0 && !publish->retain) return 0;
@@ -330,7 +331,8 @@ static bool handle_pubcomp(struct connection *connection, const struct mqtt_ack 
   struct copy *copy = window_find(&connection->session->window, ack->packet_id);
   if (!copy) return true;
   if (copy->state != COPY_RELEASED) return wrong_state(connection, "PUBCOMP before PUBREC");
-  // It took the message with PUBREC. "Packet identifier not found": to PUBREL that came again, because its first PUBCOMP was lost.
+  // It took the message with PUBREC. "Packet identifier not found": to PUBREL that came again, because its first PUBCOMP was
+  // lost.
   complete(connection, copy, false);
   return true;
 }

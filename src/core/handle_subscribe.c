@@ -9,8 +9,8 @@
 
 enum { RETAINED_WITH_SUBACK = 1024 };
 
-// Those that the SUBACK promises with the subscription: after a restart the client does not ask again. Of very many, the rest is queued when the
-// client has taken these.
+// Those that the SUBACK promises with the subscription: after a restart the client does not ask again. Of very many, the
+// rest is queued when the client has taken these.
 static bool queue_durably(struct session *session, const struct copy *copy)
 {
   const struct shard *shard = session->shard;
