@@ -1,5 +1,5 @@
-// Acknowledgements that wait for the disk. They keep their order on a connection [MQTT-4.6.0-2 to -4]: one that could go at once waits behind one
-// that cannot. Other connections are not held up.
+// Acknowledgements that wait for the disk. They keep their order on a connection [MQTT-4.6.0-2 to -4]: one that could go at
+// once waits behind one that cannot. Other connections are not held up.
 
 #include <assert.h>
 #include <stdlib.h>

@@ -78,7 +78,8 @@ struct span identity_find(const struct identity *identity, struct span name)
   return (struct span){0};
 }
 
-// ---- In the journal: user, listener (texts), number of groups u32, these (texts), number of facts u32, of each its name and its value (texts).
+// ---- In the journal: user, listener (texts), number of groups u32, these (texts), number of facts u32, of each its name
+// and its value (texts).
 
 static uint64_t written_size(struct span text)
 {

@@ -1,5 +1,5 @@
-// Who a client is, as far as access control is concerned. Made where it is authenticated (src/auth), from what its transport knows and what it
-// has shown; immutable, with a count of references that any thread may change. Holds no secret.
+// Who a client is, as far as access control is concerned. Made where it is authenticated (src/auth), from what its transport
+// knows and what it has shown; immutable, with a count of references that any thread may change. Holds no secret.
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,8 @@
 #include "base/span.h"
 #include "base/status.h"
 
-// What else is known of it: "cert.cn", "cert.ou", "cert.san_uri", "jwt.<claim>". A name may come several times, with several values.
+// What else is known of it: "cert.cn", "cert.ou", "cert.san_uri", "jwt.<claim>". A name may come several times, with several
+// values.
 struct identity_fact {
   struct span name, value;
 };

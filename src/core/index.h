@@ -1,6 +1,6 @@
-// The subscription index of one shard: a trie by topic level, and a cache from topic to the flat list of who gets it, because
-// sensors repeat their topics. Holds this shard's sessions, the shared groups that this shard owns, and for each filter which other
-// shards have somebody interested. Pure; tested against mqtt_filter_matches over a plain list.
+// The subscription index of one shard: a trie by topic level, and a cache from topic to the flat list of who gets it,
+// because sensors repeat their topics. Holds this shard's sessions, the shared groups that this shard owns, and for each
+// filter which other shards have somebody interested. Pure; tested against mqtt_filter_matches over a plain list.
 #pragma once
 
 #include <stdbool.h>

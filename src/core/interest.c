@@ -1,5 +1,5 @@
-// Which filters other shards have subscribers for. Each shard tells the others of the first subscription to a filter and of the end of
-// the last one; a publish is then mailed only where somebody may want it.
+// Which filters other shards have subscribers for. Each shard tells the others of the first subscription to a filter and of
+// the end of the last one; a publish is then mailed only where somebody may want it.
 
 #include <stdlib.h>
 

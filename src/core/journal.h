@@ -1,6 +1,6 @@
 // Between the shard that keeps the durable sessions and the store: what is handed over, and the shard's own side of it.
-// Shard 0 of a broker with a journal keeps all sessions that outlive their connection, so that there is one writer and one order: whatever a
-// PUBLISH changes durably is one record, and is there whole or not at all.
+// Shard 0 of a broker with a journal keeps all sessions that outlive their connection, so that there is one writer and one
+// order: whatever a PUBLISH changes durably is one record, and is there whole or not at all.
 #pragma once
 
 #include <stdbool.h>
@@ -12,11 +12,12 @@
 
 enum { JOURNAL_SHARD = 0 };
 
-// So many completions of one queue at most are not safe yet: a crash forgets that they made room for others to be sent. What may have been
-// sent before a crash is therefore bounded: the first so many waiting ones, and as many as may be in flight.
+// So many completions of one queue at most are not safe yet: a crash forgets that they made room for others to be sent. What
+// may have been sent before a crash is therefore bounded: the first so many waiting ones, and as many as may be in flight.
 enum { JOURNAL_UNSAFE_DONE = 1024 };
 
-// Records of one turn, in order, whole, in their final form but for sequence and checksum. On the heap; moves to whoever it is given to.
+// Records of one turn, in order, whole, in their final form but for sequence and checksum. On the heap; moves to whoever it
+// is given to.
 struct journal_batch {
   struct journal_batch *next;  // the holder's
   uint64_t number;             // counts up from 1

@@ -6,8 +6,8 @@
 
 enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SHARE_STICKY };
 
-// What happens when a queue is full: its oldest message goes, the new one is not queued, or its publisher is refused (0x97; a publisher that cannot be
-// told, before 5.0 or on another shard, sees `newest`).
+// What happens when a queue is full: its oldest message goes, the new one is not queued, or its publisher is refused (0x97;
+// a publisher that cannot be told, before 5.0 or on another shard, sees `newest`).
 enum queue_drop { QUEUE_DROP_OLDEST, QUEUE_DROP_NEWEST, QUEUE_REJECT };
 
 struct limits {
@@ -27,7 +27,8 @@ struct limits {
   uint32_t session_expiry_max_s;  // UINT32_MAX: sessions may live for ever
   uint32_t connect_timeout_ms;
   enum share_strategy share_strategy;
-  bool denied_disconnects;  // before 5.0: a PUBLISH that access control denies ends its connection; else it is acknowledged and dropped
+  bool denied_disconnects;  // before 5.0: a PUBLISH that access control denies ends its connection; else it is acknowledged
+                            // and dropped
 };
 
 // The defaults of the configuration, for tests and simulation.

@@ -1,5 +1,5 @@
-// Who gets a topic: the walk through the trie, and the cache of its results. The cache is dropped entry by entry: a result made
-// before the last change is made again when it is asked for.
+// Who gets a topic: the walk through the trie, and the cache of its results. The cache is dropped entry by entry: a result
+// made before the last change is made again when it is asked for.
 
 #include <assert.h>
 #include <stdlib.h>
@@ -96,8 +96,8 @@ static void push(struct walk *walk, size_t *depth, const struct node *node, size
   index->steps[(*depth)++] = (struct walk_step){.node = node, .cursor = cursor};
 }
 
-// Visits every node that the topic's levels lead to. "a/#" matches "a" too. Wildcards in the first level do not match topics that
-// start with '$' [MQTT-4.7.2-1].
+// Visits every node that the topic's levels lead to. "a/#" matches "a" too. Wildcards in the first level do not match topics
+// that start with '$' [MQTT-4.7.2-1].
 static void walk_topic(struct walk *walk, struct span topic)
 {
   struct index *index = walk->index;

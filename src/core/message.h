@@ -1,5 +1,5 @@
-// An application message inside the broker: immutable, reference-counted, one allocation. Made once per PUBLISH and shared by
-// every queue, every in-flight window, the retained store and other shards.
+// An application message inside the broker: immutable, reference-counted, one allocation. Made once per PUBLISH and shared
+// by every queue, every in-flight window, the retained store and other shards.
 #pragma once
 
 #include <stdatomic.h>
@@ -28,8 +28,8 @@ struct message {
   };
   uint64_t origin;     // hash of the publisher's client identifier, 0: the broker. For no local
   uint64_t expiry_ms;  // monotonic time from which on it is expired; 0: never
-  // Topic with its two-byte length as on the wire, payload, then the properties that are forwarded: at QoS 0 without properties the
-  // first two are one copy.
+  // Topic with its two-byte length as on the wire, payload, then the properties that are forwarded: at QoS 0 without
+  // properties the first two are one copy.
   uint8_t body[];
 };
 
@@ -73,7 +73,8 @@ struct message_parts {
 // One reference, the caller's. NULL when memory is short.
 struct message *message_create(struct pool *pool, const struct message_parts *parts);
 
-// Before a message leaves its thread. When it has left before, other threads may be reading the flag: it is not written again.
+// Before a message leaves its thread. When it has left before, other threads may be reading the flag: it is not written
+// again.
 static inline void message_share(struct message *message)
 {
   if (!message->shared) message->shared = true;
@@ -88,8 +89,8 @@ static inline void message_ref(struct message *message, uint32_t count)
                           memory_order_relaxed);
 }
 
-// Back to its pool; when that is another shard's, it waits in a chain to be mailed there: otherwise each message that crosses shards
-// would cost both sides a lock in malloc.
+// Back to its pool; when that is another shard's, it waits in a chain to be mailed there: otherwise each message that
+// crosses shards would cost both sides a lock in malloc.
 void message_free(struct pool *pool, struct message *message);
 
 // A chain that came home.

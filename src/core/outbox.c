@@ -1,5 +1,6 @@
-// What a connection has to write: acknowledgements first, then what a reconnect must repeat, then the session's queue. Messages are
-// encoded when the transport is ready for them, straight from the shared message into the driver's scratch memory.
+// What a connection has to write: acknowledgements first, then what a reconnect must repeat, then the session's queue.
+// Messages are encoded when the transport is ready for them, straight from the shared message into the driver's scratch
+// memory.
 
 #include <assert.h>
 #include <stdlib.h>
@@ -118,8 +119,8 @@ struct fill {
 
 enum fate { SENT, DROPPED_EXPIRED, DROPPED_AGE, DROPPED_TOO_LARGE, DROPPED_DENIED, NO_ROOM };
 
-// Whether the message can be written now, and how. What was sent before does not expire: its delivery has started [MQTT-3.3.2-5,
-// 4.4.0-1], and the client may hold its packet identifier.
+// Whether the message can be written now, and how. What was sent before does not expire: its delivery has started
+// [MQTT-3.3.2-5, 4.4.0-1], and the client may hold its packet identifier.
 static inline enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos, bool again)
 {
   struct connection *connection = fill->connection;
@@ -132,7 +133,8 @@ static inline enum fate plan(struct fill *fill, struct encoding *e, uint8_t qos,
   // Last, so that it is asked, and counted, once.
   if (fill->shard->acl && !access_may_receive(connection, e->message)) return DROPPED_DENIED;
   if (fits) return SENT;
-  // Larger than the scratch memory altogether: its payload is written from the message itself, behind an otherwise empty scratch.
+  // Larger than the scratch memory altogether: its payload is written from the message itself, behind an otherwise empty
+  // scratch.
   size_t head = e->size - e->message->payload_size;
   if (head <= fill->size) return SENT;
   fill->large = pool_alloc(&fill->shard->pool, sizeof *fill->large + head);
@@ -320,8 +322,8 @@ static bool fill_cursor(struct fill *fill, const struct copy *place)
 
 enum { CURSOR_QUEUED = 256 };
 
-// For a durable session what the cursor finds is queued. The cursor at the front gives its place to the messages behind it, and goes on when
-// none waits. False: there is nothing to send now.
+// For a durable session what the cursor finds is queued. The cursor at the front gives its place to the messages behind it,
+// and goes on when none waits. False: there is nothing to send now.
 static bool turn_cursor(struct fill *fill, struct copy *place)
 {
   struct shard *shard = fill->shard;
@@ -377,8 +379,8 @@ static void fill_control(struct fill *fill)
   }
 }
 
-// Behind the messages, so that a client that sees its PINGRESP has seen what was there before its PINGREQ; but not for ever: when
-// the scratch memory is full they come first the next time.
+// Behind the messages, so that a client that sees its PINGRESP has seen what was there before its PINGREQ; but not for ever:
+// when the scratch memory is full they come first the next time.
 static void fill_pongs(struct fill *fill)
 {
   struct connection *connection = fill->connection;

@@ -1,6 +1,6 @@
-// Whose sessions are: one that a user has made, or come back to, is no other user's, because whoever gets it gets its subscriptions and what
-// waits in it. Sessions of nobody (anonymous clients) become the next one's. The journal knows whose a durable session is.
-// Only files of src/core include it.
+// Whose sessions are: one that a user has made, or come back to, is no other user's, because whoever gets it gets its
+// subscriptions and what waits in it. Sessions of nobody (anonymous clients) become the next one's. The journal knows whose
+// a durable session is. Only files of src/core include it.
 #pragma once
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 // The messages that wait for a session, in the order in which they were routed, and the window of those in flight.
-// This is the interface that a durable implementation fills too: the rest of core only appends at the end, looks at the front,
-// takes the front, and reports what happened to packet identifiers.
+// This is the interface that a durable implementation fills too: the rest of core only appends at the end, looks at the
+// front, takes the front, and reports what happened to packet identifiers.
 #pragma once
 
 #include <assert.h>
@@ -81,11 +81,13 @@ static inline void queue_drop(struct queue *queue, struct pool *pool)
   if (queue->count == 0 || queue->first_at == QUEUE_BLOCK_COPIES) queue_shrink(queue, pool);
 }
 
-// States of a copy in flight: SENT → (QoS 1) DONE; SENT → (QoS 2) RELEASED → DONE. A DONE one is a hole that goes when it is first.
+// States of a copy in flight: SENT → (QoS 1) DONE; SENT → (QoS 2) RELEASED → DONE. A DONE one is a hole that goes when it is
+// first.
 enum copy_state { COPY_WAITING, COPY_SENT, COPY_RELEASED, COPY_DONE };
 
-// Messages sent at QoS 1 or 2 and not complete, in order of sending. Identifiers are given in sequence, so the place in the ring follows from the
-// first one's; in a durable session some may be left out, and it is found in a few steps. Zeroed is empty.
+// Messages sent at QoS 1 or 2 and not complete, in order of sending. Identifiers are given in sequence, so the place in the
+// ring follows from the first one's; in a durable session some may be left out, and it is found in a few steps. Zeroed is
+// empty.
 struct window {
   struct copy *ring;              // a power of two of them
   uint32_t capacity, head, span;  // span: from the first to the last, holes included
@@ -97,8 +99,8 @@ struct window {
 // Whether another identifier can be given: the span of identifiers must stay below 65,535.
 bool window_open(const struct window *window);
 
-// Moves the copy into the window, gives it a packet identifier (0: the next in sequence; less than 65,535 behind the first one's) and state
-// COPY_SENT. ERR_NO_MEMORY leaves all as it was.
+// Moves the copy into the window, gives it a packet identifier (0: the next in sequence; less than 65,535 behind the first
+// one's) and state COPY_SENT. ERR_NO_MEMORY leaves all as it was.
 CHECK_RESULT enum status window_append(struct window *window, struct pool *pool, struct copy *copy, uint16_t packet_id);
 
 // NULL when the identifier is not in flight.

@@ -1,7 +1,7 @@
-// What a shard tells the journal: one record for every durable change, in the order in which the changes took place. A record is a
-// header and a body, little-endian, padded to 8 bytes; docs/formats/journal.md describes each byte. The shard writes records in
-// their final form into one buffer; only sequence and checksum are left to the store, which writes the buffer as it is.
-// The same functions read them back: at recovery, at a load, in `skerry journal dump`.
+// What a shard tells the journal: one record for every durable change, in the order in which the changes took place. A
+// record is a header and a body, little-endian, padded to 8 bytes; docs/formats/journal.md describes each byte. The shard
+// writes records in their final form into one buffer; only sequence and checksum are left to the store, which writes the
+// buffer as it is. The same functions read them back: at recovery, at a load, in `skerry journal dump`.
 #pragma once
 
 #include <stdbool.h>
@@ -180,8 +180,9 @@ struct record_done {
   enum record_outcome outcome;
 };
 
-// ---- Writing: each appends one record with its header, checksum and sequence still 0. ERR_NO_MEMORY leaves the buffer as it was, and is
-// also what a body of 4 GiB or more gets. Fields are the caller's to keep within what the layout holds (asserted): texts of at most 65535 bytes.
+// ---- Writing: each appends one record with its header, checksum and sequence still 0. ERR_NO_MEMORY leaves the buffer as
+// it was, and is also what a body of 4 GiB or more gets. Fields are the caller's to keep within what the layout holds
+// (asserted): texts of at most 65535 bytes.
 
 CHECK_RESULT enum status record_put_session(struct buffer *out, const struct record_session *record);
 CHECK_RESULT enum status record_put_session_end(struct buffer *out, const struct record_session_end *record);
@@ -204,14 +205,16 @@ CHECK_RESULT enum status record_put(struct buffer *out, enum record_type type, s
 // The same, but only makes room: returns where the body goes, all of which must be written. NULL: memory is short.
 uint8_t *record_put_room(struct buffer *out, enum record_type type, uint64_t body_size);
 
-// The body of a message alone, for who keeps it elsewhere: its size (UINT64_MAX: too large for a record), and itself, written to `at`.
+// The body of a message alone, for who keeps it elsewhere: its size (UINT64_MAX: too large for a record), and itself,
+// written to `at`.
 uint64_t record_message_body_size(const struct record_message *record);
 uint8_t *record_write_message(uint8_t *at, const struct record_message *record);
 
 // Appends one target to a buffer that becomes record_message.targets.
 CHECK_RESULT enum status record_put_target(struct buffer *out, const struct record_target *target, const uint32_t *ids);
 
-// ---- Reading a body; false when it is not one: something is missing or left over, or a value is impossible. Never reads outside of it.
+// ---- Reading a body; false when it is not one: something is missing or left over, or a value is impossible. Never reads
+// outside of it.
 
 bool record_get_session(struct span body, struct record_session *out);
 bool record_get_session_end(struct span body, struct record_session_end *out);

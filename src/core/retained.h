@@ -1,7 +1,8 @@
-// Retained messages (5.0 section 3.3.1.3): a trie of topics with cursors that walk what a filter matches without loading or copying it.
-// Every shard holds all of them, by reference, so that a SUBSCRIBE is answered locally and orders exactly against the live
-// messages that the same shard delivers: a value is either stored before the cursor comes by, or delivered behind it, never lost between.
-// Two values of one topic that race on two shards carry stamps (a logical clock that keeps up with the time, shard): the higher one stays, on every shard.
+// Retained messages (5.0 section 3.3.1.3): a trie of topics with cursors that walk what a filter matches without loading or
+// copying it. Every shard holds all of them, by reference, so that a SUBSCRIBE is answered locally and orders exactly
+// against the live messages that the same shard delivers: a value is either stored before the cursor comes by, or delivered
+// behind it, never lost between. Two values of one topic that race on two shards carry stamps (a logical clock that keeps up
+// with the time, shard): the higher one stays, on every shard.
 #pragma once
 
 #include <stdbool.h>
@@ -42,7 +43,8 @@ struct retained {
 CHECK_RESULT enum status retained_init(struct retained *retained, struct pool *pool, uint64_t seed);
 void retained_deinit(struct retained *retained);
 
-// A stamp for a change that starts here: later than all that was seen, and than all that began in an earlier millisecond anywhere.
+// A stamp for a change that starts here: later than all that was seen, and than all that began in an earlier millisecond
+// anywhere.
 uint64_t retained_stamp(struct retained *retained, uint8_t shard, struct mono now);
 
 // Stores the message under its topic (its own reference), or clears the topic when the payload is empty, unless a later
@@ -82,6 +84,7 @@ void retained_cursor_put_back(struct retained_cursor *cursor);
 
 enum cursor_result { CURSOR_MESSAGE, CURSOR_END, CURSOR_MORE };
 
-// The next message that matches, borrowed; CURSOR_MORE when `steps` nodes were looked at without finding one: call again later.
+// The next message that matches, borrowed; CURSOR_MORE when `steps` nodes were looked at without finding one: call again
+// later.
 enum cursor_result retained_cursor_next(struct retained *retained, struct retained_cursor *cursor, unsigned steps,
                                         struct message **out_message);
