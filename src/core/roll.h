@@ -27,13 +27,13 @@ struct roll_choice {
   struct span user;
 };
 
-// Calls `visit` for every client that is connected and meant, in no order; all of the entry is borrowed. It must not change the shard.
-// False from `visit` ends it.
+// Calls `visit` for every client that is connected and meant, in no order; all of the entry is borrowed. It must not change
+// the shard. False from `visit` ends it.
 void roll_call(struct shard *shard, const struct roll_choice *choice,
                bool (*visit)(void *context, const struct roll_entry *entry), void *context);
 
-// Disconnects them as shard_disconnect does; returns how many. Clients of whom it is not yet known who they are begin again, uncounted, when a
-// user is meant: the answer that they wait for may be made of what held before. Sessions stay.
+// Disconnects them as shard_disconnect does; returns how many. Clients of whom it is not yet known who they are begin again,
+// uncounted, when a user is meant: the answer that they wait for may be made of what held before. Sessions stay.
 size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum mqtt_reason reason);
 
 // Disconnects all for whom `stays` says no; returns how many.

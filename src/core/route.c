@@ -37,8 +37,8 @@ static bool retain_here(struct shard *shard, struct message *message, uint64_t s
 {
   bool taken;
   if (retained_set(&shard->retained, message, stamp, &taken) != OK) return false;
-  // What the broker says of itself is said anew by the next process. QoS 0 goes on while the disk takes nothing, but not into more and more
-  // memory: a restart then brings back the value before.
+  // What the broker says of itself is said anew by the next process. QoS 0 goes on while the disk takes nothing, but not
+  // into more and more memory: a restart then brings back the value before.
   struct journal *journal = &shard->journal;
   bool spared = message->qos == 0 && journal->state != JOURNAL_OK && journal_heavy(journal);
   if (taken && journal->on && !spared && !topic_reserved(message_topic(message))) journal->message.store = true;

@@ -117,8 +117,8 @@ bool session_is_full(const struct session *session, size_t size)
   return session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;  // one message always fits
 }
 
-// Drops the message that waits longest, but none that was sent: it may have arrived. False when it cannot be told yet: the front of the
-// queue is being loaded.
+// Drops the message that waits longest, but none that was sent: it may have arrived. False when it cannot be told yet: the
+// front of the queue is being loaded.
 static bool drop_oldest(struct session *session)
 {
   struct shard *shard = session->shard;
@@ -221,7 +221,8 @@ bool session_queue_retained(struct session *session, const struct copy *place, u
   return false;
 }
 
-// What no connection will read: QoS 0 is not kept for a client that is away. What the journal has need not be kept in memory.
+// What no connection will read: QoS 0 is not kept for a client that is away. What the journal has need not be kept in
+// memory.
 static void empty_for_absence(struct session *session)
 {
   struct shard *shard = session->shard;

@@ -1,4 +1,5 @@
-// A session: what the broker remembers of a client identifier (5.0 section 4.1). Owned by the shard that the identifier hashes to.
+// A session: what the broker remembers of a client identifier (5.0 section 4.1). Owned by the shard that the identifier
+// hashes to.
 #pragma once
 
 #include <stdbool.h>
@@ -64,8 +65,8 @@ struct session *session_find(const struct shard *shard, struct span client_id);
 // NULL when memory is short.
 struct session *session_create(struct shard *shard, struct span client_id);
 
-// The session is over: sends a will that still waits, returns shared messages to their groups, counts and drops the rest, frees it.
-// It must have no connection.
+// The session is over: sends a will that still waits, returns shared messages to their groups, counts and drops the rest,
+// frees it. It must have no connection.
 void session_end(struct session *session);
 
 // Frees it without any effect, for shard_destroy.
@@ -79,12 +80,13 @@ void session_attach(struct session *session, struct connection *connection);
 
 void will_free(struct shard *shard, struct will *will);  // NULL is harmless
 
-// Queues one message for the session, or counts why not. Takes its own references. `wanted` says message, tag, QoS and flags.
-// Returns false when the copy was dropped.
+// Queues one message for the session, or counts why not. Takes its own references. `wanted` says message, tag, QoS and
+// flags. Returns false when the copy was dropped.
 bool session_deliver(struct session *session, const struct copy *wanted);
 
-// Queues what a cursor finds, `most` messages at a time, as live messages are queued: a durable session may have to get them again. Only as many as
-// there is room for, so that a cursor never drops anything. True: it is finished. False: there is more, to be looked for later.
+// Queues what a cursor finds, `most` messages at a time, as live messages are queued: a durable session may have to get them
+// again. Only as many as there is room for, so that a cursor never drops anything. True: it is finished. False: there is
+// more, to be looked for later.
 bool session_queue_retained(struct session *session, const struct copy *place, unsigned most);
 
 // Whether one more QoS 1 or 2 message of this size is too many for its queue.
@@ -110,7 +112,8 @@ void copy_release(struct shard *shard, struct copy *copy);
 
 // ---- Subscriptions
 
-// Adds or replaces; *out_new tells which. ERR_FULL: limits.subscriptions reached. `ticket`: 0, or the ticket that waits until other shards know (see ticket.h).
+// Adds or replaces; *out_new tells which. ERR_FULL: limits.subscriptions reached. `ticket`: 0, or the ticket that waits
+// until other shards know (see ticket.h).
 CHECK_RESULT enum status session_subscribe(struct session *session, const struct subscription *options, struct span filter,
                                            uint64_t ticket, bool *out_new);
 bool session_unsubscribe(struct session *session, struct span filter);  // false when there was none

@@ -1,5 +1,6 @@
-// One shard of a broker: a single-threaded actor that owns its connections and sessions. Pure: bytes, mails and the time come in
-// as arguments; what is to be written, closed, resumed and mailed goes out as data. Nothing here blocks, sleeps or locks.
+// One shard of a broker: a single-threaded actor that owns its connections and sessions. Pure: bytes, mails and the time
+// come in as arguments; what is to be written, closed, resumed and mailed goes out as data. Nothing here blocks, sleeps or
+// locks.
 //
 // A turn of whoever drives a shard (src/net/loop.c, or the simulation):
 //   shard_set_time → shard_mail for every mail → shard_receive for every readable connection → shard_tick
@@ -9,7 +10,8 @@
 //   → with a journal: hand the batch (shard_take_batch) and the loads (shard_next_load) to the store
 //   → sleep until shard_next_ms, a socket or a mail
 //
-// Sources: MQTT 5.0, 3.1.1, 3.1. Memory, ownership: whatever is handed out here belongs to the shard unless it says otherwise.
+// Sources: MQTT 5.0, 3.1.1, 3.1. Memory, ownership: whatever is handed out here belongs to the shard unless it says
+// otherwise.
 #pragma once
 
 #include <stdbool.h>
@@ -45,8 +47,8 @@ struct shard_settings {
   bool journal;                  // there is a store: shard JOURNAL_SHARD keeps the durable sessions
   bool journal_waits;            // durability `commit`: acknowledgements wait until what they acknowledge is safe
   uint64_t journal_epoch_ms;     // journal time is the monotonic time plus this
-  uint64_t
-      journal_high_bytes;  // so much may wait for the disk before publishers do; what is under way must fit the store's reserve
+  uint64_t journal_high_bytes;  // so much may wait for the disk before publishers do; what is under way must fit the store's
+                                // reserve
   void (*free_enhanced)(
       struct enhanced *);  // of an exchange that nobody goes on with; may be NULL where no answer brings any
 };
@@ -101,23 +103,26 @@ enum receive_result {
 // Bytes from the peer, in any portions. Parsed in place; what is left of a packet is kept.
 enum receive_result shard_receive(struct shard *shard, struct connection *connection, struct span bytes, size_t *out_taken);
 
-// What a connection that reported RECEIVE_MIGRATE has shown, for the shard that adopts it; before shard_detach. NULL: nothing.
+// What a connection that reported RECEIVE_MIGRATE has shown, for the shard that adopts it; before shard_detach. NULL:
+// nothing.
 struct admission *connection_take_admission(struct connection *connection);
 
-// Takes a connection that reported RECEIVE_MIGRATE away: returns the shard to hand it to, and the bytes received so far, which the
-// caller frees. The connection is gone afterwards.
+// Takes a connection that reported RECEIVE_MIGRATE away: returns the shard to hand it to, and the bytes received so far,
+// which the caller frees. The connection is gone afterwards.
 uint8_t shard_detach(struct shard *shard, struct connection *connection, uint8_t **out_input, size_t *out_size);
 
 // The transport is gone (end of file, an error, or the driver gives up). Frees the connection; the will is sent where due.
 void shard_closed(struct shard *shard, struct connection *connection);
 
-// Ends the connection from our side; 5.0 clients are told the reason first. It will want CONNECTION_CLOSE when that is written.
+// Ends the connection from our side; 5.0 clients are told the reason first. It will want CONNECTION_CLOSE when that is
+// written.
 void shard_disconnect(struct shard *shard, struct connection *connection, enum mqtt_reason reason);
 
 // All of them, for a stop. Sessions stay.
 void shard_disconnect_all(struct shard *shard, enum mqtt_reason reason);
 
-// One of those that are left, whatever its state; NULL when there is none. For a driver that ends and closes them one by one.
+// One of those that are left, whatever its state; NULL when there is none. For a driver that ends and closes them one by
+// one.
 struct connection *shard_any_connection(struct shard *shard);
 
 // ---- What connections want
@@ -133,25 +138,27 @@ enum {
 // A connection that could not write everything is not put on the list again by itself: the driver waits for the transport.
 struct connection *shard_next_attention(struct shard *shard, unsigned *out_wants);
 
-// Up to two runs of bytes to write, valid until connection_sent. The first lies in `scratch` (or in memory of the connection), the
-// second in a message. Total 0: nothing to write now.
+// Up to two runs of bytes to write, valid until connection_sent. The first lies in `scratch` (or in memory of the
+// connection), the second in a message. Total 0: nothing to write now.
 struct output {
   struct span parts[2];
 };
 size_t connection_output(struct shard *shard, struct connection *connection, uint8_t *scratch, size_t scratch_size,
                          struct output *out);
 
-// The transport took the first `size` bytes of what connection_output returned; the rest is kept and offered first next time.
-// Returns what the connection wants now that these bytes are gone: CONNECTION_OUTPUT (there may be more), CONNECTION_CLOSE, or 0.
+// The transport took the first `size` bytes of what connection_output returned; the rest is kept and offered first next
+// time. Returns what the connection wants now that these bytes are gone: CONNECTION_OUTPUT (there may be more),
+// CONNECTION_CLOSE, or 0.
 unsigned connection_sent(struct shard *shard, struct connection *connection, size_t size);
 
 // ---- Who clients are (core/authentication.h)
 
-// The next question; it is the driver's until it hands it back. NULL: none. The connection waits, but not for longer than connect_timeout_ms.
+// The next question; it is the driver's until it hands it back. NULL: none. The connection waits, but not for longer than
+// connect_timeout_ms.
 struct authentication *shard_next_authentication(struct shard *shard);
 
-// The answer; takes it. The connection may be gone meanwhile. Unless it says MQTT_CONTINUE_AUTHENTICATION, `enhanced` is freed here if it
-// is still there.
+// The answer; takes it. The connection may be gone meanwhile. Unless it says MQTT_CONTINUE_AUTHENTICATION, `enhanced` is
+// freed here if it is still there.
 void shard_authenticated(struct shard *shard, struct authentication *answer);
 
 // ---- Other shards
@@ -159,8 +166,8 @@ void shard_authenticated(struct shard *shard, struct authentication *answer);
 // A mail from another shard. Takes it. Never MAIL_HOST.
 void shard_mail(struct shard *shard, struct mail *mail);
 
-// The mails for another shard, in order. The driver takes from the front with shard_outgoing_taken, as many as there is room for; while
-// many are left, the shard pauses the connections that publish.
+// The mails for another shard, in order. The driver takes from the front with shard_outgoing_taken, as many as there is room
+// for; while many are left, the shard pauses the connections that publish.
 struct mail *shard_outgoing(struct shard *shard, uint8_t target, size_t *out_count);
 void shard_outgoing_taken(struct shard *shard, uint8_t target, size_t count);
 
@@ -169,21 +176,23 @@ void shard_send_host(struct shard *shard, uint8_t target, struct mail mail);
 
 // ---- The journal (core/journal.h). On shard JOURNAL_SHARD of a broker that has one.
 
-// What has changed durably since the last call, NULL when nothing has. Numbers count up from 1. The driver may leave it for a
-// while when the store is busy: the batch grows.
+// What has changed durably since the last call, NULL when nothing has. Numbers count up from 1. The driver may leave it for
+// a while when the store is busy: the batch grows.
 struct journal_batch *shard_take_batch(struct shard *shard);
 
 // All batches up to this number are safe: what waited for them goes out.
 void shard_committed(struct shard *shard, uint64_t batch);
 
-// The next load that the shard asks for; false when there is none. Goes to the store behind the batches that were taken before.
+// The next load that the shard asks for; false when there is none. Goes to the store behind the batches that were taken
+// before.
 bool shard_next_load(struct shard *shard, struct journal_load *out);
 void shard_loaded(struct shard *shard, struct journal_loaded *loaded);  // takes it
 
 // While the journal is not OK, what would need room is refused. All shards.
 void shard_set_journal_state(struct shard *shard, enum journal_state state);
 
-// Before the first turn, in this order. The session counts as away, since `since_ms`. NULL, or ERR_NO_MEMORY: memory is short.
+// Before the first turn, in this order. The session counts as away, since `since_ms`. NULL, or ERR_NO_MEMORY: memory is
+// short.
 struct session *shard_restore_session(struct shard *shard, const struct restored_session *restored);
 CHECK_RESULT enum status shard_restore_subscription(struct shard *shard, struct session *session,
                                                     const struct record_subscribe *record);

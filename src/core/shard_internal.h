@@ -104,8 +104,8 @@ void shard_want_look(struct shard *shard);
 // Another shard takes the client over, because its session will be durable: what it has here ends (handle_connect.c).
 void take_over_mail(struct shard *shard, struct mail *mail);
 
-// Someone here subscribes to a filter, or no more: other shards learn of the first and the last (interest.c). The ticket is answered
-// by each of them; 0: nobody waits.
+// Someone here subscribes to a filter, or no more: other shards learn of the first and the last (interest.c). The ticket is
+// answered by each of them; 0: nobody waits.
 void interest_add(struct shard *shard, struct filter_end *end, bool durable, uint64_t ticket);
 void interest_sync(struct shard *shard, uint64_t ticket);  // answered when all know what was told before
 void interest_remove(struct shard *shard, struct filter_end *end, bool durable);  // may free the end
@@ -124,9 +124,9 @@ void congestion_tick(struct shard *shard);
 bool shard_memory_full(const struct shard *shard);
 bool shard_memory_tight(const struct shard *shard);
 
-// Routes a message that starts here to local subscribers, groups and other shards, and stores it where that is wanted. Uses up the
-// caller's reference. `retain`: store it, or clear. `packet_id` of QoS 2 is recorded with it as received from the publisher; 0: none. Returns
-// whether anybody was interested.
+// Routes a message that starts here to local subscribers, groups and other shards, and stores it where that is wanted. Uses
+// up the caller's reference. `retain`: store it, or clear. `packet_id` of QoS 2 is recorded with it as received from the
+// publisher; 0: none. Returns whether anybody was interested.
 bool route_message(struct shard *shard, struct message *message, const struct match *match, bool retain,
                    const struct session *publisher, uint16_t packet_id);
 
@@ -136,7 +136,8 @@ bool route_topic(struct shard *shard, struct message *message, bool retain);
 // A message that another shard has routed to us.
 void route_mail(struct shard *shard, const struct mail *mail);
 
-// Whether a topic name or filter has more levels than are allowed; whether a name belongs to the broker: nobody else publishes to it.
+// Whether a topic name or filter has more levels than are allowed; whether a name belongs to the broker: nobody else
+// publishes to it.
 bool topic_too_deep(const struct shard *shard, struct span text);
 bool topic_reserved(struct span topic);
 

@@ -137,7 +137,8 @@ static void group_leave(struct shard *shard, struct span key, uint64_t membershi
 
 // ---- Choosing
 
-// What its client has not acknowledged: of our own all that waits for it, on disk too and after a restart; of others what we gave them.
+// What its client has not acknowledged: of our own all that waits for it, on disk too and after a restart; of others what we
+// gave them.
 static uint64_t in_flight(const struct member *member)
 {
   if (!member->local) return member->outstanding;
@@ -229,8 +230,8 @@ static bool is_denied(const struct shard *shard, const struct member *member, co
   return connection && !access_could_receive(connection, message);
 }
 
-// Of those that are there, or away, as the chosen one: the next who may have the message and whose queue is not full (sticky topics stay where they
-// are), or else who may have it; the chosen one when nobody may.
+// Of those that are there, or away, as the chosen one: the next who may have the message and whose queue is not full (sticky
+// topics stay where they are), or else who may have it; the chosen one when nobody may.
 static uint32_t pass_over(const struct shard *shard, const struct group *group, uint32_t chosen,
                           const struct message *message)
 {
@@ -268,8 +269,9 @@ static void give_to(struct shard *shard, struct group *group, struct member *mem
                                 .ticket2 = group->hash});
 }
 
-// Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are. Nothing is lost to a full queue
-// while another one has room, but sticky topics stay where they are; nor to a member that may not receive it.
+// Members that are connected come first; a message of QoS 1 or 2 waits for one that is away only when all are. Nothing is
+// lost to a full queue while another one has room, but sticky topics stay where they are; nor to a member that may not
+// receive it.
 void share_dispatch(struct shard *shard, struct group *group, struct message *message)
 {
   uint32_t chosen = choose_among(shard, group, message, true);
@@ -526,7 +528,8 @@ void share_credit(struct shard *shard, const struct tag *tag)
 
 // ---- Mail
 
-// The member left while the message was on its way: its leaving is in front of this on the way back, so another one is chosen.
+// The member left while the message was on its way: its leaving is in front of this on the way back, so another one is
+// chosen.
 static void deliver_mail(struct shard *shard, struct mail *mail)
 {
   if (deliver_to_membership(shard, mail->member, mail->message, mail->qos)) {

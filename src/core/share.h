@@ -1,5 +1,5 @@
-// Shared subscriptions (5.0 section 4.8.2). A group (share name and filter) lives on the shard that its text hashes to, whatever the
-// shards of its members: that shard alone chooses who gets a message. The member's shard keeps a membership.
+// Shared subscriptions (5.0 section 4.8.2). A group (share name and filter) lives on the shard that its text hashes to,
+// whatever the shards of its members: that shard alone chooses who gets a message. The member's shard keeps a membership.
 #pragma once
 
 #include <stdbool.h>
@@ -74,7 +74,8 @@ void share_credit(struct shard *shard, const struct tag *tag);
 // Mails of the MAIL_SHARE_ kinds; takes what they refer to.
 void share_mail(struct shard *shard, struct mail *mail);
 
-// The name of a membership in the journal, and the tag of the session's membership with that name: NULL when there is none (any more).
+// The name of a membership in the journal, and the tag of the session's membership with that name: NULL when there is none
+// (any more).
 uint32_t share_hash(const struct membership *membership);
 struct tag *share_tag(const struct session *session, uint32_t hash);
 

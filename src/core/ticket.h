@@ -1,5 +1,5 @@
-// Waiting for other shards: a SUBACK is sent when every shard knows of the filter, so that whatever anybody publishes after the client
-// has seen the SUBACK arrives. A ticket counts the answers that are still out.
+// Waiting for other shards: a SUBACK is sent when every shard knows of the filter, so that whatever anybody publishes after
+// the client has seen the SUBACK arrives. A ticket counts the answers that are still out.
 #pragma once
 
 #include <stdbool.h>
@@ -10,11 +10,12 @@
 struct shard;
 struct connection;
 
-// A ticket of one waiting answer (the caller's own; give it back with ticket_done when all requests are made). What to do in the end:
-// write these bytes to the connection if it is still there.
+// A ticket of one waiting answer (the caller's own; give it back with ticket_done when all requests are made). What to do in
+// the end: write these bytes to the connection if it is still there.
 uint64_t ticket_for_connection(struct shard *shard, struct connection *connection);
 
-// ... or handle its CONNECT again, which waits until another shard has ended what it had of the client (a hash of the identifier, not 0).
+// ... or handle its CONNECT again, which waits until another shard has ended what it had of the client (a hash of the
+// identifier, not 0).
 uint64_t ticket_for_connect(struct shard *shard, struct connection *connection, uint64_t client);
 void ticket_refuse(struct shard *shard, uint64_t ticket);  // ... which that shard does not do: the client is another user's
 bool ticket_has_connect(const struct shard *shard, uint64_t client);

@@ -1,7 +1,7 @@
 // The questions that wait for a thread of net/authenticator.c, and whose turn it is. Bounded. Guarded by its owner's lock.
 //
-// What is quick (a token, a step of an exchange) waits in order. Passwords wait in lanes, one for each place that they come from,
-// whose turn it is one after the other: many from one place do not hold up those from others.
+// What is quick (a token, a step of an exchange) waits in order. Passwords wait in lanes, one for each place that they come
+// from, whose turn it is one after the other: many from one place do not hold up those from others.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// Who is shaking hands: addresses, and what each has in progress. An IPv6 address counts by its first 64 bits, which is what one
-// customer of a provider has. For the handshaker's thread.
+// Who is shaking hands: addresses, and what each has in progress. An IPv6 address counts by its first 64 bits, which is what
+// one customer of a provider has. For the handshaker's thread.
 #pragma once
 
 #include <stdbool.h>

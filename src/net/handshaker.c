@@ -419,8 +419,8 @@ static void give_order(struct handshaker *handshaker, void (*run)(struct handsha
   sem_destroy(&order.done);
 }
 
-// The kernel keeps a connection to itself until its first bytes are here, for a second at most: clients of TLS speak first. So one
-// turn does what took two, and those that never say a word cost next to nothing. Other sockets refuse, harmlessly.
+// The kernel keeps a connection to itself until its first bytes are here, for a second at most: clients of TLS speak first.
+// So one turn does what took two, and those that never say a word cost next to nothing. Other sockets refuse, harmlessly.
 static void defer(const struct listener *listener, int seconds)
 {
   (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);

@@ -1,7 +1,7 @@
-// Sleeping and waking. Measured on two cores with one commit under way at a time: both hand-overs together, a futex to the keeper and an
-// eventfd back, add 10-25 µs to an fdatasync of 100-130 µs; with the client's two wake-ups a publisher waits for 1.25-1.35 of a bare
-// fdatasync. Spinning, on either side or both, made that 1.4 to 4.9 (the spinning thread has the core that the client and the disk's
-// interrupt want) and cost three times the CPU. So nothing spins here.
+// Sleeping and waking. Measured on two cores with one commit under way at a time: both hand-overs together, a futex to the
+// keeper and an eventfd back, add 10-25 µs to an fdatasync of 100-130 µs; with the client's two wake-ups a publisher waits
+// for 1.25-1.35 of a bare fdatasync. Spinning, on either side or both, made that 1.4 to 4.9 (the spinning thread has the
+// core that the client and the disk's interrupt want) and cost three times the CPU. So nothing spins here.
 #include "net/keeper.h"
 
 #include <assert.h>
@@ -259,8 +259,8 @@ static int64_t next_round_ms(const struct keeper *keeper)
   return keeper->unsynced_bytes > UNSYNCED_MAX || interval < 0 ? 0 : earlier(next, interval);
 }
 
-// A load waits until what was handed over before it has been applied. Not while nothing can be applied soon, after a failure or with
-// an interval: then what is there is taken from what is applied, and only a load that finds nothing there waits.
+// A load waits until what was handed over before it has been applied. Not while nothing can be applied soon, after a failure
+// or with an interval: then what is there is taken from what is applied, and only a load that finds nothing there waits.
 static bool answer(struct keeper *keeper, const struct waiting_load *waiting)
 {
   bool due = waiting->behind <= atomic_load_explicit(&keeper->committed, memory_order_relaxed);

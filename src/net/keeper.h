@@ -1,5 +1,6 @@
-// The thread that keeps the store: takes batches and loads from the loop of JOURNAL_SHARD, has the store make them safe in rounds, and
-// reports. Neither side ever waits for the other. Each function says whose it is; what is not said is the control thread's.
+// The thread that keeps the store: takes batches and loads from the loop of JOURNAL_SHARD, has the store make them safe in
+// rounds, and reports. Neither side ever waits for the other. Each function says whose it is; what is not said is the
+// control thread's.
 #pragma once
 
 #include <stdbool.h>
@@ -17,7 +18,8 @@ struct keeper_settings {
   struct log *log;      // that of the store, or NULL; follows keeper_set_log_level
   uint32_t
       interval_ms;  // durability `interval`: at most this long between two syncs. 0: one sync for what has arrived, at once
-  // Something has changed for the loop of JOURNAL_SHARD (a commit, an answer), or for all loops (`state`). On the keeper's thread.
+  // Something has changed for the loop of JOURNAL_SHARD (a commit, an answer), or for all loops (`state`). On the keeper's
+  // thread.
   void (*news)(void *context, bool state);
   void *context;
 };
@@ -25,8 +27,8 @@ struct keeper_settings {
 CHECK_RESULT enum status keeper_create(const struct keeper_settings *settings, struct keeper **out, struct error *error);
 CHECK_RESULT enum status keeper_start(struct keeper *keeper, struct error *error);
 
-// Makes everything safe that was handed over, has the store finish and ends the thread. When the disk refuses: after a few tries,
-// with an error that says so; what is safe by then is what keeper_committed tells. The loop must not run any more.
+// Makes everything safe that was handed over, has the store finish and ends the thread. When the disk refuses: after a few
+// tries, with an error that says so; what is safe by then is what keeper_committed tells. The loop must not run any more.
 CHECK_RESULT enum status keeper_stop(struct keeper *keeper, struct error *error);
 void keeper_destroy(struct keeper *keeper);  // stopped, or never started; NULL is harmless
 
