@@ -1,5 +1,5 @@
-// A bounded queue of mails from one thread to one other: a ring with two indices, no locks. Measured against liburcu's wfcqueue it costs
-// less at every batch from 16 on, needs no memory per mail, and being bounded is what back-pressure needs.
+// A bounded queue of mails from one thread to one other: a ring with two indices, no locks. Measured against liburcu's
+// wfcqueue it costs less at every batch from 16 on, needs no memory per mail, and being bounded is what back-pressure needs.
 #pragma once
 
 #include <stdatomic.h>

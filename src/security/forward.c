@@ -1,5 +1,5 @@
-// Hands the calls of tls/*.h and auth/*.h on to skerry-security.so. The pointer to its table is the one variable of the process that is written
-// while it runs: it goes from NULL to the table, once, and the module is never unloaded.
+// Hands the calls of tls/*.h and auth/*.h on to skerry-security.so. The pointer to its table is the one variable of the
+// process that is written while it runs: it goes from NULL to the table, once, and the module is never unloaded.
 #include "security/security.h"
 
 #include <dlfcn.h>

@@ -1,8 +1,9 @@
-// The functions of the security module: what security/forward.c forwards and security/module.c fills in. A function that is added to one of the
-// headers below has to be added here.
+// The functions of the security module: what security/forward.c forwards and security/module.c fills in. A function that is
+// added to one of the headers below has to be added here.
 //
-//   LOAD(name, parameters, arguments)                     returns a status and has a last parameter `error`: loads the module if need be
-//   CALL(type, name, parameters, arguments, unloaded)     for what exists only when the module is there, or is asked without it: then `unloaded`
+//   LOAD(name, parameters, arguments)                     returns a status and has a last parameter `error`: loads the
+//   module if need be CALL(type, name, parameters, arguments, unloaded)     for what exists only when the module is there,
+//   or is asked without it: then `unloaded`
 #pragma once
 
 #include "auth/enhanced.h"

@@ -1,5 +1,5 @@
-// The anchor: where replaying begins, and whose journal it is. The file "anchor" has two slots that are written in turn, so that a write that is
-// torn leaves the other one. One thread.
+// The anchor: where replaying begins, and whose journal it is. The file "anchor" has two slots that are written in turn, so
+// that a write that is torn leaves the other one. One thread.
 //
 // A slot, 512 bytes at offset 0 and at offset 4096, little-endian:
 //     0  8 bytes  "SKRYANCR"

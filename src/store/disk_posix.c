@@ -1,5 +1,5 @@
-// The disk port on a directory of the real file system. All names are opened relative to the directory, so that it may be moved or mounted over
-// while it is in use; nothing is followed out of it.
+// The disk port on a directory of the real file system. All names are opened relative to the directory, so that it may be
+// moved or mounted over while it is in use; nothing is followed out of it.
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -29,8 +29,8 @@ static struct disk_posix *posix_of(struct disk *disk)
   return (struct disk_posix *)disk;
 }
 
-// Of an operation on data: whatever is neither space nor memory is the device's failure, also a file system that has turned read-only because of
-// one. A file that may not grow is a full disk to us.
+// Of an operation on data: whatever is neither space nor memory is the device's failure, also a file system that has turned
+// read-only because of one. A file that may not grow is a full disk to us.
 static enum status data_status(int error_number)
 {
   enum status status = status_from_errno(error_number);

@@ -1,5 +1,5 @@
-// Appending to the log: stamping, turning over to the next segment, making safe, and going back to what is safe when something failed. See
-// log_internal.h for what holds between all files.
+// Appending to the log: stamping, turning over to the next segment, making safe, and going back to what is safe when
+// something failed. See log_internal.h for what holds between all files.
 #include "store/log_internal.h"
 
 void log_decode_header(const uint8_t *at, struct record_header *out)
@@ -86,8 +86,8 @@ static bool return_to_safe(struct journal_log *log)
   return true;
 }
 
-// Removes the segments that were begun since the last sync: kept, they would take the space that is missing. One after the other, the last one
-// first, so that a power cut does not leave one of them behind a hole.
+// Removes the segments that were begun since the last sync: kept, they would take the space that is missing. One after the
+// other, the last one first, so that a power cut does not leave one of them behind a hole.
 static void remove_begun(struct journal_log *log)
 {
   while (log->count > 0 && log->segments[log->count - 1].number > log->safe.segment) {
@@ -95,8 +95,8 @@ static void remove_begun(struct journal_log *log)
     uint32_t number = last->number;
     last->used = LOG_SEGMENT_HEADER;
     last->given_up = true;
-    // On failure they stay, also those below a name that could not be removed: what is begun next hides them, and whoever uses the log removes
-    // them as any in which nothing lives.
+    // On failure they stay, also those below a name that could not be removed: what is begun next hides them, and whoever
+    // uses the log removes them as any in which nothing lives.
     if (log->next_number != number + 1) return;
     if (log->directory_dirty && log->disk->operations->sync_directory(log->disk)) return;
     log->directory_dirty = true;
@@ -105,8 +105,9 @@ static void remove_begun(struct journal_log *log)
   }
 }
 
-// All that was appended since the last sync is gone. `usable`: nothing is wrong with the files, there was only no room, so that writing can go on
-// where it was safe; otherwise a new segment takes the records again, and its first sequence hides what is left of them.
+// All that was appended since the last sync is gone. `usable`: nothing is wrong with the files, there was only no room, so
+// that writing can go on where it was safe; otherwise a new segment takes the records again, and its first sequence hides
+// what is left of them.
 static void go_back(struct journal_log *log, bool usable)
 {
   if (log->sequence != log->safe.sequence) log->dropped = true;

@@ -82,7 +82,8 @@ enum status log_make_spare(struct journal_log *log, uint64_t size, uint32_t *out
 {
   struct disk *disk = log->disk;
   if (size > log->limit_bytes || log->bytes > log->limit_bytes - size) return ERR_FULL;
-  // Asked first, because some file systems cannot reserve, and on others trying takes the last byte from everybody for a moment.
+  // Asked first, because some file systems cannot reserve, and on others trying takes the last byte from everybody for a
+  // moment.
   uint64_t available, total;
   if (disk->operations->space(disk, &available, &total) == OK && available < size) return ERR_FULL;
 
@@ -145,8 +146,8 @@ void log_segment_header(uint8_t out[LOG_SEGMENT_HEADER], const uint8_t identity[
   record_write_u32(out + LOG_CHECKSUM_OFFSET, crc32c(0, span_of(out, LOG_CHECKSUM_OFFSET)));
 }
 
-// Turns the spare into the segment `number`. The header is safe before the file has the name of a segment, and the name is before
-// anything in it can count.
+// Turns the spare into the segment `number`. The header is safe before the file has the name of a segment, and the name is
+// before anything in it can count.
 static enum status name_segment(struct journal_log *log, struct disk_file *file, uint32_t spare, uint32_t number,
                                 bool *out_renamed)
 {

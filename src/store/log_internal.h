@@ -1,11 +1,13 @@
-// What the files of the log share: log.c (appending), log_open.c (headers, starting), log_files.c (names, spares, open files), log_read.c
-// (windows), log_scan.c. Nothing outside of them includes this.
+// What the files of the log share: log.c (appending), log_open.c (headers, starting), log_files.c (names, spares, open
+// files), log_read.c (windows), log_scan.c. Nothing outside of them includes this.
 //
 // What holds, and what recovery relies on:
 // - A file gets its name NNNNNNNNNN.segment only after its header is safe, so a segment without a header is damage.
-// - A segment is begun only after all earlier ones are safe up to the first sequence of its header. So a hole in front of it is damage too,
+// - A segment is begun only after all earlier ones are safe up to the first sequence of its header. So a hole in front of it
+// is damage too,
 //   and whatever an earlier segment has from that sequence on was given up.
-// - Behind the last record of the segment that is written there are zeros: what is given up there is overwritten and safe before
+// - Behind the last record of the segment that is written there are zeros: what is given up there is overwritten and safe
+// before
 //   anything else is written.
 #pragma once
 
@@ -144,7 +146,8 @@ void log_replenish(struct journal_log *log);
 
 // ---- log_read.c
 
-// `size` bytes at `offset` of the segment: a view into the window, valid until it is used again. ERR_INVALID: not all of them are in the segment.
+// `size` bytes at `offset` of the segment: a view into the window, valid until it is used again. ERR_INVALID: not all of
+// them are in the segment.
 CHECK_RESULT enum status log_view(struct journal_log *log, struct segment *segment, struct log_window *window,
                                   uint64_t offset, size_t size, const uint8_t **out);
 void log_window_free(struct log_window *window);

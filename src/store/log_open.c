@@ -1,5 +1,5 @@
-// Opening the log: which files there are, whose they are, and which of them can be used; and starting to write where the scan has
-// found the end. Nothing is changed before it is clear that the directory is ours.
+// Opening the log: which files there are, whose they are, and which of them can be used; and starting to write where the
+// scan has found the end. Nothing is changed before it is clear that the directory is ours.
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -355,8 +355,8 @@ static void fit_spares(struct journal_log *log)
   log->spare_count = kept;
 }
 
-// Writes again what nothing says was safe: it was readable, but if the disk failed while the process before wrote it, the system may take it
-// for written although it is not.
+// Writes again what nothing says was safe: it was readable, but if the disk failed while the process before wrote it, the
+// system may take it for written although it is not.
 static enum status write_again(struct journal_log *log, struct segment *segment)
 {
   struct log_window window = {.ahead = LOG_WINDOW_BYTES};
@@ -422,8 +422,8 @@ enum status journal_log_start(struct journal_log *log, struct error *error)
   if (last) {
     log->safe.segment = last->number;
     log->safe.offset = last->used;
-    // Nothing new goes into a damaged one: whoever uses the log will set it aside. Nor into one of an older version: a program that knows
-    // only that one must refuse what is new.
+    // Nothing new goes into a damaged one: whoever uses the log will set it aside. Nor into one of an older version: a
+    // program that knows only that one must refuse what is new.
     if (last->damaged || last->version < LOG_VERSION) log->current = 0;
     if (log->current == 0) {
       last->given_up = true;

@@ -95,8 +95,8 @@ static bool near(const struct log_window *window, const struct segment *segment,
   return window->segment == segment->number && offset >= window->offset && offset <= window->offset + window->size;
 }
 
-// The window that holds the place, or ended just there: reading goes forward, so more is read at once. Otherwise the one that was not used for
-// the longest time, with little.
+// The window that holds the place, or ended just there: reading goes forward, so more is read at once. Otherwise the one
+// that was not used for the longest time, with little.
 static struct log_window *choose_window(struct journal_log *log, const struct segment *segment, uint64_t offset)
 {
   struct log_window *chosen = NULL;
@@ -147,7 +147,8 @@ enum status journal_log_read(struct journal_log *log, uint64_t position, struct 
   struct log_window *window = choose_window(log, segment, offset);
   enum status status = read_record(log, segment, window, offset, out_header, out_body);
   if (status == ERR_INVALID || status == ERR_IO) {
-    // Once more from the disk: what is in the window may be from before somebody else wrote it, or the disk may have recovered.
+    // Once more from the disk: what is in the window may be from before somebody else wrote it, or the disk may have
+    // recovered.
     window->segment = 0;
     status = read_record(log, segment, window, offset, out_header, out_body);
   }

@@ -1,4 +1,5 @@
-// Reading the log from a place to its end: what is a record, what is damage, and what is only the torn end of the last write.
+// Reading the log from a place to its end: what is a record, what is damage, and what is only the torn end of the last
+// write.
 #include "store/log_internal.h"
 #include "store/store_batch.h"
 
@@ -24,7 +25,8 @@ static enum status peek(struct scan *scan, uint64_t offset, struct record_header
   return status;
 }
 
-// ERR_INVALID: the bytes at `offset` are not a record. `floor`: the lowest sequence that it may have, `ceiling`: one above the highest.
+// ERR_INVALID: the bytes at `offset` are not a record. `floor`: the lowest sequence that it may have, `ceiling`: one above
+// the highest.
 static enum status check(struct scan *scan, uint64_t offset, uint64_t floor, uint64_t ceiling,
                          struct record_header *out_header, struct span *out_body)
 {
@@ -49,8 +51,9 @@ static uint64_t align_up(uint64_t offset)
   return (offset + RECORD_ALIGN - 1) & ~(uint64_t)(RECORD_ALIGN - 1);
 }
 
-// The next good record behind `bad`, where one was expected with the sequence `expected`. There cannot have been more records in between than
-// fit, so that hardly any place but the right one is looked at closely. ERR_NOT_FOUND: there is none.
+// The next good record behind `bad`, where one was expected with the sequence `expected`. There cannot have been more
+// records in between than fit, so that hardly any place but the right one is looked at closely. ERR_NOT_FOUND: there is
+// none.
 static enum status find_good(struct scan *scan, uint64_t bad, uint64_t expected, uint64_t *out_offset,
                              struct record_header *out)
 {
@@ -167,7 +170,8 @@ static enum status pass_bad(struct scan *scan, bool adjacent, bool *out_end)
   bool found = status == OK;
   if (status && status != ERR_NOT_FOUND) return status;
   if (found && scan->last) {
-    // Written at once with what is missing, it may be there although that never was; only what was safe before can have been damaged.
+    // Written at once with what is missing, it may be there although that never was; only what was safe before can have been
+    // damaged.
     if (!scan->evidence_known) {
       status = find_evidence(scan, scan->offset, scan->expected);
       if (status) return status;

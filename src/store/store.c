@@ -1,4 +1,5 @@
-// Opening, closing and what is told about a store. The work is in store_recover.c, store_round.c, store_upkeep.c and store_load.c.
+// Opening, closing and what is told about a store. The work is in store_recover.c, store_round.c, store_upkeep.c and
+// store_load.c.
 #include "store/store.h"
 
 #include <assert.h>
