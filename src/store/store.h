@@ -1,6 +1,6 @@
-// The store: what the broker keeps on disk. Takes batches of records from the shard that keeps the durable sessions, makes them safe in rounds
-// (append, one sync, apply), and answers loads. Single-threaded; the broker runs it on a thread of its own (net/keeper.h), the simulation in its
-// one thread. Nothing here waits for anything but the disk.
+// The store: what the broker keeps on disk. Takes batches of records from the shard that keeps the durable sessions, makes
+// them safe in rounds (append, one sync, apply), and answers loads. Single-threaded; the broker runs it on a thread of its
+// own (net/keeper.h), the simulation in its one thread. Nothing here waits for anything but the disk.
 #pragma once
 
 #include <stdbool.h>
@@ -30,8 +30,8 @@ struct store_settings {
   bool read_only;
 };
 
-// Opens and recovers. Always succeeds with whatever can be read, except: ERR_INVALID for a newer format version or another broker's
-// directory (nothing is changed), and what the disk refuses. `wall`: for how long the broker was away.
+// Opens and recovers. Always succeeds with whatever can be read, except: ERR_INVALID for a newer format version or another
+// broker's directory (nothing is changed), and what the disk refuses. `wall`: for how long the broker was away.
 CHECK_RESULT enum status store_open(const struct store_settings *settings, struct mono now, struct wall wall,
                                     struct store **out, struct error *error);
 
@@ -41,7 +41,8 @@ void store_close(struct store *store);
 // Journal time = mono + this; see docs/formats/journal.md.
 uint64_t store_epoch_ms(const struct store *store);
 
-// Gives every session, with subscriptions, will and counts, to `keeper`, and every retained message to all shards. Before the shards run.
+// Gives every session, with subscriptions, will and counts, to `keeper`, and every retained message to all shards. Before
+// the shards run.
 CHECK_RESULT enum status store_restore(struct store *store, struct shard *const *shards, unsigned shard_count,
                                        struct error *error);
 
@@ -50,11 +51,13 @@ CHECK_RESULT enum status store_restore(struct store *store, struct shard *const 
 // Takes the batch over (journal_batch_free when done). Batches are numbered without gaps.
 void store_submit(struct store *store, struct journal_batch *batch);
 
-// One round: own records that are due, then all submitted batches: append, sync, apply. Returns whether another round should follow at once (own
-// work is left). When the disk fails, batches stay submitted and store_state tells; a later round tries again.
+// One round: own records that are due, then all submitted batches: append, sync, apply. Returns whether another round should
+// follow at once (own work is left). When the disk fails, batches stay submitted and store_state tells; a later round tries
+// again.
 bool store_round(struct store *store, struct mono now, struct wall wall);
 
-// Only appends (durability `interval`: a kill of the process loses nothing that was appended); the next round syncs and applies.
+// Only appends (durability `interval`: a kill of the process loses nothing that was appended); the next round syncs and
+// applies.
 void store_append(struct store *store, struct mono now, struct wall wall);
 
 uint64_t store_committed(const struct store *store);  // number of the last batch that is safe
@@ -64,8 +67,8 @@ enum journal_state store_state(const struct store *store);
 // When store_round should be called next though nothing is submitted: milliseconds, -1: never.
 int64_t store_next_ms(const struct store *store, struct mono now);
 
-// Answers a load from what is applied. What cannot be read any more comes as damaged. NULL: not now, because memory is short or the disk answers
-// nothing; ask again when store_next_ms says.
+// Answers a load from what is applied. What cannot be read any more comes as damaged. NULL: not now, because memory is short
+// or the disk answers nothing; ask again when store_next_ms says.
 struct journal_loaded *store_load(struct store *store, const struct journal_load *load);
 
 // A clean stop: everything safe, a whole checkpoint, so that the next start replays nothing.

@@ -1,5 +1,5 @@
-// What the files store*.c share. A round goes through them in this order: store_upkeep.c (own records that are due) → store_round.c
-// (append, sync, apply) → store_upkeep.c again (anchor, removal of segments).
+// What the files store*.c share. A round goes through them in this order: store_upkeep.c (own records that are due) →
+// store_round.c (append, sync, apply) → store_upkeep.c again (anchor, removal of segments).
 #pragma once
 
 #include <stdbool.h>
@@ -167,7 +167,8 @@ void store_upkeep_refused(struct store *store);
 // After a round was applied: anchor, removal, what comes next.
 void store_upkeep_applied(struct store *store);
 
-// While the journal is full: how much room is left to what frees some. Copies leave enough for the checkpoint behind them, batches for both.
+// While the journal is full: how much room is left to what frees some. Copies leave enough for the checkpoint behind them,
+// batches for both.
 uint64_t store_room_kept(const struct store *store);
 
 // Whether own work is left that should not wait for the next batch.
@@ -183,7 +184,8 @@ CHECK_RESULT enum status store_recover(struct store *store, struct wall wall, st
 
 // ---- store_rebuild.c
 
-// Where the message of a place is whose block of references cannot be read. 0: not found, or the place is a hole. An error: not now.
+// Where the message of a place is whose block of references cannot be read. 0: not found, or the place is a hole. An error:
+// not now.
 CHECK_RESULT enum status store_rebuild(struct store *store, uint32_t session, uint64_t place, uint64_t *out_position);
 
 // ---- store_load.c

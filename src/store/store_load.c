@@ -1,5 +1,5 @@
-// Loads: entries of a queue with their messages, read from the log. A queue is read forward, and so is the log: what is read at once serves many
-// entries.
+// Loads: entries of a queue with their messages, read from the log. A queue is read forward, and so is the log: what is read
+// at once serves many entries.
 #include <stdlib.h>
 
 #include "store/store_internal.h"
@@ -9,7 +9,8 @@ enum {
   SUSPECT_TRIES = 5    // loads that must fail at the same record before it is given up: a disk may recover
 };
 
-// A part of the disk that fails to be read is damage. But when nothing can be read, or files cannot be opened, messages are not given up for it.
+// A part of the disk that fails to be read is damage. But when nothing can be read, or files cannot be opened, messages are
+// not given up for it.
 bool store_is_damage(struct store *store, enum status status)
 {
   if (status == ERR_INVALID || status == ERR_NOT_FOUND) return true;

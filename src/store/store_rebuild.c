@@ -1,5 +1,5 @@
-// A block of references that cannot be read costs none of its 256 messages: each says in its record to which places of which queues it went, and the
-// catalog knows in which segments they are. These few are searched.
+// A block of references that cannot be read costs none of its 256 messages: each says in its record to which places of which
+// queues it went, and the catalog knows in which segments they are. These few are searched.
 #include <stdlib.h>
 
 #include "store/store_internal.h"

@@ -1,5 +1,6 @@
-// Opening: the log is replayed through the catalog from the last complete checkpoint on. When that one is damaged, from the one before,
-// and else from the first segment there is: then whatever still can be read is used. Damaged segments are emptied and set aside.
+// Opening: the log is replayed through the catalog from the last complete checkpoint on. When that one is damaged, from the
+// one before, and else from the first segment there is: then whatever still can be read is used. Damaged segments are
+// emptied and set aside.
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -134,8 +135,8 @@ static enum status replay_best(struct store *store, struct replay *replay)
   return replay_from(store, 0, replay);
 }
 
-// Journal time goes on from the newest batch, by as much as the wall clock says has passed. A clock that was set meanwhile for the first time, or
-// back, counts as no time at all.
+// Journal time goes on from the newest batch, by as much as the wall clock says has passed. A clock that was set meanwhile
+// for the first time, or back, counts as no time at all.
 static void set_time(struct store *store, const struct replay *replay, struct wall wall)
 {
   uint64_t time_ms = START_MS;
@@ -172,8 +173,8 @@ static void run_rounds(struct store *store, struct wall wall)
     if (!store_round(store, store->now, wall)) return;
 }
 
-// Copies what can be read of damaged segments and makes holes of the rest. They are set aside when no checkpoint that may be replayed refers to
-// them any more, which is after two. What cannot be done now (no room, the disk fails) is done later.
+// Copies what can be read of damaged segments and makes holes of the rest. They are set aside when no checkpoint that may be
+// replayed refers to them any more, which is after two. What cannot be done now (no room, the disk fails) is done later.
 static void repair(struct store *store, struct wall wall)
 {
   store->review_due = true;
@@ -231,7 +232,8 @@ static bool has_client_id(const void *item, const void *key)
   return span_equal(session->client_id, *(const struct span *)key);
 }
 
-// When the end of a session is lost and its client has begun another one, the first would take messages that nobody ever fetches.
+// When the end of a session is lost and its client has begun another one, the first would take messages that nobody ever
+// fetches.
 static enum status find_superseded(struct store *store)
 {
   struct map newest = {0};

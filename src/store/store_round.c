@@ -1,5 +1,6 @@
-// A round: what is due and what was submitted is appended, made safe with one sync, and only then applied. Whatever fails before the sync
-// is repeated from memory: the store's own records are made anew, batches are appended again from where they were last safe.
+// A round: what is due and what was submitted is appended, made safe with one sync, and only then applied. Whatever fails
+// before the sync is repeated from memory: the store's own records are made anew, batches are appended again from where they
+// were last safe.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,8 +164,8 @@ enum status store_put_batch(struct store *store)
   return store_batch_put(&store->own, &record);
 }
 
-// Copies of small batches behind the own records; as many as there is memory for. Chunks point into `own`, which does not change
-// afterwards.
+// Copies of small batches behind the own records; as many as there is memory for. Chunks point into `own`, which does not
+// change afterwards.
 static void gather_small(struct store *store, size_t own_size)
 {
   struct journal_batch *end = store->queued;
@@ -252,7 +253,8 @@ static size_t gathered_bytes(const struct store *store)
   return bytes;
 }
 
-// Batches behind what was gathered, up to `most` bytes in all. The last one may be there in part: nothing comes behind it then.
+// Batches behind what was gathered, up to `most` bytes in all. The last one may be there in part: nothing comes behind it
+// then.
 static enum status gather_batches(struct store *store, size_t most)
 {
   size_t bytes = gathered_bytes(store);
@@ -342,8 +344,8 @@ static enum status leave_room(const struct store *store, const uint8_t *records,
   return *size <= most ? OK : ERR_FULL;
 }
 
-// An append that fails takes with it what is not synced. A segment is synced before the next one is begun anyway: done here, what was full
-// costs nothing that was written before.
+// An append that fails takes with it what is not synced. A segment is synced before the next one is begun anyway: done here,
+// what was full costs nothing that was written before.
 static enum status append_run(struct store *store, size_t first)
 {
   uint8_t *bytes;

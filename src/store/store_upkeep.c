@@ -1,11 +1,12 @@
 // What the store writes for itself: blocks of references, checkpoints, copies; and what it removes when that is safe.
 //
-// In one round own records stand in this order, all made from the same state of the catalog: a slice of a checkpoint, blocks of
-// references, copies. A checkpoint and the copying of a segment never overlap: what is copied is remembered in the catalog until its
-// blocks have moved, and a checkpoint does not tell that.
+// In one round own records stand in this order, all made from the same state of the catalog: a slice of a checkpoint, blocks
+// of references, copies. A checkpoint and the copying of a segment never overlap: what is copied is remembered in the
+// catalog until its blocks have moved, and a checkpoint does not tell that.
 //
-// A segment is removed when nothing in it was alive at the BEGIN of the checkpoint from which replaying starts: from there on no
-// state refers to it. As long as there is room, that is the checkpoint before the last: so that damage in the last one costs nothing.
+// A segment is removed when nothing in it was alive at the BEGIN of the checkpoint from which replaying starts: from there
+// on no state refers to it. As long as there is room, that is the checkpoint before the last: so that damage in the last one
+// costs nothing.
 #include <assert.h>
 #include <stdlib.h>
 
@@ -34,9 +35,10 @@ uint64_t store_round_bytes(const struct store *store)
   return bytes > STORE_ROUND_BYTES ? bytes : STORE_ROUND_BYTES;
 }
 
-// Other records between two checkpoints: half of what may be replayed, but more when checkpoints are large, so that they do not make up most
-// of what is written: four times their size while the bound on replaying allows, and at least once. Replayed are, at most, the last checkpoint,
-// this distance and a round that ends behind it, and the next checkpoint with as much that comes while it is written, and another round.
+// Other records between two checkpoints: half of what may be replayed, but more when checkpoints are large, so that they do
+// not make up most of what is written: four times their size while the bound on replaying allows, and at least once.
+// Replayed are, at most, the last checkpoint, this distance and a round that ends behind it, and the next checkpoint with as
+// much that comes while it is written, and another round.
 static uint64_t checkpoint_distance(const struct store *store)
 {
   uint64_t replay = store->settings.replay_bytes, size = store->checkpoint.last_bytes;
@@ -280,7 +282,8 @@ static void report_lost(void *context, const struct catalog_session *session, ui
       FIELD_UINT("messages", count), FIELD_UINT("segment", store->copying.segment));
 }
 
-// What a copy has cost is known only now: blocks of references that were put again, and a part of the checkpoint that follows.
+// What a copy has cost is known only now: blocks of references that were put again, and a part of the checkpoint that
+// follows.
 static void look_back(struct store *store)
 {
   uint64_t cost = store->copying.written + store->checkpoint.last_bytes / TIGHT_GAIN;
@@ -342,9 +345,10 @@ static void put_copies(struct store *store, size_t budget)
 
 // ---- What could be freed
 //
-// Freeing writes: copies, a checkpoint. So that the store comes to rest whatever the sizes are, only segments up to the last record that came from
-// elsewhere are freed or copied (`others`): between two such records they only become fewer. And so that it does not write more than it frees, a
-// checkpoint waits until it frees a multiple of its own size; only a journal that is full takes what it can get.
+// Freeing writes: copies, a checkpoint. So that the store comes to rest whatever the sizes are, only segments up to the last
+// record that came from elsewhere are freed or copied (`others`): between two such records they only become fewer. And so
+// that it does not write more than it frees, a checkpoint waits until it frees a multiple of its own size; only a journal
+// that is full takes what it can get.
 
 struct review {
   uint64_t used;
@@ -401,9 +405,9 @@ static bool review_due(const struct store *store)
   return store->state == JOURNAL_FULL && store->now.ms >= store->reviewed_ms + REVIEW_MS;
 }
 
-// Whether what is dead is worth a checkpoint before one is due, and the second one that removal takes: a backlog was drained and little comes
-// behind it. What dies in steady traffic is less: as much as was written since the checkpoint before, and that waits for the next one. Nor are
-// these two checkpoints worth two others, when they are all that died since.
+// Whether what is dead is worth a checkpoint before one is due, and the second one that removal takes: a backlog was drained
+// and little comes behind it. What dies in steady traffic is less: as much as was written since the checkpoint before, and
+// that waits for the next one. Nor are these two checkpoints worth two others, when they are all that died since.
 static bool worth_freeing(const struct store *store, uint64_t freeable)
 {
   const struct store_settings *settings = &store->settings;
@@ -414,7 +418,8 @@ static bool worth_freeing(const struct store *store, uint64_t freeable)
   return freeable > most + 3 * checkpoint->last_bytes + checkpoint->since_last;
 }
 
-// Whether copying the best one, and others after it, pays. When there is little room it is the checkpoint that it has to pay for.
+// Whether copying the best one, and others after it, pays. When there is little room it is the checkpoint that it has to pay
+// for.
 static bool worth_copying(const struct store *store, const struct review *found)
 {
   uint64_t gain = found->gain + found->freeable, checkpoint = store->checkpoint.last_bytes;

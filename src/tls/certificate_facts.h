@@ -11,7 +11,7 @@ struct certificate_facts {
   struct identity_fact facts[];
 };
 
-// "cert.cn", "cert.ou", "cert.o", "cert.san_dns", "cert.san_uri", "cert.san_email", "cert.serial" (hexadecimal, as OpenSSL prints it),
-// "cert.fingerprint" (SHA-256, hexadecimal). Names may come several times, in the certificate's order. What is not UTF-8, or holds control
-// characters, is no fact: it could look like something else. NULL when memory is short.
+// "cert.cn", "cert.ou", "cert.o", "cert.san_dns", "cert.san_uri", "cert.san_email", "cert.serial" (hexadecimal, as OpenSSL
+// prints it), "cert.fingerprint" (SHA-256, hexadecimal). Names may come several times, in the certificate's order. What is
+// not UTF-8, or holds control characters, is no fact: it could look like something else. NULL when memory is short.
 struct certificate_facts *certificate_facts(X509 *certificate);

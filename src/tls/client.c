@@ -19,7 +19,8 @@
 #include "tls/pem.h"
 #include "tls/session_internal.h"
 
-// Of 1.2 only what has forward secrecy and authenticates what it encrypts; for pre-shared keys what small brokers have comes last.
+// Of 1.2 only what has forward secrecy and authenticates what it encrypts; for pre-shared keys what small brokers have comes
+// last.
 #define CERTIFICATE_CIPHERS                                                                                                 \
   "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 #define PSK_CIPHERS                                                                                                         \

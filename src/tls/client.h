@@ -1,7 +1,7 @@
-// The client's side of TLS: whom it trusts and what it shows, read and checked once, and the sessions that begin with it, which then go by
-// session.h like those of the server's side. A session costs no more than one there: OpenSSL's part is let go after the handshake. Sessions are not
-// resumed. Reference-counted: sessions keep what they began with.
-// Source: RFC 8446, RFC 5280, RFC 6125, RFC 4279.
+// The client's side of TLS: whom it trusts and what it shows, read and checked once, and the sessions that begin with it,
+// which then go by session.h like those of the server's side. A session costs no more than one there: OpenSSL's part is let
+// go after the handshake. Sessions are not resumed. Reference-counted: sessions keep what they began with. Source: RFC 8446,
+// RFC 5280, RFC 6125, RFC 4279.
 #pragma once
 
 #include <stdbool.h>
@@ -26,13 +26,14 @@ struct tls_client_settings {
   bool unchecked;  // takes every certificate: whoever is between reads and changes what passes
 };
 
-// Reads everything, once, and checks it. ERR_INVALID, or why a file cannot be read: the error says which, and what would be right. Any thread.
+// Reads everything, once, and checks it. ERR_INVALID, or why a file cannot be read: the error says which, and what would be
+// right. Any thread.
 CHECK_RESULT enum status tls_client_load(const struct tls_client_settings *settings, struct wall now,
                                          struct tls_client **out, struct error *error);
 struct tls_client *tls_client_ref(struct tls_client *client);  // any thread; NULL is harmless
 void tls_client_unref(struct tls_client *client);              // the same
 
-// A session over a socket that is connected, or connecting, to `host`: a name, which is sent along (SNI), or an address of IPv4 or IPv6. The other side's
-// certificate has to be for it. Takes its own reference of the client; the socket stays the caller's. NULL when memory is short. Go on with
-// tls_session_handshake; what it says of a failure is written for people.
+// A session over a socket that is connected, or connecting, to `host`: a name, which is sent along (SNI), or an address of
+// IPv4 or IPv6. The other side's certificate has to be for it. Takes its own reference of the client; the socket stays the
+// caller's. NULL when memory is short. Go on with tls_session_handshake; what it says of a failure is written for people.
 struct tls_session *tls_client_session(struct tls_client *client, const char *host, int fd);

@@ -27,8 +27,8 @@ const uint8_t *client_trust_digest(const struct client_trust *trust);  // of its
 // Whether it has a CRL of whoever issued the certificate.
 bool client_trust_knows(const struct client_trust *trust, const X509 *certificate);
 
-// When the first of its CRLs has to be replaced by a new one (nextUpdate), wall milliseconds, and when that one was issued; 0: there is none,
-// or none says.
+// When the first of its CRLs has to be replaced by a new one (nextUpdate), wall milliseconds, and when that one was issued;
+// 0: there is none, or none says.
 int64_t client_trust_crl_end_ms(const struct client_trust *trust, int64_t *out_issued_ms);
 
 // ---- What a CRL is asked, without keeping whole certificates: who issued one, as which number

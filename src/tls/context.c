@@ -168,7 +168,8 @@ static int seal_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
   return result;
 }
 
-// What a ticket remembers besides: who issued the chain that the client has shown, for CRLs to come, and how long that chain is valid.
+// What a ticket remembers besides: who issued the chain that the client has shown, for CRLs to come, and how long that chain
+// is valid.
 struct ticket_note {
   uint8_t end_s[8];
   struct issued chain[];
@@ -266,8 +267,8 @@ static bool set_protocol(SSL_CTX *context, const struct tls_settings *settings)
   SSL_CTX_set_security_level(context, SECURITY_LEVEL);
   // Of the system's own configuration nothing is kept that could be weaker; its options only forbid.
   SSL_CTX_clear_options(context, SSL_OP_LEGACY_SERVER_CONNECT);
-  // Our order counts, which begins with SHA-256: with SHA-384 a handshake derives its keys at twice the cost, and in 1.3 a pre-shared
-  // key would be left aside. A client without AES in hardware puts ChaCha20 first, and gets it.
+  // Our order counts, which begins with SHA-256: with SHA-384 a handshake derives its keys at twice the cost, and in 1.3 a
+  // pre-shared key would be left aside. A client without AES in hardware puts ChaCha20 first, and gets it.
   SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                    SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |

@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/span.h"
 
-// The whole of a regular file. *out: heap, NUL-terminated, and `out_size` bytes without the NUL; wipe and free with file_wipe. `expected`, for
-// the error: "a certificate in PEM". ERR_LIMIT: larger than `limit` bytes.
+// The whole of a regular file. *out: heap, NUL-terminated, and `out_size` bytes without the NUL; wipe and free with
+// file_wipe. `expected`, for the error: "a certificate in PEM". ERR_LIMIT: larger than `limit` bytes.
 CHECK_RESULT enum status file_read(const char *path, const char *expected, size_t limit, uint8_t **out, size_t *out_size,
                                    struct error *error);
 void file_wipe(uint8_t *bytes, size_t size);  // NULL is harmless
@@ -27,5 +27,6 @@ enum { NAME_TEXT = 128, TIME_TEXT = 32 };
 const char *name_text(const X509_NAME *name, char text[static NAME_TEXT]);
 const char *time_text(const ASN1_TIME *time, char text[static TIME_TEXT]);
 
-// Whether it is large enough to be relied on: RSA 2048, EC 256, Ed25519, Ed448. *out: NULL, or static text of what would be right.
+// Whether it is large enough to be relied on: RSA 2048, EC 256, Ed25519, Ed448. *out: NULL, or static text of what would be
+// right.
 const char *key_weakness(const EVP_PKEY *key);
