@@ -88,7 +88,8 @@ static size_t secret_size(const struct records *records)
   return (size_t)EVP_MD_get_size(records->digest);
 }
 
-// HKDF-Expand-Label of RFC 8446 section 7.1 without a context. One block of HKDF-Expand is enough for all that is derived here.
+// HKDF-Expand-Label of RFC 8446 section 7.1 without a context. One block of HKDF-Expand is enough for all that is derived
+// here.
 static bool expand(const struct records *records, const uint8_t *secret, const char *label, uint8_t *out, size_t size)
 {
   uint8_t info[64], block[EVP_MAX_MD_SIZE];

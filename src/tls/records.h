@@ -1,6 +1,6 @@
-// Records after the handshake. OpenSSL shakes hands; then its object, 14 KB of state for what might still come, gives way to this: two keys and two
-// counters. TLS 1.3 with all its suites, and those of 1.2 that are AEAD; who negotiated another stays with OpenSSL.
-// Source: RFC 8446 sections 5, 4.6.3, 7.2, 7.3; RFC 5246 sections 6.2.3.3, 6.3; RFC 5288; RFC 7905.
+// Records after the handshake. OpenSSL shakes hands; then its object, 14 KB of state for what might still come, gives way to
+// this: two keys and two counters. TLS 1.3 with all its suites, and those of 1.2 that are AEAD; who negotiated another stays
+// with OpenSSL. Source: RFC 8446 sections 5, 4.6.3, 7.2, 7.3; RFC 5246 sections 6.2.3.3, 6.3; RFC 5288; RFC 7905.
 #pragma once
 
 #include <stdbool.h>
@@ -50,14 +50,16 @@ struct record_secrets {
 
 struct records;
 
-// Takes over from a handshake that is done. NULL: it cannot (another suite, memory is short); OpenSSL goes on. `secrets`: of 1.3.
+// Takes over from a handshake that is done. NULL: it cannot (another suite, memory is short); OpenSSL goes on. `secrets`:
+// of 1.3.
 struct records *records_take_over(SSL *ssl, const struct record_suites *suites, const struct record_secrets *secrets);
 void records_free(struct records *records);  // wipes; NULL is harmless
 
 bool records_are_1_3(const struct records *records);
 size_t records_plain_max(const struct records *records);  // of what is sealed: the peer may have asked for small ones
 
-// A record of the two parts, at most records_plain_max together, in `out`, which has room for RECORD_OVERHEAD more. Returns its size; 0: OpenSSL has failed.
+// A record of the two parts, at most records_plain_max together, in `out`, which has room for RECORD_OVERHEAD more. Returns
+// its size; 0: OpenSSL has failed.
 size_t record_seal(struct records *records, enum record_type type, const struct span parts[2], uint8_t *out);
 
 // Opens a whole record where it lies. *out lies in it. `alert`: what is wrong with it, when false.

@@ -1,5 +1,5 @@
-// A session's life: the handshake is OpenSSL's, with its parts in context.c; data then goes through session_records.c, or, with suites that are not AEAD,
-// still through OpenSSL.
+// A session's life: the handshake is OpenSSL's, with its parts in context.c; data then goes through session_records.c, or,
+// with suites that are not AEAD, still through OpenSSL.
 #include "tls/session.h"
 
 #include <assert.h>

@@ -1,5 +1,6 @@
-// TLS on one connection: the server's side is made here, the client's in client.h. Never blocks; one thread at a time. Bytes go straight between the socket and the session; what the socket does
-// not take is kept here. An idle session holds no record buffers.
+// TLS on one connection: the server's side is made here, the client's in client.h. Never blocks; one thread at a time. Bytes
+// go straight between the socket and the session; what the socket does not take is kept here. An idle session holds no
+// record buffers.
 #pragma once
 
 #include <stdbool.h>
@@ -29,14 +30,15 @@ enum tls_result tls_session_handshake(struct tls_session *session, const char **
 
 enum { TLS_READ_MIN = 32 * 1024 };
 
-// Receives once, and decrypts all that came: up to `size` bytes (at least TLS_READ_MIN). TLS_DONE: *out_size > 0. There may be more in the
-// socket, but none is left here: once per event of a level-triggered epoll is enough. What ends the session after good bytes is told by the
-// next call.
+// Receives once, and decrypts all that came: up to `size` bytes (at least TLS_READ_MIN). TLS_DONE: *out_size > 0. There may
+// be more in the socket, but none is left here: once per event of a level-triggered epoll is enough. What ends the session
+// after good bytes is told by the next call.
 enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size,
                                  const char **out_why);
 
-// Encrypts and sends from the two parts. *out_size: how much was taken; ciphertext that the socket did not take is kept and goes first.
-// TLS_DONE: all was taken and sent. TLS_AGAIN: when the socket can be written. TLS_CLOSED: the connection is gone. Parts may be empty.
+// Encrypts and sends from the two parts. *out_size: how much was taken; ciphertext that the socket did not take is kept and
+// goes first. TLS_DONE: all was taken and sent. TLS_AGAIN: when the socket can be written. TLS_CLOSED: the connection is
+// gone. Parts may be empty.
 enum tls_result tls_session_write(struct tls_session *session, const struct span parts[2], size_t *out_size);
 bool tls_session_unsent(const struct tls_session *session);  // call tls_session_write when the socket can be written
 
@@ -56,5 +58,6 @@ struct tls_facts {
 };
 void tls_session_facts(struct tls_session *session, struct tls_facts *out);
 
-// Whether these credentials would refuse the client's certificate as revoked, or no longer have its pre-shared key. False without either.
+// Whether these credentials would refuse the client's certificate as revoked, or no longer have its pre-shared key. False
+// without either.
 bool tls_session_revoked(const struct tls_session *session, const struct tls_credentials *credentials);

@@ -54,8 +54,8 @@ struct tls_session *tls_session_of(const SSL *ssl);
 // The callback that is shown what 1.3 derives, one line for each secret: keeps those that records.c goes on with.
 void session_take_secret(const SSL *ssl, const char *line);
 
-// For tickets: makes `chain` of what the client has just shown; or of what it has shown for the ticket that it resumes with. False: memory is
-// short.
+// For tickets: makes `chain` of what the client has just shown; or of what it has shown for the ticket that it resumes with.
+// False: memory is short.
 bool tls_session_remember(struct tls_session *session);
 bool tls_session_adopt(struct tls_session *session, const struct issued *chain, size_t count, int64_t end_s);
 

@@ -60,8 +60,8 @@ static enum tls_result take_alert(struct tls_session *session, struct span conte
   return session_end(session, TLS_FAILED, session->client ? client_alert_reason(alert) : "the client ends it with an alert");
 }
 
-// Leaves out the tickets in what a server says: they may share a record, or be cut anywhere. What else there is begins its record and is whole.
-// False: there can be no such message.
+// Leaves out the tickets in what a server says: they may share a record, or be cut anywhere. What else there is begins its
+// record and is whole. False: there can be no such message.
 static bool skip_tickets(struct tidings *tidings, struct span *content)
 {
   while (content->size > 0) {
@@ -123,7 +123,8 @@ static enum tls_result take_record(struct tls_session *session, uint8_t *record,
   return fail(session, ALERT_UNEXPECTED_MESSAGE);
 }
 
-// Opens all whole records; the rest is kept. Plaintext goes to the front: it never overtakes the ciphertext that is still to be read.
+// Opens all whole records; the rest is kept. Plaintext goes to the front: it never overtakes the ciphertext that is still to
+// be read.
 static enum tls_result take_records(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size)
 {
   size_t at = 0, total = 0;

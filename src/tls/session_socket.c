@@ -1,4 +1,5 @@
-// The socket of a session, as it is and as OpenSSL sees it: nobody meets a full one. What it does not take is kept, and goes first.
+// The socket of a session, as it is and as OpenSSL sees it: nobody meets a full one. What it does not take is kept, and goes
+// first.
 #include <errno.h>
 #include <sys/socket.h>
 

@@ -1,5 +1,5 @@
-// Keys that session tickets are sealed with: a new one each hour; those of the last two hours open. Shared by the credentials that follow each other on a
-// listener; any thread.
+// Keys that session tickets are sealed with: a new one each hour; those of the last two hours open. Shared by the
+// credentials that follow each other on a listener; any thread.
 #pragma once
 
 #include <stdbool.h>
@@ -24,6 +24,7 @@ void tickets_unref(struct tickets *tickets);  // the last one wipes; NULL is har
 // The key to seal with. False: no randomness.
 bool tickets_current(struct tickets *tickets, struct mono now, struct ticket_key *out);
 
-// The key of that name. *out_renew: it is not the current one, the client should get a new ticket. False: there is none, or no more.
+// The key of that name. *out_renew: it is not the current one, the client should get a new ticket. False: there is none, or
+// no more.
 bool tickets_find(struct tickets *tickets, struct mono now, const uint8_t name[TICKET_NAME], struct ticket_key *out,
                   bool *out_renew);

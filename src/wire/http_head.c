@@ -29,7 +29,8 @@ static bool token_character(uint8_t c)
   return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
 }
 
-// Visible characters, blanks and bytes beyond ASCII: no control characters, so that neither a lone CR nor a NUL hides anything.
+// Visible characters, blanks and bytes beyond ASCII: no control characters, so that neither a lone CR nor a NUL hides
+// anything.
 static bool value_character(uint8_t c)
 {
   return c == '\t' || (c >= ' ' && c != 0x7f);

@@ -1,5 +1,5 @@
-// IP addresses as text, without the system's resolver: only literals, only their usual forms (RFC 4291 section 2.2, written as
-// RFC 5952 section 4 wants).
+// IP addresses as text, without the system's resolver: only literals, only their usual forms (RFC 4291 section 2.2, written
+// as RFC 5952 section 4 wants).
 #pragma once
 
 #include <stdbool.h>

@@ -288,7 +288,8 @@ enum status websocket_receive(struct websocket *websocket, uint8_t *bytes, size_
       }
       frame_begins(websocket, &frame);
     }
-    // Safe in place: wslay holds at most a part of a header between calls, so payload never overtakes the bytes it came from.
+    // Safe in place: wslay holds at most a part of a header between calls, so payload never overtakes the bytes it came
+    // from.
     take_payload(websocket, &frame, bytes, &received);
     if (reader->payload_left == 0) frame_ends(websocket, frame.opcode, mask, &received);
   }

@@ -1,6 +1,6 @@
 // WebSocket framing (RFC 6455, sections 5 to 7) as MQTT uses it (MQTT 5.0 section 6): binary messages whose boundaries mean
-// nothing, so that a connection is one stream of bytes each way. Both roles. Pure: bytes in, bytes out; the random masks of a
-// client come in as arguments. The opening handshake is in wire/websocket_handshake.h. Frames are read by wslay.
+// nothing, so that a connection is one stream of bytes each way. Both roles. Pure: bytes in, bytes out; the random masks of
+// a client come in as arguments. The opening handshake is in wire/websocket_handshake.h. Frames are read by wslay.
 //
 // One thread at a time per connection.
 #pragma once
@@ -67,11 +67,11 @@ struct websocket_received {
   uint8_t reply[WEBSOCKET_MAX_REPLY];  // one whole frame, Pong or Close, to be sent between two frames of our own
 };
 
-// Takes all `size` wire bytes and leaves the stream's bytes in front of them, unmasked, in the same memory: a loop reads from the
-// socket into its large buffer, calls this, and parses packets there as it does for plain TCP. Frames may be cut anywhere and
-// may be of any size; none is collected. Of several Pings in one call only the last is answered (RFC 6455, 5.5.3), so that
-// Pings cannot be used to make us write more than they cost. `mask` is for the reply: NULL for a server, four unpredictable
-// bytes for a client, fresh for each call. Bytes that follow a Close are ignored.
+// Takes all `size` wire bytes and leaves the stream's bytes in front of them, unmasked, in the same memory: a loop reads
+// from the socket into its large buffer, calls this, and parses packets there as it does for plain TCP. Frames may be cut
+// anywhere and may be of any size; none is collected. Of several Pings in one call only the last is answered (RFC
+// 6455, 5.5.3), so that Pings cannot be used to make us write more than they cost. `mask` is for the reply: NULL for a
+// server, four unpredictable bytes for a client, fresh for each call. Bytes that follow a Close are ignored.
 //
 // ERR_NO_MEMORY: the reader could not be allocated; the connection cannot go on.
 CHECK_RESULT enum status websocket_receive(struct websocket *websocket, uint8_t *bytes, size_t size,

@@ -1,6 +1,6 @@
-// The opening handshake of WebSocket (RFC 6455, section 4) over HTTP/1.1 (RFC 9112), both sides, for MQTT only: the subprotocol
-// has to be "mqtt" (MQTT 5.0 section 6) or "mqttv3.1". Frames are in wire/websocket.h. Pure: the caller keeps the bytes that
-// have arrived and asks again when there are more; nothing is allocated.
+// The opening handshake of WebSocket (RFC 6455, section 4) over HTTP/1.1 (RFC 9112), both sides, for MQTT only: the
+// subprotocol has to be "mqtt" (MQTT 5.0 section 6) or "mqttv3.1". Frames are in wire/websocket.h. Pure: the caller keeps
+// the bytes that have arrived and asks again when there are more; nothing is allocated.
 #pragma once
 
 #include <stddef.h>

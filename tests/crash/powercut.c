@@ -1,17 +1,18 @@
-// Preloaded into a broker: makes it possible to take back, after a kill, what a power cut would have taken. Writes go through and
-// stay visible; what they replaced is noted in an undo log first, from which powercut.py rolls the directory back, sector by
-// sector, to some state that the disk might have been left in. What was synced before stays.
+// Preloaded into a broker: makes it possible to take back, after a kill, what a power cut would have taken. Writes go
+// through and stay visible; what they replaced is noted in an undo log first, from which powercut.py rolls the directory
+// back, sector by sector, to some state that the disk might have been left in. What was synced before stays.
 //
 //   POWERCUT_DIRECTORY   what to watch, with all below it
-//   POWERCUT_LOG         the undo log, outside of it but on the same file system; files that are replaced or removed are kept in
+//   POWERCUT_LOG         the undo log, outside of it but on the same file system; files that are replaced or removed are
+//   kept in
 //                        the directory of the same name with ".kept" behind it
 //   POWERCUT_LIE         "data": syncs of files are ignored, "directory": those of directories, "all": both
 //   POWERCUT_DELAY_US    how long a sync of a file takes
 //   POWERCUT_HOLD        while this file exists no sync of a file ends
 //   POWERCUT_FAULT       while this file exists: writes find no space if it begins with 'w', syncs fail if with 's'
 //
-// State of its own, as there is nobody who could hand it in. 64-bit hosts. Must not call what it replaces: uses system calls.
-// Here open and open64 are two names, as they are two symbols.
+// State of its own, as there is nobody who could hand it in. 64-bit hosts. Must not call what it replaces: uses system
+// calls. Here open and open64 are two names, as they are two symbols.
 #undef _FILE_OFFSET_BITS
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-// The admin HTTP server, with plain sockets as its clients. Server and client take turns in one thread: nothing sleeps, and a
-// client that gets no answer fails after a bounded number of turns.
+// The admin HTTP server, with plain sockets as its clients. Server and client take turns in one thread: nothing sleeps, and
+// a client that gets no answer fails after a bounded number of turns.
 #include "broker/admin_http.h"
 
 #include <setjmp.h>
@@ -111,7 +111,8 @@ static void turn(struct fixture *fixture)
   assert_true(event_base_loop(fixture->base, EVLOOP_NONBLOCK) >= 0);
 }
 
-// Reads until `end` has come as the end of what was received, or until the server closes when `end` is NULL. Adds to the answer.
+// Reads until `end` has come as the end of what was received, or until the server closes when `end` is NULL. Adds to the
+// answer.
 static void receive_until(struct fixture *fixture, int fd, const char *end)
 {
   for (unsigned i = 0; i < TURNS; i++) {
