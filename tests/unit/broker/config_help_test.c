@@ -1,5 +1,5 @@
-// Help and documentation. The first argument is docs/configuration.md, which has to be what the table says now; the second is
-// the example configuration, which has to be in order.
+// Help and documentation. The first argument is docs/configuration.md, which has to be what the table says now; the second
+// is the example configuration, which has to be in order.
 #include "broker/config_help.h"
 
 #include <setjmp.h>

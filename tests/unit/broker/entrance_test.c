@@ -1,4 +1,5 @@
-// From a configuration to gates and a list: what is made, what is told about mistakes, and what goes on when nothing has changed.
+// From a configuration to gates and a list: what is made, what is told about mistakes, and what goes on when nothing has
+// changed.
 #include "broker/entrance.h"
 
 #include <setjmp.h>

@@ -323,7 +323,8 @@ static void limits_are_carried_over(void **state)
               "max_topic_alias 5\npersistent_client_expiration 2d\nsys_interval 0\nmemory_limit 1\nlog_type error\nlog_type "
               "warning\n",
          "in_flight: 65535", "queue_messages: unlimited", "queue_bytes: 1024", "keep_alive_max: 60s", "packet_size: 256",
-         "topic_alias: 5", "session_expiry_max: 172800s", "sys:\n  interval: off", "memory_limit: 4194304", "level: warning");
+         "topic_alias: 5", "session_expiry_max: 172800s", "sys:\n  interval: off", "memory_limit: 4194304",
+         "level: warning");
   EXPECT(OPEN "message_size_limit 1000\nmax_packet_size 5000\n", "packet_size: 2024");
   EXPECT(OPEN, "queue_age: unlimited", "keep_alive_max: unlimited", "session_expiry_max: never");
   EXPECT(OPEN "max_connections 20000\nsys_interval 20\n", "connections: 20000", "interval: 20s");

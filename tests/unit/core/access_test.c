@@ -495,8 +495,8 @@ static void put_rule(struct bench *bench, const struct acl_rule *rule)
   set_list(bench, acl);
 }
 
-// Whatever a rule may know a client by is known of a will that is restored: by how the client has left it, and which rule is there when
-// it is sent.
+// Whatever a rule may know a client by is known of a will that is restored: by how the client has left it, and which rule is
+// there when it is sent.
 static void a_will_that_outlives_the_process_is_asked_about(void **state)
 {
   (void)state;

@@ -1,5 +1,5 @@
-// Clients that are asked who they are, for the tests of authentication: what their CONNECT and AUTH look like, and how far they
-// have come.
+// Clients that are asked who they are, for the tests of authentication: what their CONNECT and AUTH look like, and how far
+// they have come.
 #pragma once
 
 #include "bench.h"

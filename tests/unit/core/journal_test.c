@@ -378,7 +378,8 @@ static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
   bench_deinit(&bench);
 }
 
-// The publishers of each shard, of every version, wait when there is much under way: all of it together fits the store's reserve.
+// The publishers of each shard, of every version, wait when there is much under way: all of it together fits the store's
+// reserve.
 static void what_is_under_way_is_bounded_on_all_shards(void **state)
 {
   (void)state;

@@ -1,5 +1,5 @@
-// The handshaker with real sockets, a clock of the test's own, and a TLS in which '+' ends a good handshake, '-' a bad one, and "." is in
-// the middle.
+// The handshaker with real sockets, a clock of the test's own, and a TLS in which '+' ends a good handshake, '-' a bad one,
+// and "." is in the middle.
 #include "net/handshaker.h"
 
 // clang-format off

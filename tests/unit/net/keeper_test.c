@@ -1,5 +1,5 @@
-// The keeper with a store of this test's own, which commits, fails and waits as it is told. What the keeper does is waited for
-// by its news; no test depends on how long anything takes.
+// The keeper with a store of this test's own, which commits, fails and waits as it is told. What the keeper does is waited
+// for by its news; no test depends on how long anything takes.
 #include "net/keeper.h"
 
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-// The log and a disk that stops or fails at any step: what was synced is there when it is opened again, in order and without gaps, and
-// nothing is taken for damaged.
+// The log and a disk that stops or fails at any step: what was synced is there when it is opened again, in order and without
+// gaps, and nothing is taken for damaged.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -169,7 +169,8 @@ static void a_failed_sync_goes_to_a_new_segment(void **state)
   disk_destroy(disk);
 }
 
-// What a failed sync has left in a segment may be there or not: nothing is written behind it any more, even when there is no other place.
+// What a failed sync has left in a segment may be there or not: nothing is written behind it any more, even when there is no
+// other place.
 static void a_segment_that_failed_is_not_written_again(void **state)
 {
   (void)state;
@@ -344,8 +345,8 @@ static void live(uint64_t seed)
   disk_destroy(disk);
 }
 
-// What is left behind the end of a torn write would go on, record by record, from what is written next, if that has the size of what is torn: an
-// opening makes zeros of it first.
+// What is left behind the end of a torn write would go on, record by record, from what is written next, if that has the size
+// of what is torn: an opening makes zeros of it first.
 static void a_torn_tail_does_not_come_back(void **state)
 {
   (void)state;

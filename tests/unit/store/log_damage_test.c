@@ -1,4 +1,5 @@
-// The log in bad times: files that were cut off, and bytes that changed. Whatever happened, opening works and shows all that is whole.
+// The log in bad times: files that were cut off, and bytes that changed. Whatever happened, opening works and shows all that
+// is whole.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-// A history of a log: numbered records, appended in rounds, and what of them a reopened log must show. Shared by the tests of the log.
+// A history of a log: numbered records, appended in rounds, and what of them a reopened log must show. Shared by the tests
+// of the log.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// Crashes at every operation of the disk, and random lives of a store with crashes, failures and full disks in between: what was reported committed
-// is always there, in order and whole, and what is there was written by somebody.
+// Crashes at every operation of the disk, and random lives of a store with crashes, failures and full disks in between: what
+// was reported committed is always there, in order and whole, and what is there was written by somebody.
 #include "store_rig.h"
 
 enum { BATCHES = 60 };

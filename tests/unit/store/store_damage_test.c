@@ -1,5 +1,5 @@
-// Opening always works: with bytes that changed, files that are missing, anchors of all kinds. What is whole is used, what is lost is told; and what belongs to
-// somebody else is not touched.
+// Opening always works: with bytes that changed, files that are missing, anchors of all kinds. What is whole is used, what
+// is lost is told; and what belongs to somebody else is not touched.
 #include "base/crc32c.h"
 #include "store/anchor.h"
 #include "store/log.h"

@@ -1,5 +1,5 @@
-// What the tests of the store share: a dumb model of what the records mean, records made at random that keep its rules, and one text that describes
-// a model and what a store says alike. The model knows nothing of segments, blocks or checkpoints.
+// What the tests of the store share: a dumb model of what the records mean, records made at random that keep its rules, and
+// one text that describes a model and what a store says alike. The model knows nothing of segments, blocks or checkpoints.
 #pragma once
 
 #include <stdbool.h>
