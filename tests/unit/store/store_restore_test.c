@@ -177,8 +177,8 @@ static void sessions_come_in_order_to_the_keeper(void **state)
   rig_deinit(&rig);
 }
 
-// The broker died while the client was connected: it is away since the opening, for nobody knows since when, and what its window let out may have
-// been sent.
+// The broker died while the client was connected: it is away since the opening, for nobody knows since when, and what its
+// window let out may have been sent.
 static void who_was_connected_is_away_from_now_on(void **state)
 {
   (void)state;

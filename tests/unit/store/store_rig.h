@@ -1,5 +1,5 @@
-// A store on a simulated disk, fed with random records of the model, crashed and opened again. After each crash what it knows must be the
-// model's state after some record, and not before the last one that was reported committed.
+// A store on a simulated disk, fed with random records of the model, crashed and opened again. After each crash what it
+// knows must be the model's state after some record, and not before the last one that was reported committed.
 #pragma once
 
 #include "../../../sim/disk.h"

@@ -351,7 +351,8 @@ static void a_full_disk_can_be_opened(void **state)
   rig_deinit(&rig);
 }
 
-// Random work at the limit: whatever is dropped or kept, the store comes to rest after each batch, and back to OK when the queues are drained.
+// Random work at the limit: whatever is dropped or kept, the store comes to rest after each batch, and back to OK when the
+// queues are drained.
 static void random_work_at_the_limit(void **state)
 {
   (void)state;

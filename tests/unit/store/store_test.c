@@ -1,5 +1,5 @@
-// The store as its users see it: rounds, commits, loads, a clean stop, time, what is counted. Crashes, space and damage have tests of
-// their own.
+// The store as its users see it: rounds, commits, loads, a clean stop, time, what is counted. Crashes, space and damage have
+// tests of their own.
 #include "store_rig.h"
 
 static void new_rig(struct rig *rig)
