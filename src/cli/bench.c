@@ -40,9 +40,10 @@ static enum status apply_url(void *target, struct option_words *words, struct er
   struct url url;
   enum status status = url_parse(text, &url, error);
   if (status != OK) return status;
-  if (url.kind != URL_TCP && url.kind != URL_UNIX) {
+  if (url.kind == URL_HTTP) {
     url_deinit(&url);
-    return error_set(error, ERR_INVALID, "the load comes over mqtt://, mqtts:// or unix://");
+    return error_set(error, ERR_INVALID,
+                     "http:// is no address of a broker; use mqtts://, mqtt://, wss://, ws:// or unix://");
   }
   url_deinit(&options->url);
   options->url = url;
@@ -56,7 +57,9 @@ static const struct option connection_options[] = {
     {'p', "port", "PORT", "Its port (1883, with TLS 8883).", OPTION_UINT, FIELD(port), 1, 65535, NULL},
     {0, "unix", "PATH", "Connect to a Unix socket instead.", OPTION_TEXT, FIELD(unix_path), 0, 0, NULL},
     {'u', "username", "NAME", "User name.", OPTION_TEXT, FIELD(user_name), 0, 0, NULL},
-    {'L', "url", "URL", "Instead: mqtt://[user[:password]@]host[:port], the same as mqtts:// with TLS, or unix:///path.",
+    {'L', "url", "URL",
+     "Instead: mqtt://[user[:password]@]host[:port], ws://host[:port][/path], as mqtts:// and wss:// with TLS, or "
+     "unix:///path.",
      OPTION_APPLY, 0, 0, 0, apply_url},
     {'P', "pw", "PASSWORD", "Password. All users of this machine can see it; better is --pw-file.", OPTION_TEXT,
      FIELD(password), 0, 0, NULL},
@@ -179,11 +182,14 @@ static enum status settle_address(struct bench_options *options, struct error *e
     return error_set(error, ERR_INVALID, "-L names the broker already; leave out -h, -p and --unix");
   if (client_tls_given(&options->tls_options) && !tls)
     return error_set(error, ERR_INVALID, "with options of TLS the URL begins with mqtts://");
-  if (tls && (options->unix_path || options->raw))
-    return error_set(error, ERR_INVALID, "TLS does not go with --unix and --raw");
+  if (by_url && url->kind == URL_UNIX) options->unix_path = url->path;
+  if (by_url && url->kind == URL_WEBSOCKET) options->websocket_path = url->path ? url->path : "/mqtt";
+  if (tls && options->unix_path)
+    return error_set(error, ERR_INVALID, "TLS is not spoken over a Unix socket; leave out --unix");
+  if (options->raw && (tls || options->websocket_path))
+    return error_set(error, ERR_INVALID, "--raw is for plain connections: no TLS, no WebSocket");
   if (options->password && options->password_file)
     return error_set(error, ERR_INVALID, "the password is given twice, by --pw-file and by -P");
-  if (by_url && url->kind == URL_UNIX) options->unix_path = url->path;
   if (by_url) {
     options->host = url->host;
     options->port = url->port;
@@ -204,7 +210,7 @@ static enum status read_files(struct bench_options *options, struct error *error
   if (options->password_file) options->password = options->password_read;
   if (!options->use_tls) return OK;
   client_tls_warn(&options->tls_options, "bench");
-  return client_tls_load(&options->tls_options, "mqtt", &options->tls, error);
+  return client_tls_load(&options->tls_options, options->websocket_path ? "http/1.1" : "mqtt", &options->tls, error);
 }
 
 static void free_options(struct bench_options *options)

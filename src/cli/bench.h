@@ -15,7 +15,8 @@ enum { BENCH_NS_PER_MS = 1000000, BENCH_NS_PER_S = 1000000000 };
 struct bench_options {
   struct url url;  // of -L; memory is NULL when not given
   const char *host;
-  const char *unix_path;  // NULL: TCP
+  const char *unix_path;       // NULL: TCP
+  const char *websocket_path;  // NULL: plain
   const char *user_name;
   const char *password;
   const char *password_file;

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/bench_frames.h"
 #include "cli/bench_packets.h"
 #include "tls/client.h"
 
@@ -54,6 +55,8 @@ static void release(struct engine_connection *connection)
 {
   tls_session_free(connection->tls);
   connection->tls = NULL;
+  frames_free(connection->frames);
+  connection->frames = NULL;
   if (connection->state != ENGINE_CLOSED) close(connection->fd);
   connection->state = ENGINE_CLOSED;
   connection->blocked = false;
@@ -77,14 +80,8 @@ void engine_close(struct engine *engine, struct engine_connection *connection)
   if (connection->state == ENGINE_READY && !engine->options->raw && buffer_size(&connection->out) == 0) {
     const uint8_t disconnect[] = {MQTT_DISCONNECT << 4, 0};
     // A broker that is gone already needs no farewell.
-    if (connection->tls) {
-      const struct span parts[2] = {span_of(disconnect, sizeof disconnect), {0}};
-      size_t taken;
-      (void)tls_session_write(connection->tls, parts, &taken);
-      tls_session_goodbye(connection->tls);
-    } else {
-      (void)!send(connection->fd, disconnect, sizeof disconnect, MSG_NOSIGNAL | MSG_DONTWAIT);
-    }
+    if (buffer_append(&connection->out, disconnect, sizeof disconnect) == OK) engine_flush(engine, connection);
+    if (connection->tls) tls_session_goodbye(connection->tls);
   }
   release(connection);
 }
@@ -178,34 +175,35 @@ static void set_blocked(struct engine *engine, struct engine_connection *connect
   assert(result == 0);
 }
 
-static void flush_secure(struct engine *engine, struct engine_connection *connection)
+static void flush_secure(struct engine *engine, struct engine_connection *connection, struct buffer *wire)
 {
-  if (buffer_size(&connection->out) == 0 && !tls_session_unsent(connection->tls)) {
+  if (buffer_size(wire) == 0 && !tls_session_unsent(connection->tls)) {
     set_blocked(engine, connection, false);
     return;
   }
-  const struct span parts[2] = {buffer_peek(&connection->out), {0}};
+  const struct span parts[2] = {buffer_peek(wire), {0}};
   size_t taken;
   enum tls_result result = tls_session_write(connection->tls, parts, &taken);
-  buffer_consume(&connection->out, taken);
+  buffer_consume(wire, taken);
   set_blocked(engine, connection, result == TLS_AGAIN);
 }
 
 void engine_flush(struct engine *engine, struct engine_connection *connection)
 {
+  struct buffer *wire = connection->frames ? frames_output(connection->frames, &connection->out) : &connection->out;
   if (connection->tls) {
-    flush_secure(engine, connection);
+    flush_secure(engine, connection, wire);
     return;
   }
-  while (buffer_size(&connection->out) > 0) {
-    struct span out = buffer_peek(&connection->out);
+  while (buffer_size(wire) > 0) {
+    struct span out = buffer_peek(wire);
     ssize_t sent = send(connection->fd, out.at, out.size, MSG_NOSIGNAL);
     if (sent < 0) {
       // What is wrong with the connection is told by the next read.
       set_blocked(engine, connection, errno == EAGAIN);
       return;
     }
-    buffer_consume(&connection->out, (size_t)sent);
+    buffer_consume(wire, (size_t)sent);
   }
   set_blocked(engine, connection, false);
 }
@@ -219,13 +217,28 @@ static void greet(struct engine *engine, struct engine_connection *connection)
   engine_flush(engine, connection);
 }
 
+// The way to the broker is there.
+static void begin_stream(struct engine *engine, struct engine_connection *connection)
+{
+  if (!engine->options->websocket_path) {
+    greet(engine, connection);
+    return;
+  }
+  connection->frames = frames_create(engine->options);
+  connection->state = ENGINE_UPGRADING;
+  if (connection->frames)
+    engine_flush(engine, connection);
+  else
+    fail(engine, connection, ERR_NO_MEMORY, "no request for a WebSocket: the path cannot be one, or memory is short");
+}
+
 // One step of the handshake.
 static void shake(struct engine *engine, struct engine_connection *connection)
 {
   const char *why;
   enum tls_result result = tls_session_handshake(connection->tls, &why);
   if (result == TLS_DONE)
-    greet(engine, connection);
+    begin_stream(engine, connection);
   else if (result == TLS_AGAIN)
     set_blocked(engine, connection, tls_session_unsent(connection->tls));
   else
@@ -243,7 +256,7 @@ static void finish_connecting(struct engine *engine, struct engine_connection *c
     return;
   }
   if (!engine->options->tls) {
-    greet(engine, connection);
+    begin_stream(engine, connection);
     return;
   }
   connection->tls = tls_client_session(engine->options->tls, engine->options->host, connection->fd);
@@ -414,6 +427,21 @@ static const char *receive_secure(struct engine_connection *connection, uint8_t 
   return result == TLS_FAILED ? why : "the broker closed the connection";
 }
 
+// False: it has ended.
+static bool take_frames(struct engine *engine, struct engine_connection *connection, uint8_t *bytes, size_t *size)
+{
+  bool open;
+  const char *why = frames_receive(connection->frames, engine->options, bytes, size, &open);
+  if (why) {
+    fail(engine, connection, ERR_CLOSED, why);
+    return false;
+  }
+  if (open && connection->state == ENGINE_UPGRADING) greet(engine, connection);
+  // A Pong may be all that there is to do.
+  if (*size == 0 && !connection->blocked) engine_flush(engine, connection);
+  return true;
+}
+
 static void read_connection(struct engine *engine, struct engine_connection *connection)
 {
   struct span kept = buffer_peek(&connection->in);
@@ -426,6 +454,7 @@ static void read_connection(struct engine *engine, struct engine_connection *con
     fail(engine, connection, ERR_CLOSED, why);
     return;
   }
+  if (got > 0 && connection->frames && !take_frames(engine, connection, engine->scratch + kept.size, &got)) return;
   if (got == 0) return;
   engine->now_ns = bench_now_ns();
   struct span bytes = {.at = engine->scratch, .size = kept.size + got};

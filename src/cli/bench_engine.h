@@ -17,9 +17,19 @@ enum {
   ENGINE_EVENTS = 256,
 };
 
-// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) GREETED (CONNECT sent) -> SUBSCRIBING -> READY -> CLOSED; every
+// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) (UPGRADING: WebSocket does ->) GREETED (CONNECT sent) -> SUBSCRIBING -> READY -> CLOSED; every
 // state may go to CLOSED.
-enum engine_state { ENGINE_CLOSED, ENGINE_CONNECTING, ENGINE_SECURING, ENGINE_GREETED, ENGINE_SUBSCRIBING, ENGINE_READY };
+enum engine_state {
+  ENGINE_CLOSED,
+  ENGINE_CONNECTING,
+  ENGINE_SECURING,
+  ENGINE_UPGRADING,
+  ENGINE_GREETED,
+  ENGINE_SUBSCRIBING,
+  ENGINE_READY
+};
+
+struct engine_frames;  // of a WebSocket: bench_frames.h
 
 // Zeroed is closed. Once open it must not move. All buffers are the engine's from engine_open to engine_close.
 struct engine_connection {
@@ -31,8 +41,9 @@ struct engine_connection {
   bool session_present;
   uint16_t receive_maximum;  // what the broker granted; 65535 before 5.0
   uint64_t opened_ns;
-  struct tls_session *tls;  // NULL: none
-  struct buffer in;         // the beginning of a packet
+  struct tls_session *tls;       // NULL: none
+  struct engine_frames *frames;  // NULL: no WebSocket
+  struct buffer in;              // the beginning of a packet
   struct buffer out;
   struct buffer hello;      // CONNECT, or the announcement of the raw mode
   struct buffer subscribe;  // sent behind CONNACK; empty: none

@@ -337,9 +337,9 @@ static void flush(struct client *client)
   client_settle_flushed(client);
   // What the broker has sent before it broke the connection (why, for one) is read before the loss is acted on.
   if (status != OK && client->transport.state != TRANSPORT_CLOSED) {
-    struct error ignored = {0};
-    enum status reading = transport_handle(&client->transport, POLLIN, &client->in, &ignored);
-    (void)reading;
+    struct error reading = {0};
+    // An alert of TLS says more than that nothing can be sent any more.
+    if (transport_handle(&client->transport, POLLIN, &client->in, &reading) == ERR_DENIED) error = reading;
     client_receive(client);
     if (client->state < CLIENT_WAITING || client->state == CLIENT_ENDING) client_lose(client, error.text);
   }

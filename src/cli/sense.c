@@ -233,6 +233,7 @@ int sense_command(int argc, char **argv)
   const struct option_section sections[] = {
       OPTION_SECTION("Readings", rows, &options),
       client_connection_section(&options.client),
+      client_tls_section(&options.client.tls),
       client_session_section(&options.client),
       client_will_section(&options.client),
   };

@@ -196,15 +196,26 @@ def test_top(site):
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_bench(site, qos):
-    common = ("-L", site.url("mqtts"), "--cafile", site.authority.cert, "--quiet")
+@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
+def test_bench(site, scheme, qos):
+    common = ("-L", site.url(scheme), "--cafile", site.authority.cert, "--quiet")
     done = run("bench", *common, "-q", qos, "--messages", 20000)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["verified"] and result["delivered"] == 20000
     done = run("bench", "connections", *common, "--connections", 20)
     assert done.returncode == 0, done.stderr
-    refused(run("bench", "-L", site.url("mqtts"), "--quiet", "--messages", 10), "which is not in what this system trusts")
+    refused(run("bench", "-L", site.url(scheme), "--quiet", "--messages", 10), "which is not in what this system trusts")
+
+
+def test_sense(site):
+    with subscriber("-L", site.url("mqtts"), "--cafile", site.authority.cert, "-t", "#", "-C", 1, "-F", "%t") as process:
+        words = ["sense", "-L", site.url("mqtts"), "--cafile", str(site.authority.cert)]
+        with subprocess.Popen([skerry_binary(), *words]) as sense:
+            try:
+                assert process.out().strip()
+            finally:
+                sense.terminate()
 
 
 def test_without_tls_the_security_module_is_not_loaded(site):
