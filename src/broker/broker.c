@@ -180,7 +180,7 @@ static enum status open_listeners(struct broker *broker, struct error *error)
   for (size_t i = 0; i < config->listener_count; i++) {
     enum status status = broker_open_listener(&config->listeners[i], &broker->user, &broker->listeners[i], error);
     if (status != OK) return status;
-    broker_apply_listener(&config->listeners[i], config->connection_rate, broker->listeners[i]);
+    broker_apply_listener(&config->listeners[i], broker->listeners[i]);
   }
   return OK;
 }
@@ -203,7 +203,10 @@ static enum status settle_down(struct broker *broker, struct error *error)
 
 static void accept_clients(struct broker *broker)
 {
-  for (size_t i = 0; i < broker->config.listener_count; i++) net_add_listener(broker->net, broker->listeners[i]);
+  for (size_t i = 0; i < broker->config.listener_count; i++) {
+    net_set_listener_limits(broker->net, broker->listeners[i], &broker->config.listeners[i].limits);
+    net_add_listener(broker->net, broker->listeners[i]);
+  }
 }
 
 static enum status start_control(struct broker *broker, struct error *error)

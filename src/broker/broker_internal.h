@@ -77,7 +77,7 @@ CHECK_RESULT enum status broker_open_listener(const struct listener_config *conf
                                               struct listener **out, struct error *error);
 
 // What may change while it is open.
-void broker_apply_listener(const struct listener_config *config, uint32_t connection_rate, struct listener *listener);
+void broker_apply_listener(const struct listener_config *config, struct listener *listener);
 
 // ---- doors.c
 

@@ -14,6 +14,11 @@ static const char default_listener[] = "mqtt://127.0.0.1:1883";
 
 enum { MAX_EDITS = 3 };
 
+bool config_is_listener_limit(const struct config_key *key)
+{
+  return strcmp(key->section, "listeners") == 0 && strncmp(key->name, "limits.", sizeof "limits." - 1) == 0;
+}
+
 enum status config_init(struct config *config)
 {
   *config = (struct config){0};
@@ -328,12 +333,42 @@ static void check_packet_fits(struct checker *checker, const struct config *conf
                         key->section, key->name, name, texts[0], (unsigned)packets, texts[1], name, texts[2], texts[3]);
 }
 
+// The same of a listener with a packet size of its own.
+static void check_listener_packets(struct checker *checker, const struct config *config, size_t index)
+{
+  const struct listener_config *listener = &config->listeners[index];
+  uint64_t segment = config->journal.segment_bytes / PACKETS_PER_SEGMENT;
+  uint64_t reserve = config->journal.reserve_bytes / PACKETS_PER_RESERVE;
+  uint64_t most = segment < reserve ? segment : reserve;
+  if (!given(listener, "limits.packet_size") || listener->limits.packet_size <= most) return;
+  char text[CONFIG_NUMBER_SIZE];
+  config_format_size(most, text, sizeof text);
+  config_complain(checker, listener, index, "limits.packet_size",
+                  "the journal's segments and reserve do not hold such packets; write at most %s, or enlarge journal.%s",
+                  text, segment < reserve ? "segment" : "reserve");
+}
+
 static void check_journal(struct checker *checker, const struct config *config)
 {
   check_journal_limit(checker, config);
   if (!config_has_journal(config)) return;  // without one, packets may be as large as they like
   check_packet_fits(checker, config, "segment", config->journal.segment_bytes, PACKETS_PER_SEGMENT);
   check_packet_fits(checker, config, "reserve", config->journal.reserve_bytes, PACKETS_PER_RESERVE);
+  for (size_t i = 0; i < config->listener_count; i++) check_listener_packets(checker, config, i);
+}
+
+// A listener has the broker's limits but for those of its own.
+static void complete_limits(const struct config *config, struct listener_config *listener)
+{
+  const struct listener_config own = *listener;
+  listener->limits = config->limits;
+  listener->connection_rate = config->connection_rate;
+  listener->connections_per_address = config->connections_per_address;
+  for (size_t i = 0; i < config_key_count; i++) {
+    const struct config_key *key = &config_keys[i];
+    if (!config_is_listener_limit(key) || !config_given(&own.origin, key)) continue;
+    memcpy((uint8_t *)listener + key->offset, (const uint8_t *)&own + key->offset, key->width);
+  }
 }
 
 bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics)
@@ -348,8 +383,9 @@ bool config_complete(struct config *config, const char *file, struct diagnostics
   }
   for (size_t i = 0; i < config->listener_count; i++) check_listener(&checker, &config->listeners[i], i);
   for (size_t i = 0; i < config->listener_count; i++) check_clashes(&checker, config, i);
+  config->limits.denied_disconnects = config->acl_denied == ACL_DENIED_DISCONNECT;
+  for (size_t i = 0; i < config->listener_count; i++) complete_limits(config, &config->listeners[i]);
   check_journal(&checker, config);
   config_check_security(&checker, config);
-  config->limits.denied_disconnects = config->acl_denied == ACL_DENIED_DISCONNECT;
   return !checker.failed;
 }

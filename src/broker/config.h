@@ -73,7 +73,11 @@ struct listener_config {
   bool ipv6_only;
   uint32_t mode;             // permissions of a Unix socket
   uint32_t max_connections;  // 0: only limits.connections counts
-  bool has_tls;              // after config_load
+  // Those of the broker where the listener does not have its own, after config_load.
+  struct limits limits;
+  uint32_t connection_rate;
+  uint32_t connections_per_address;
+  bool has_tls;  // after config_load
   struct {
     struct config_certificate main;           // of clients that name no host; NULLs: there is none
     struct config_certificates certificates;  // further ones
@@ -104,9 +108,10 @@ struct config {
   } broker;
   struct listener_config *listeners;  // at least one after config_load
   size_t listener_count;
-  struct limits limits;      // of one shard's sessions
-  uint32_t connections;      // limits.connections
-  uint32_t connection_rate;  // limits.connection_rate: new ones per second and listener; 0: no limit
+  struct limits limits;              // of one shard's sessions
+  uint32_t connections;              // limits.connections
+  uint32_t connection_rate;          // limits.connection_rate: new ones per second and listener; 0: no limit
+  uint32_t connections_per_address;  // the same of open ones, for each listener
   struct {
     enum durability durability;  // as written; see config_has_journal
     uint32_t interval_ms;        // between two syncs, with DURABILITY_INTERVAL

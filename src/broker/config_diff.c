@@ -59,12 +59,20 @@ static char *make_listener_path(const char *listener)
 }
 
 // The keys of the plain sections, or those of one listener that both configurations have.
+// A limit that a listener has from the broker changes with the broker's, which is told already.
+static bool is_inherited(const struct config_key *key, const void *before, const void *after)
+{
+  if (!config_is_listener_limit(key)) return false;
+  const struct listener_config *old = before, *new = after;
+  return !config_given(&old->origin, key) && !config_given(&new->origin, key);
+}
+
 static enum status diff_keys(const char *listener, const void *before, const void *after, struct config_changes *changes)
 {
   for (size_t i = 0; i < config_key_count; i++) {
     const struct config_key *key = &config_keys[i];
     if (config_find_section(key->section)->list != (listener != NULL)) continue;
-    if (key->type == CONFIG_URL || config_value_equal(key, before, after)) continue;
+    if (key->type == CONFIG_URL || config_value_equal(key, before, after) || is_inherited(key, before, after)) continue;
     char old_value[VALUE_SIZE];
     char new_value[VALUE_SIZE];
     config_value_format(key, before, old_value, sizeof old_value);

@@ -11,6 +11,22 @@
 #define CONFIG_FIELD(field) FIELD(config, field)
 #define LISTENER_FIELD(field) FIELD(listener_config, field)
 
+// A limit of the broker that a listener may have for its own clients: two rows.
+#define LIMIT(name_, field, default_text_, example_, help_, ...)                                                            \
+  {.section = "limits",                                                                                                     \
+   .name = name_,                                                                                                           \
+   .reloadable = true,                                                                                                      \
+   CONFIG_FIELD(field),                                                                                                     \
+   .default_text = default_text_,                                                                                           \
+   .example = example_,                                                                                                     \
+   .help = help_,                                                                                                           \
+   __VA_ARGS__},                                                                                                            \
+  {                                                                                                                         \
+    .section = "listeners", .name = "limits." name_, .reloadable = true, LISTENER_FIELD(field),                             \
+    .default_note = "limits." name_, .example = example_, .help = "The same as limits." name_ ", of this listener.",        \
+    __VA_ARGS__                                                                                                             \
+  }
+
 #define KIB UINT64_C(1024)
 #define MIB (KIB * 1024)
 #define GIB (MIB * 1024)
@@ -20,6 +36,7 @@ enum { MS = 1, SECOND_MS = 1000, DAY_S = 86400 };
 
 static const char *const share_strategies[] = {"round_robin", "random", "least_in_flight", "sticky", NULL};
 static const char *const queue_drops[] = {"oldest", "newest", "reject", NULL};
+static const char *const rate_actions[] = {"shape", "disconnect", NULL};
 static const char *const durabilities[] = {"commit", "interval", "memory", NULL};
 static const char *const auth_methods[] = {"cert", "password", "jwt", "scram", "psk", NULL};
 static const char *const client_certs[] = {"none", "optional", "required", NULL};
@@ -32,6 +49,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 // The words stand in the order of the enums.
 static_assert(SHARE_ROUND_ROBIN == 0 && SHARE_RANDOM == 1 && SHARE_LEAST_IN_FLIGHT == 2 && SHARE_STICKY == 3, "");
 static_assert(QUEUE_DROP_OLDEST == 0 && QUEUE_DROP_NEWEST == 1 && QUEUE_REJECT == 2, "");
+static_assert(RATE_SHAPE == 0 && RATE_DISCONNECT == 1, "");
 static_assert(DURABILITY_COMMIT == 0 && DURABILITY_INTERVAL == 1 && DURABILITY_MEMORY == 2, "");
 static_assert(AUTH_CERT == 0 && AUTH_PASSWORD == 1 && AUTH_JWT == 2 && AUTH_SCRAM == 3 && AUTH_PSK == 4 && AUTH_METHODS == 5,
               "");
@@ -64,7 +82,8 @@ const struct config_section config_sections[] = {
      "qos_max and retain (any, "
      "only, never) narrow an allowing rule. See skerry-acl(1), which explains decisions."},
     {"limits", false,
-     "What one client, and all of them together, may use. A reload applies them to what starts from then on."},
+     "What one client, and all of them together, may use. Most of them can be set for the clients of one listener too, in limits of "
+     "the listener. A reload applies them to what starts from then on, the rates to connected clients too."},
     {"journal", false,
      "How sessions, their queues and retained messages are kept in the directory journal/ of broker.data. Without "
      "broker.data nothing is kept on disk, and these keys have no effect."},
@@ -219,51 +238,68 @@ const struct config_key config_keys[] = {
     {.section = "limits", .name = "connections", .type = CONFIG_INTEGER, .reloadable = true, CONFIG_FIELD(connections),
      .minimum = 1, .maximum = 10000000, .default_text = "10000",
      .help = "Connections at a time, on all listeners. More are closed at once."},
-    {.section = "limits", .name = "connection_rate", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(connection_rate), .minimum = 1, .maximum = 1000000, .special_word = "unlimited", .special_value = 0,
-     .default_text = "unlimited", .example = "500",
-     .help = "New connections per second and listener. More wait in the system's queue."},
-    {.section = "limits", .name = "connect_timeout", .type = CONFIG_DURATION, .reloadable = true,
-     CONFIG_FIELD(limits.connect_timeout_ms), .unit_ms = MS, .minimum = 100, .maximum = 600 * SECOND_MS,
-     .default_text = "10s",
-     .help = "How long a new connection has until its CONNECT packet is complete."},
-    {.section = "limits", .name = "packet_size", .type = CONFIG_SIZE, .reloadable = true,
-     CONFIG_FIELD(limits.packet_size), .minimum = 256, .maximum = 256 * MIB, .default_text = "1MiB",
-     .help = "The largest MQTT packet that is accepted. Told to 5.0 clients as Maximum Packet Size. With a journal, at "
-             "most half of journal.segment and a quarter of journal.reserve."},
-    {.section = "limits", .name = "in_flight", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(limits.in_flight), .minimum = 1, .maximum = 65535, .default_text = "32",
-     .help = "QoS 1 and 2 messages that a client may have unacknowledged, each way. Told to 5.0 clients as Receive "
-             "Maximum."},
-    {.section = "limits", .name = "queue_messages", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(limits.queue_messages), .minimum = 1, .maximum = 1000000000, .special_word = "unlimited",
-     .special_value = 0, .default_text = "100000",
-     .help = "QoS 1 and 2 messages that wait for one session; limits.queue_drop says what happens beyond it. 0 is "
-             "unlimited: then the bytes and the age count alone."},
-    {.section = "limits", .name = "queue_bytes", .type = CONFIG_SIZE, .reloadable = true,
-     CONFIG_FIELD(limits.queue_bytes), .minimum = KIB, .maximum = TIB, .default_text = "64MiB",
-     .help = "The same limit in bytes of the waiting messages."},
-    {.section = "limits", .name = "queue_age", .type = CONFIG_DURATION, .reloadable = true,
-     CONFIG_FIELD(limits.queue_age_s), .unit_ms = SECOND_MS, .minimum = 1, .maximum = 3650 * DAY_S,
-     .special_word = "unlimited", .special_value = 0, .default_text = "7d",
-     .help = "Messages that wait for longer are dropped and counted, whatever expiry they came with."},
-    {.section = "limits", .name = "queue_drop", .type = CONFIG_CHOICE, .reloadable = true,
-     CONFIG_FIELD(limits.queue_drop), .choices = queue_drops, .default_text = "oldest",
-     .help = "What happens when a queue is full. oldest: its oldest message is dropped for the new one; newest: the "
-             "new one is not queued; reject: its publisher is told 0x97 Quota exceeded and nobody gets it. A publisher "
-             "that cannot be told, before 5.0 or on another shard, sees newest. Every drop is counted."},
-    {.section = "limits", .name = "output_bytes", .type = CONFIG_SIZE, .reloadable = true,
-     CONFIG_FIELD(limits.output_bytes), .minimum = 4 * KIB, .maximum = GIB, .default_text = "1MiB",
-     .help = "QoS 0 bytes that wait for one slow client before new ones are dropped and counted."},
-    {.section = "limits", .name = "topic_alias", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(limits.topic_alias), .minimum = 0, .maximum = 65535, .default_text = "32",
-     .help = "Topic aliases per client, each way. 0: none."},
-    {.section = "limits", .name = "topic_levels", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(limits.topic_levels), .minimum = 1, .maximum = 65536, .default_text = "1024",
-     .help = "Levels in a topic name or filter."},
-    {.section = "limits", .name = "subscriptions", .type = CONFIG_INTEGER, .reloadable = true,
-     CONFIG_FIELD(limits.subscriptions), .minimum = 1, .maximum = 10000000, .default_text = "10000",
-     .help = "Subscriptions of one client. More are refused with Quota exceeded."},
+    LIMIT("connection_rate", connection_rate, "unlimited", "500",
+          "New connections per second and listener. More wait in the system's queue.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 1000000, .special_word = "unlimited", .special_value = 0),
+    LIMIT("connections_per_address", connections_per_address, "unlimited", "200",
+          "Connections at a time from one address to one listener, IPv6 addresses by their first 64 bits; behind a "
+          "proxy those that the PROXY header tells. More are closed at once. Devices behind one router count as one "
+          "address.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 10000000, .special_word = "unlimited", .special_value = 0),
+    LIMIT("connect_timeout", limits.connect_timeout_ms, "10s", "10s",
+          "How long a new connection has until its CONNECT packet is complete.",
+          .type = CONFIG_DURATION, .unit_ms = MS, .minimum = 100, .maximum = 600 * SECOND_MS),
+    LIMIT("message_rate", limits.message_rate, "unlimited", "100",
+          "PUBLISH packets per second from one client, in the long run. limits.rate_burst says what it may send at "
+          "once, limits.rate_action what happens beyond it.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 10000000, .special_word = "unlimited", .special_value = 0),
+    LIMIT("byte_rate", limits.byte_rate, "unlimited", "64KiB",
+          "The same in bytes of MQTT packets of any type.",
+          .type = CONFIG_SIZE, .minimum = KIB, .maximum = TIB, .special_word = "unlimited", .special_value = 0),
+    LIMIT("rate_burst", limits.rate_burst_ms, "1s", "10s",
+          "How much of both rates a client that was silent may save up and send at once: what they allow in so "
+          "long, but at least one message, and one packet of limits.packet_size.",
+          .type = CONFIG_DURATION, .unit_ms = MS, .minimum = 1, .maximum = 3600 * SECOND_MS),
+    LIMIT("rate_action", limits.rate_action, "shape", "disconnect",
+          "What happens to a client that sends more. shape: it is not read from until it may send again, so that it "
+          "sends no faster and loses nothing; disconnect: its connection is closed, of 5.0 clients with 0x96 "
+          "Message rate too high.",
+          .type = CONFIG_CHOICE, .choices = rate_actions),
+    LIMIT("packet_size", limits.packet_size, "1MiB", "1MiB",
+          "The largest MQTT packet that is accepted. Told to 5.0 clients as Maximum Packet Size. With a journal, at "
+          "most half of journal.segment and a quarter of journal.reserve.",
+          .type = CONFIG_SIZE, .minimum = 256, .maximum = 256 * MIB),
+    LIMIT("in_flight", limits.in_flight, "32", "32",
+          "QoS 1 and 2 messages that a client may have unacknowledged, each way. Told to 5.0 clients as Receive "
+          "Maximum.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 65535),
+    LIMIT("queue_messages", limits.queue_messages, "100000", "100000",
+          "QoS 1 and 2 messages that wait for one session; limits.queue_drop says what happens beyond it. 0 is "
+          "unlimited: then the bytes and the age count alone.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 1000000000, .special_word = "unlimited", .special_value = 0),
+    LIMIT("queue_bytes", limits.queue_bytes, "64MiB", "64MiB",
+          "The same limit in bytes of the waiting messages.",
+          .type = CONFIG_SIZE, .minimum = KIB, .maximum = TIB),
+    LIMIT("queue_age", limits.queue_age_s, "7d", "7d",
+          "Messages that wait for longer are dropped and counted, whatever expiry they came with.",
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 3650 * DAY_S, .special_word = "unlimited", .special_value = 0),
+    LIMIT("queue_drop", limits.queue_drop, "oldest", "oldest",
+          "What happens when a queue is full. oldest: its oldest message is dropped for the new one; newest: the "
+          "new one is not queued; reject: its publisher is told 0x97 Quota exceeded and nobody gets it. A publisher "
+          "that cannot be told, before 5.0 or on another shard, sees newest. Every drop is counted.",
+          .type = CONFIG_CHOICE, .choices = queue_drops),
+    LIMIT("output_bytes", limits.output_bytes, "1MiB", "1MiB",
+          "QoS 0 bytes that wait for one slow client before new ones are dropped and counted.",
+          .type = CONFIG_SIZE, .minimum = 4 * KIB, .maximum = GIB),
+    LIMIT("topic_alias", limits.topic_alias, "32", "32",
+          "Topic aliases per client, each way. 0: none.",
+          .type = CONFIG_INTEGER, .minimum = 0, .maximum = 65535),
+    LIMIT("topic_levels", limits.topic_levels, "1024", "1024",
+          "Levels in a topic name or filter.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 65535),
+    LIMIT("subscriptions", limits.subscriptions, "10000", "10000",
+          "Subscriptions of one client. More are refused with Quota exceeded.",
+          .type = CONFIG_INTEGER, .minimum = 1, .maximum = 10000000),
     {.section = "limits", .name = "retained_messages", .type = CONFIG_INTEGER, .reloadable = true,
      CONFIG_FIELD(limits.retained_messages), .minimum = 1, .maximum = 1000000000, .special_word = "unlimited",
      .special_value = 0, .default_text = "100000",
@@ -271,15 +307,12 @@ const struct config_key config_keys[] = {
     {.section = "limits", .name = "retained_bytes", .type = CONFIG_SIZE, .reloadable = true,
      CONFIG_FIELD(limits.retained_bytes), .minimum = KIB, .maximum = TIB, .default_text = "256MiB",
      .help = "The same limit in bytes of the retained messages."},
-    {.section = "limits", .name = "keep_alive_max", .type = CONFIG_DURATION, .reloadable = true,
-     CONFIG_FIELD(limits.keep_alive_max_s), .unit_ms = SECOND_MS, .minimum = 1, .maximum = 65535,
-     .special_word = "unlimited", .special_value = 0, .default_text = "1h",
-     .help = "The longest keep alive. 5.0 clients that ask for more, or for none, are told this as Server Keep "
-             "Alive."},
-    {.section = "limits", .name = "session_expiry_max", .type = CONFIG_DURATION, .reloadable = true,
-     CONFIG_FIELD(limits.session_expiry_max_s), .unit_ms = SECOND_MS, .minimum = 0, .maximum = UINT32_MAX - 1,
-     .special_word = "never", .special_value = UINT32_MAX, .default_text = "7d",
-     .help = "How long a session outlives its connection at most, for persistent 3.1 and 3.1.1 sessions too."},
+    LIMIT("keep_alive_max", limits.keep_alive_max_s, "1h", "1h",
+          "The longest keep alive. 5.0 clients that ask for more, or for none, are told this as Server Keep Alive.",
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 65535, .special_word = "unlimited", .special_value = 0),
+    LIMIT("session_expiry_max", limits.session_expiry_max_s, "7d", "7d",
+          "How long a session outlives its connection at most, for persistent 3.1 and 3.1.1 sessions too.",
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 0, .maximum = UINT32_MAX - 1, .special_word = "never", .special_value = UINT32_MAX),
 
     {.section = "journal", .name = "durability", .type = CONFIG_CHOICE, CONFIG_FIELD(journal.durability),
      .choices = durabilities, .default_text = "commit",

@@ -81,6 +81,9 @@ static inline void config_set_given(struct config_origin *origin, const struct c
   origin->marks[row] = mark;
 }
 
+// Whether it is a limit that a listener has instead of the broker's when it is given.
+bool config_is_listener_limit(const struct config_key *key);
+
 // "limits.packet_size", "listeners[].tls.cert", "acl"; for people.
 void config_key_path(const struct config_key *key, char *out, size_t size);
 

@@ -29,10 +29,11 @@ enum status broker_open_listener(const struct listener_config *config, const str
   return status;
 }
 
-void broker_apply_listener(const struct listener_config *config, uint32_t connection_rate, struct listener *listener)
+void broker_apply_listener(const struct listener_config *config, struct listener *listener)
 {
   atomic_store(&listener->anonymous, config->anonymous);
   atomic_store(&listener->proxy_protocol, config->proxy_protocol);
   atomic_store(&listener->max_connections, config->max_connections);
-  atomic_store(&listener->rate, connection_rate);
+  atomic_store(&listener->rate, config->connection_rate);
+  atomic_store(&listener->most_per_address, config->connections_per_address);
 }

@@ -20,6 +20,10 @@ enum { LINE_SIZE = 1024 };
 #define PROCESS(field) .source = METRIC_PROCESS, .offset = offsetof(struct process_stats, field)
 #define SHARD(field) .labels = "shard", .source = METRIC_SHARDS, .offset = offsetof(struct counters, field)
 #define JOURNAL(field) .source = METRIC_JOURNAL, .offset = offsetof(struct store_counters, field)
+#define LIMIT_REACHED(limit_, ...)                                                                                          \
+  {                                                                                                                         \
+    "skerry_limit_reached_total", .labels = "limit", .series = "limit=\"" limit_ "\"", __VA_ARGS__                          \
+  }
 #define COUNTER(text) .type = METRIC_COUNTER, .help = (text)
 #define GAUGE(text) .type = METRIC_GAUGE, .help = (text)
 
@@ -62,16 +66,16 @@ static const struct metric table[] = {
     {"skerry_connections", GAUGE("Connections that are open, whether or not they have sent CONNECT."), TOTAL(connections)},
     {"skerry_connections_accepted_total", COUNTER("Connections that listeners accepted."), NET(accepted)},
     {"skerry_connections_refused_total",
-     COUNTER("Connections closed before MQTT: a connection limit, or (after they were accepted) a faulty PROXY header, "
+     COUNTER("Connections closed before MQTT: a connection limit (limit, address), or (after they were accepted) a faulty "
+             "PROXY header, "
              "record of TLS, WebSocket handshake or frame."),
      .labels = "reason", .series = "reason=\"limit\"", NET(refused_limit)},
+    {"skerry_connections_refused_total", .labels = "reason", .series = "reason=\"address\"", NET(refused_address)},
     {"skerry_connections_refused_total", .labels = "reason", .series = "reason=\"framing\"", NET(refused_framing)},
-    {"skerry_connections_paused", GAUGE("Connections that are not read from at the moment, to bound memory."),
+    {"skerry_connections_paused", GAUGE("Connections that are not read from at the moment, to bound memory or a rate."),
      TOTAL(paused_connections)},
     {"skerry_accept_errors_total", COUNTER("Times that accepting failed and was put off, for want of descriptors say."),
      NET(accept_errors)},
-    {"skerry_accept_rate_pauses_total",
-     COUNTER("Times that accepting was put off because limits.connection_rate was reached."), NET(rate_pauses)},
     {"skerry_tls_handshakes_total",
      COUNTER("TLS handshakes that came through: full ones, and resumptions of a session from before."), .labels = "result",
      .series = "result=\"full\"", NET(tls_full)},
@@ -97,8 +101,20 @@ static const struct metric table[] = {
      .labels = "listener", .source = METRIC_CRLS},
     {"skerry_connects_accepted_total", COUNTER("CONNECT packets answered with success."), TOTAL(connects_accepted)},
     {"skerry_connects_refused_total", COUNTER("CONNECT packets refused."), TOTAL(connects_refused)},
-    {"skerry_connect_timeouts_total", COUNTER("Connections closed because no CONNECT came in time."),
-     TOTAL(connect_timeouts)},
+    {"skerry_limit_reached_total",
+     COUNTER("Times that a client, or somebody who wants to be one, ran into a limit of its name: refused, closed, or not "
+             "read from for a while. What queues and the retained store have no room for is counted by the ledger."),
+     .labels = "limit", .series = "limit=\"connections\"", NET(refused_limit)},
+    LIMIT_REACHED("connections_per_address", NET(refused_address)),
+    LIMIT_REACHED("connection_rate", NET(rate_pauses)),
+    LIMIT_REACHED("connect_timeout", TOTAL(connect_timeouts)),
+    LIMIT_REACHED("message_rate", TOTAL(limits_reached[LIMIT_MESSAGE_RATE])),
+    LIMIT_REACHED("byte_rate", TOTAL(limits_reached[LIMIT_BYTE_RATE])),
+    LIMIT_REACHED("packet_size", TOTAL(limits_reached[LIMIT_PACKET_SIZE])),
+    LIMIT_REACHED("in_flight", TOTAL(limits_reached[LIMIT_IN_FLIGHT])),
+    LIMIT_REACHED("topic_levels", TOTAL(limits_reached[LIMIT_TOPIC_LEVELS])),
+    LIMIT_REACHED("subscriptions", TOTAL(limits_reached[LIMIT_SUBSCRIPTIONS])),
+    LIMIT_REACHED("session_expiry_max", TOTAL(limits_reached[LIMIT_SESSION_EXPIRY])),
     {"skerry_keep_alive_timeouts_total", COUNTER("Clients not heard of for one and a half times their keep alive."),
      TOTAL(keep_alive_timeouts)},
     {"skerry_subscribe_refused_total", COUNTER("Topic filters of SUBSCRIBE packets that were refused."),
@@ -160,7 +176,8 @@ static const struct metric table[] = {
      COUNTER("Connections closed by the broker and requests answered with a failure, by MQTT reason code; codes that "
              "have occurred."),
      .labels = "reason, name", .source = METRIC_FAULTS},
-    {"skerry_pauses_total", COUNTER("Times that reading from a connection was paused, to bound memory."), TOTAL(pauses)},
+    {"skerry_pauses_total", COUNTER("Times that reading from a connection was paused, to bound memory or a rate."),
+     TOTAL(pauses)},
 
     // State
     {"skerry_sessions", GAUGE("Sessions, connected or not."), TOTAL(sessions)},

@@ -134,7 +134,7 @@ static enum status open_listeners(struct broker *broker, const struct config *co
       }
     enum status status = broker_open_listener(&config->listeners[i], &broker->user, &next[i], error);
     if (status != OK) return status;
-    broker_apply_listener(&config->listeners[i], config->connection_rate, next[i]);
+    broker_apply_listener(&config->listeners[i], next[i]);
   }
   return OK;
 }
@@ -151,8 +151,9 @@ static void reopen(struct broker *broker)
                  FIELD_TEXT("error", error.text));
       continue;
     }
-    broker_apply_listener(config, broker->config.connection_rate, broker->listeners[i]);
+    broker_apply_listener(config, broker->listeners[i]);
     listener_set_gate(broker->listeners[i], gate_ref(broker->doors.entrance.gates[i]));
+    net_set_listener_limits(broker->net, broker->listeners[i], &config->limits);
     net_add_listener(broker->net, broker->listeners[i]);
   }
 }
@@ -177,7 +178,8 @@ static void take_listeners(struct reload *reload, struct listener **next, const 
 {
   struct broker *broker = reload->broker;
   for (size_t i = 0; i < reload->config.listener_count; i++) {
-    broker_apply_listener(&reload->config.listeners[i], reload->config.connection_rate, next[i]);
+    broker_apply_listener(&reload->config.listeners[i], next[i]);
+    net_set_listener_limits(broker->net, next[i], &reload->config.listeners[i].limits);
     net_set_gate(broker->net, next[i], gate_ref(reload->entrance.gates[i]));
     if (added[i]) net_add_listener(broker->net, next[i]);
   }

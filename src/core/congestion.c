@@ -60,7 +60,7 @@ void congestion_look(struct session *session)
 {
   struct shard *shard = session->shard;
   if (session->waiting == 1 && session->window.count == 0) session->progress_ms = (uint32_t)shard->now.ms;
-  uint32_t limit = shard->limits.queue_messages;
+  uint32_t limit = session_limits(session)->queue_messages;
   if (limit == 0 || session->waiting <= limit / 2 || !live(session)) return;
   if (!session->congested) enter(session);
   shard->hit_congestion = true;
@@ -69,7 +69,7 @@ void congestion_look(struct session *session)
 void congestion_progress(struct session *session)
 {
   session->progress_ms = (uint32_t)session->shard->now.ms;
-  if (session->congested && session->waiting <= session->shard->limits.queue_messages / 4) congestion_leave(session);
+  if (session->congested && session->waiting <= session_limits(session)->queue_messages / 4) congestion_leave(session);
 }
 
 // A client whose acknowledgements we wait for is read from all the same: they stand behind what it publishes, and two

@@ -9,6 +9,9 @@
 #include "core/access.h"
 #include "core/admission.h"
 #include "core/shard_internal.h"
+#include "core/throttle.h"
+
+static_assert(sizeof(void *) > 8 || sizeof(struct connection) <= 200, "an idle connection is small");
 
 static void timer_due(struct timer *timer, struct mono now);
 
@@ -21,13 +24,15 @@ static struct connection *create(struct shard *shard, void *transport, const str
   connection->address = origin->address;
   connection->anonymous = origin->anonymous;
   connection->authenticate = origin->authenticate;
+  connection->limits = origin->limits;
   connection->maximum_packet_size = UINT32_MAX;
-  connection->granted_packet_size = shard->limits.packet_size;
+  connection->granted_packet_size = connection_limits(connection)->packet_size;
   connection->heard_ms = (uint32_t)shard->now.ms;
   list_init(&connection->attention);
   list_init(&connection->paused);
   timer_init(&connection->timer, timer_due);
-  wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + shard->limits.connect_timeout_ms});
+  wheel_arm(&shard->wheel, &connection->timer,
+            (struct mono){shard->now.ms + connection_limits(connection)->connect_timeout_ms});
   list_append(&shard->connections, &connection->all);
   pool_charge(&shard->pool, (int64_t)sizeof *connection);
   shard->counters.connections++;
@@ -107,6 +112,7 @@ void connection_free(struct connection *connection)
   ticket_forget(shard, connection);
   admission_drop(connection);
   access_close(connection);
+  throttle_close(connection);
   wheel_cancel(&connection->timer);
   if (connection->pauses) shard->counters.paused_connections--;
   list_remove(&connection->all);
@@ -136,6 +142,7 @@ static void close_soon(struct connection *connection)
 {
   struct shard *shard = connection->shard;
   connection->state = CLOSING;
+  throttle_close(connection);
   connection_unpause(connection, PAUSED_ANY);
   admission_drop(connection);
   wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + LINGER_MS});
@@ -198,6 +205,21 @@ void connection_fail(struct connection *connection, const struct mqtt_fault *fau
       FIELD_TEXT("reason_name", mqtt_reason_name(fault->reason)), FIELD_TEXT("detail", fault->text ? fault->text : ""),
       FIELD_TEXT("statement", fault->statement ? fault->statement : ""));
   end(connection, fault->reason, fault->text, true);
+}
+
+void log_limit(const struct connection *connection, enum limit limit, const char *outcome)
+{
+  struct shard *shard = connection->shard;
+  struct span client = connection->session ? session_id(connection->session) : span_text("");
+  LOG(shard->settings.log, shard->now, LOG_WARNING, "limit_reached", FIELD_SPAN("client", client),
+      FIELD_TEXT("address", connection->address), FIELD_TEXT("limit", limit_name(limit)), FIELD_TEXT("outcome", outcome));
+}
+
+void connection_exceed(struct connection *connection, enum limit limit, const struct mqtt_fault *fault)
+{
+  connection->shard->counters.limits_reached[limit]++;
+  log_limit(connection, limit, "disconnected");
+  connection_fail(connection, fault);
 }
 
 void connection_abandon(struct connection *connection, const char *why)
@@ -443,6 +465,14 @@ void connection_send_ack(struct connection *connection, enum mqtt_packet_type ty
 
 // ---- Receiving
 
+uint32_t granted_expiry(const struct connection *connection, uint32_t wanted_s)
+{
+  uint32_t maximum_s = connection_limits(connection)->session_expiry_max_s;
+  if (wanted_s <= maximum_s) return wanted_s;
+  connection->shard->counters.limits_reached[LIMIT_SESSION_EXPIRY]++;
+  return maximum_s;
+}
+
 static bool handle_disconnect(struct connection *connection, const struct mqtt_disconnect *disconnect)
 {
   struct shard *shard = connection->shard;
@@ -454,8 +484,7 @@ static bool handle_disconnect(struct connection *connection, const struct mqtt_d
                                                        "session expiry was 0 in CONNECT and cannot be raised"});
       return false;
     }
-    uint32_t maximum = shard->limits.session_expiry_max_s;
-    session->expiry_s = expiry_s < maximum ? expiry_s : maximum;
+    session->expiry_s = granted_expiry(connection, expiry_s);
   }
   shard->counters.disconnects_clean++;
   LOG(shard->settings.log, shard->now, LOG_INFO, "client_disconnected", FIELD_SPAN("client", session_id(session)),
@@ -548,8 +577,9 @@ static enum frame look(struct connection *connection, struct span bytes, struct 
   }
   *out_wanted = header->size + (size_t)header->remaining;
   if (*out_wanted > connection->granted_packet_size) {
-    connection_fail(connection, &(struct mqtt_fault){MQTT_PACKET_TOO_LARGE, "MQTT-3.2.2-15",
-                                                     "the packet is larger than the maximum packet size"});
+    connection_exceed(
+        connection, LIMIT_PACKET_SIZE,
+        &(struct mqtt_fault){MQTT_PACKET_TOO_LARGE, "MQTT-3.2.2-15", "the packet is larger than the maximum packet size"});
     return FRAME_REFUSED;
   }
   return bytes.size >= *out_wanted ? FRAME_WHOLE : FRAME_PARTIAL;
@@ -565,11 +595,15 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
   while (used < bytes.size) {
     struct mqtt_fixed_header header;
     if (look(connection, span_from(bytes, used), &header, out_wanted) != FRAME_WHOLE) return used;
+    if (connection->limited && !throttle_admit(connection, span_of(bytes.at + used, *out_wanted))) return used;
     bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
     if (connection->state == MIGRATING) return used;
     // This packet was not taken: it comes again.
     static const unsigned again = PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL | PAUSED_AUTHENTICATION;
-    if (connection->pauses & again && !more) return used;
+    if (connection->pauses & again && !more) {
+      if (connection->limited) throttle_give_back(connection, span_of(bytes.at + used, *out_wanted));
+      return used;
+    }
     used += *out_wanted;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }

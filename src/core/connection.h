@@ -25,6 +25,7 @@ enum {
   PAUSED_TAKE_OVER = 64,
   PAUSED_FULL = 128,            // the journal takes nothing, and the client cannot be told
   PAUSED_AUTHENTICATION = 256,  // a question is out
+  PAUSED_RATE = 512,            // it has sent more than its rates allow: see throttle.h
   PAUSED_ANY = UINT16_MAX,
 };
 
@@ -57,7 +58,9 @@ struct connection {
   uint32_t heard_ms;             // low bits of when the last whole packet arrived
   uint32_t paused_ms;            // ... it was paused
   uint32_t maximum_packet_size;  // the client's; UINT32_MAX when it has none
-  uint32_t in_flight;            // QoS 1/2 sent on this connection and not complete
+  uint16_t in_flight;            // QoS 1/2 sent on this connection and not complete
+  uint8_t limits;                // the number of its limits in shard->limits
+  bool limited;                  // it has a throttle: see throttle.h
   // What CONNACK has granted to the client: it holds for this connection, whatever a reload says.
   uint32_t granted_packet_size;
   uint16_t granted_in_flight, granted_aliases;
@@ -114,6 +117,12 @@ void connection_answer_packet(struct connection *connection, const struct mqtt_p
 // Ends the connection because of what the peer did: logs, counts, tells 5.0 clients the reason, closes. Detaches the session
 // (with its will).
 void connection_fail(struct connection *connection, const struct mqtt_fault *fault);
+
+// The same because of a limit, which is counted and logged.
+void connection_exceed(struct connection *connection, enum limit limit, const struct mqtt_fault *fault);
+
+// Says in the log which limit a client has run into and what became of it: "refused", "slowed down", "disconnected".
+void log_limit(const struct connection *connection, enum limit limit, const char *outcome);
 
 // Ends it without a word, because there is none that the client could be told. The session ends as by a DISCONNECT.
 void connection_abandon(struct connection *connection, const char *why);

@@ -30,6 +30,20 @@ const char *refuse_reason_name(enum refuse_reason reason)
   return names[reason];
 }
 
+const char *limit_name(enum limit limit)
+{
+  static const char *const names[LIMITS] = {
+      [LIMIT_PACKET_SIZE] = "packet_size",
+      [LIMIT_IN_FLIGHT] = "in_flight",
+      [LIMIT_TOPIC_LEVELS] = "topic_levels",
+      [LIMIT_SUBSCRIPTIONS] = "subscriptions",
+      [LIMIT_SESSION_EXPIRY] = "session_expiry_max",
+      [LIMIT_MESSAGE_RATE] = "message_rate",
+      [LIMIT_BYTE_RATE] = "byte_rate",
+  };
+  return names[limit];
+}
+
 static_assert(sizeof(struct counters) % sizeof(uint64_t) == 0, "nothing but 64-bit counts");
 
 void counters_add(struct counters *into, const struct counters *from)

@@ -38,6 +38,18 @@ enum refuse_reason {
   REFUSE_REASONS
 };
 
+// What a client has run into, besides what the reasons above tell. The names in the metrics are those of limit_name.
+enum limit {
+  LIMIT_PACKET_SIZE,     // its connection ended
+  LIMIT_IN_FLIGHT,       // the same
+  LIMIT_TOPIC_LEVELS,    // a PUBLISH, a filter or a CONNECT (for its will) was refused
+  LIMIT_SUBSCRIPTIONS,   // a filter was refused
+  LIMIT_SESSION_EXPIRY,  // its session ends earlier than it has asked for
+  LIMIT_MESSAGE_RATE,    // it was not read from for a while, or its connection ended
+  LIMIT_BYTE_RATE,       // the same
+  LIMITS
+};
+
 enum { ACCESS_VERBS = 3 };  // publish, subscribe, receive
 
 struct counters {
@@ -55,8 +67,9 @@ struct counters {
   uint64_t publish_received, publish_routed, publish_unrouted, publish_refused[REFUSE_REASONS];
   uint64_t publish_received_bytes, delivered_bytes;  // payloads
   uint64_t copies, delivered, expired, dropped[DROP_REASONS];
-  uint64_t redelivered;  // sent again with DUP; not in the balance
+  uint64_t redelivered;                                              // sent again with DUP; not in the balance
   uint64_t access_denied[ACCESS_VERBS], trial_denied[ACCESS_VERBS];  // wills too; what a list on trial would have denied
+  uint64_t limits_reached[LIMITS];
   uint64_t mails_sent, mails_received, pauses;
   uint64_t match_hits, match_misses;
   uint64_t faults[256];  // connections closed by us or acknowledgements refused, by reason code
@@ -64,6 +77,7 @@ struct counters {
 
 const char *drop_reason_name(enum drop_reason reason);      // "queue_full"
 const char *refuse_reason_name(enum refuse_reason reason);  // "memory"
+const char *limit_name(enum limit limit);                   // "packet_size"
 
 // Adds `from` to `into`, field by field.
 void counters_add(struct counters *into, const struct counters *from);

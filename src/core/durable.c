@@ -260,9 +260,10 @@ static enum status resume_flight(struct session *session, struct copy *copy, enu
   return OK;
 }
 
-static bool too_old(const struct shard *shard, uint64_t time_ms)
+static bool too_old(const struct session *session, uint64_t time_ms)
 {
-  uint64_t now_ms = journal_ms(&shard->journal, shard->now.ms), age_s = shard->limits.queue_age_s;
+  const struct shard *shard = session->shard;
+  uint64_t now_ms = journal_ms(&shard->journal, shard->now.ms), age_s = session_limits(session)->queue_age_s;
   return age_s > 0 && now_ms > time_ms && now_ms - time_ms > age_s * 1000;
 }
 
@@ -271,7 +272,7 @@ static enum status take_message(struct session *session, const struct journal_en
   struct shard *shard = session->shard;
   struct durable *durable = session->durable;
   bool failed;
-  if (entry->place >= durable->sent && too_old(shard, entry->message.time_ms)) {
+  if (entry->place >= durable->sent && too_old(session, entry->message.time_ms)) {
     forget(session, entry->place, record_message_weight(&entry->message), DROP_QUEUE_AGE);
     return OK;
   }
@@ -337,7 +338,7 @@ static bool let_old_go(struct session *session, const struct journal_entry *entr
     shard->counters.expired++;
     session_count_out(session, false, bytes);
     durable_done_place(session, entry->place, OUTCOME_EXPIRED);
-  } else if (too_old(shard, entry->message.time_ms)) {
+  } else if (too_old(session, entry->message.time_ms)) {
     forget(session, entry->place, bytes, DROP_QUEUE_AGE);
   } else {
     return false;

@@ -9,6 +9,7 @@
 #include "core/access.h"
 #include "core/admission.h"
 #include "core/shard_internal.h"
+#include "core/throttle.h"
 
 static bool refuse(struct connection *connection, enum mqtt_reason reason, const char *statement, const char *text)
 {
@@ -81,17 +82,20 @@ static struct session *earlier_session(struct connection *connection, struct spa
   return session;
 }
 
-static uint32_t session_expiry(const struct shard *shard, const struct mqtt_connect *connect)
+static uint32_t wanted_expiry(const struct connection *connection, const struct mqtt_connect *connect)
 {
-  uint32_t maximum = shard->limits.session_expiry_max_s;
-  if (connect->version != MQTT_5_0) return connect->clean_start ? 0 : maximum;
-  uint32_t wanted = MQTT_HAS(&connect->properties, SESSION_EXPIRY) ? connect->properties.session_expiry_s : 0;
-  return wanted < maximum ? wanted : maximum;
+  if (connect->version != MQTT_5_0) return connect->clean_start ? 0 : connection_limits(connection)->session_expiry_max_s;
+  return MQTT_HAS(&connect->properties, SESSION_EXPIRY) ? connect->properties.session_expiry_s : 0;
+}
+
+static bool outlives_connection(const struct connection *connection, const struct mqtt_connect *connect)
+{
+  return connection_limits(connection)->session_expiry_max_s > 0 && wanted_expiry(connection, connect) > 0;
 }
 
 static void set_flow(struct connection *connection, const struct mqtt_connect *connect)
 {
-  const struct limits *limits = &connection->shard->limits;
+  const struct limits *limits = connection_limits(connection);
   const struct mqtt_properties *properties = &connect->properties;
   connection->receive_maximum = UINT16_MAX;
   connection->granted_packet_size = limits->packet_size;
@@ -109,9 +113,9 @@ static void set_flow(struct connection *connection, const struct mqtt_connect *c
 }
 
 // Returns the keep alive that holds; a client before 5.0 cannot be told another one than it asked for.
-static uint16_t keep_alive(const struct shard *shard, const struct mqtt_connect *connect)
+static uint16_t keep_alive(const struct connection *connection, const struct mqtt_connect *connect)
 {
-  uint32_t maximum = shard->limits.keep_alive_max_s;
+  uint32_t maximum = connection_limits(connection)->keep_alive_max_s;
   if (maximum > UINT16_MAX) maximum = UINT16_MAX;
   uint16_t wanted = connect->keep_alive_s;
   bool within = maximum == 0 || (wanted > 0 && wanted <= maximum);
@@ -140,7 +144,7 @@ static char *response_prefix(const struct session *session, struct mqtt_properti
 static void send_connack(struct connection *connection, const struct mqtt_connect *connect, bool session_present,
                          struct span assigned_id, uint64_t need)
 {
-  const struct limits *limits = &connection->shard->limits;
+  const struct limits *limits = connection_limits(connection);
   struct mqtt_packet packet = {.type = MQTT_CONNACK, .connack = {.session_present = session_present}};
   struct mqtt_properties *properties = &packet.connack.properties;
   uint32_t asked = MQTT_HAS(&connect->properties, SESSION_EXPIRY) ? connect->properties.session_expiry_s : 0;
@@ -201,7 +205,7 @@ static bool check(struct connection *connection, const struct mqtt_connect *conn
   // A will is a PUBLISH to come: what would be refused then is refused now, while the client can be told.
   if (connect->will.present && topic_reserved(connect->will.topic))
     return refuse(connection, MQTT_NOT_AUTHORIZED, NULL, "the will's topic belongs to the broker");
-  if (connect->will.present && topic_too_deep(connection->shard, connect->will.topic))
+  if (connect->will.present && topic_too_deep(connection, connect->will.topic))
     return refuse(connection, MQTT_TOPIC_NAME_INVALID, NULL, "the will's topic has too many levels");
   return true;
 }
@@ -230,7 +234,7 @@ static bool begin_durable(struct connection *connection, bool present)
     if (durable_begin(session) != OK) return false;
     shard_want_look(shard);
   }
-  uint16_t most = shard->limits.in_flight;
+  uint16_t most = connection_limits(connection)->in_flight;
   durable_back(session, connection->receive_maximum < most ? connection->receive_maximum : most);
   durable_will(session);
   return true;
@@ -276,7 +280,8 @@ static bool connect_session(struct connection *connection, const struct mqtt_con
   connection->session = session;
   connection->received_before = (uint16_t)session->received.count;
   session_attach(session, connection);
-  session->expiry_s = session_expiry(shard, connect);
+  session->limits = connection->limits;
+  session->expiry_s = granted_expiry(connection, wanted_expiry(connection, connect));
   if (owner_set(session, user_of(connection)) == OK && take_will(connection, session, &connect->will) &&
       begin_durable(connection, *out_present))
     return true;
@@ -307,7 +312,7 @@ static uint8_t home_of(struct connection *connection, const struct mqtt_connect 
   struct span client_id = connect->client_id;
   if (!shard->settings.journal) return home_by_id(connection, client_id);
   if (!shard->journal.on) return connection->adopted ? shard->settings.shard : JOURNAL_SHARD;
-  if (session_expiry(shard, connect) > 0) return JOURNAL_SHARD;
+  if (outlives_connection(connection, connect)) return JOURNAL_SHARD;
   if (client_id.size > 0 && !journal_safe(&shard->journal, shard->journal.ended)) return JOURNAL_SHARD;
   if (client_id.size == 0) return (uint8_t)prng_below(&shard->prng, shard->settings.shard_count);
   if (session_find(shard, client_id) || ticket_has_connect(shard, take_over_name(shard, client_id))) return JOURNAL_SHARD;
@@ -384,9 +389,10 @@ bool handle_connect(struct connection *connection, uint8_t first, struct span bo
   const struct session *earlier = session_find(shard, client_id);
   bool was_durable = earlier && earlier->durable;
   bool present;
+  if (throttle_set(connection) != OK) return refuse(connection, MQTT_SERVER_BUSY, NULL, "the broker is out of memory");
   if (!connect_session(connection, connect, client_id, &present)) return false;
   connection->heard_ms = (uint32_t)shard->now.ms;
-  connection->keep_alive_s = keep_alive(shard, connect);
+  connection->keep_alive_s = keep_alive(connection, connect);
   wheel_cancel(&connection->timer);
   if (connection->keep_alive_s)
     wheel_arm(&shard->wheel, &connection->timer, (struct mono){shard->now.ms + connection->keep_alive_s * UINT64_C(1500)});

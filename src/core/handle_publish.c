@@ -32,13 +32,15 @@ static bool refuse(struct connection *connection, const struct mqtt_publish *pub
   return answer(connection, publish, reason, text, 0);
 }
 
-bool topic_too_deep(const struct shard *shard, struct span text)
+bool topic_is_too_deep(const struct connection *connection, struct span text)
 {
-  uint32_t maximum = shard->limits.topic_levels;
-  if (text.size < maximum) return false;
+  uint32_t maximum = connection_limits(connection)->topic_levels;
   uint32_t levels = 1;
   for (size_t i = 0; i < text.size; i++) levels += text.at[i] == '/';
-  return levels > maximum;
+  if (levels <= maximum) return false;
+  connection->shard->counters.limits_reached[LIMIT_TOPIC_LEVELS]++;
+  log_limit(connection, LIMIT_TOPIC_LEVELS, "refused");
+  return true;
 }
 
 bool topic_reserved(struct span topic)
@@ -63,7 +65,7 @@ static size_t publish_size(const struct mqtt_publish *publish)
 static bool retained_room(const struct shard *shard, const struct mqtt_publish *publish)
 {
   if (publish->payload.size == 0) return true;
-  return retained_has_room(&shard->retained, publish->topic, publish_size(publish), &shard->limits);
+  return retained_has_room(&shard->retained, publish->topic, publish_size(publish), &shard->limits[BROKER_LIMITS]);
 }
 
 // MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere.
@@ -135,14 +137,14 @@ static bool needs_failing_journal(const struct connection *connection, const str
 static bool hits_full_queue(const struct connection *connection, const struct mqtt_publish *publish)
 {
   struct shard *shard = connection->shard;
-  if (shard->limits.queue_drop != QUEUE_REJECT || publish->qos == 0 || connection->version != MQTT_5_0) return false;
+  if (!shard->queues_reject || publish->qos == 0 || connection->version != MQTT_5_0) return false;
   uint64_t hash = index_hash(&shard->index, publish->topic);
   const struct match *match = index_match(&shard->index, publish->topic, hash);
   size_t size = publish_size(publish);
   for (uint32_t i = 0; match && i < match->target_count; i++)
-    if (match->targets[i].qos > 0 && session_is_full(match->targets[i].session, size)) return true;
+    if (match->targets[i].qos > 0 && session_rejects(match->targets[i].session, size)) return true;
   for (uint32_t i = 0; match && i < match->group_count; i++)
-    if (share_is_full(shard, match->groups[i], hash, size)) return true;
+    if (share_rejects(shard, match->groups[i], hash, size)) return true;
   return false;
 }
 
@@ -153,7 +155,7 @@ static bool deny(struct connection *connection, const struct mqtt_publish *publi
   struct shard *shard = connection->shard;
   shard->counters.publish_refused[REFUSE_NOT_AUTHORIZED]++;
   static const char text[] = "access control does not allow to publish this";
-  if (connection->version != MQTT_5_0 && shard->limits.denied_disconnects)
+  if (connection->version != MQTT_5_0 && shard->limits[BROKER_LIMITS].denied_disconnects)
     return fail(connection, MQTT_NOT_AUTHORIZED, NULL, text);
   return answer(connection, publish, MQTT_NOT_AUTHORIZED, text, 0);
 }
@@ -170,7 +172,7 @@ static bool may_publish(struct connection *connection, const struct mqtt_publish
 static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_go_on)
 {
   struct shard *shard = connection->shard;
-  if (topic_too_deep(shard, publish->topic)) {
+  if (topic_too_deep(connection, publish->topic)) {
     *out_go_on = refuse(connection, publish, REFUSE_TOPIC_LEVELS, MQTT_TOPIC_NAME_INVALID, "the topic has too many levels");
     return false;
   }
@@ -216,6 +218,14 @@ static unsigned must_wait(const struct connection *connection, const struct mqtt
   return needs_failing_journal(connection, publish) ? PAUSED_FULL : 0;
 }
 
+static bool exceed_receive_maximum(struct connection *connection)
+{
+  connection_exceed(
+      connection, LIMIT_IN_FLIGHT,
+      &(struct mqtt_fault){MQTT_RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-9", "more than the receive maximum is in flight"});
+  return false;
+}
+
 bool handle_publish(struct connection *connection, uint8_t first, struct span body)
 {
   struct shard *shard = connection->shard;
@@ -241,7 +251,7 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
   // QoS 1 is answered at once, so only QoS 2 is ever outstanding.
   if (publish.qos > 0 && !known && connection->version == MQTT_5_0 &&
       received->count >= (uint32_t)connection->granted_in_flight + connection->received_before)
-    return fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-9", "more than the receive maximum is in flight");
+    return exceed_receive_maximum(connection);
   shard->counters.publish_received++;
   shard->counters.publish_received_bytes += publish.payload.size;
   if (known) {  // sent again because our PUBREC was lost: not delivered again [MQTT-4.3.3-10]

@@ -37,6 +37,15 @@ static void queue_retained(struct connection *connection, const struct mqtt_subs
   connection_want(connection, CONNECTION_OUTPUT);
 }
 
+static enum mqtt_reason exceed_quota(struct connection *connection, enum status status)
+{
+  if (status == ERR_FULL) {
+    connection->shard->counters.limits_reached[LIMIT_SUBSCRIPTIONS]++;
+    log_limit(connection, LIMIT_SUBSCRIPTIONS, "refused");
+  }
+  return MQTT_QUOTA_EXCEEDED;
+}
+
 static enum mqtt_reason subscribe_one(struct connection *connection, const struct mqtt_subscription *wanted, uint32_t id,
                                       uint64_t ticket)
 {
@@ -44,7 +53,7 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
   struct session *session = connection->session;
   struct mqtt_filter filter;
   if (!mqtt_filter_parse(wanted->filter, &filter)) return MQTT_TOPIC_FILTER_INVALID;
-  if (topic_too_deep(shard, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
+  if (topic_too_deep(connection, filter.filter)) return MQTT_TOPIC_FILTER_INVALID;
   uint8_t qos = wanted->qos;
   if (!access_may_subscribe(connection, filter.filter, &qos)) return MQTT_NOT_AUTHORIZED;
   if (shard_memory_full(shard)) return MQTT_QUOTA_EXCEEDED;
@@ -54,11 +63,13 @@ static enum mqtt_reason subscribe_one(struct connection *connection, const struc
                                  .retain_as_published = wanted->retain_as_published || connection->bridge};
   bool is_new;
   if (filter.share.size > 0) {
-    if (share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+    enum status status = share_subscribe(session, &options, share_key(wanted->filter), ticket, &is_new);
+    if (status != OK) return exceed_quota(connection, status);
     durable_subscribed(session, &options, wanted->filter);
     return (enum mqtt_reason)qos;
   }
-  if (session_subscribe(session, &options, filter.filter, ticket, &is_new) != OK) return MQTT_QUOTA_EXCEEDED;
+  enum status status = session_subscribe(session, &options, filter.filter, ticket, &is_new);
+  if (status != OK) return exceed_quota(connection, status);
   durable_subscribed(session, &options, wanted->filter);
   bool send = wanted->retain_handling == MQTT_RETAIN_SEND ||
               (wanted->retain_handling == MQTT_RETAIN_SEND_IF_NEW && is_new);  // [MQTT-3.3.1-9..11]

@@ -17,5 +17,6 @@ struct limits limits_default(void)
                          .keep_alive_max_s = 3600,
                          .session_expiry_max_s = 7 * 24 * 3600,
                          .connect_timeout_ms = 10000,
+                         .rate_burst_ms = 1000,
                          .share_strategy = SHARE_ROUND_ROBIN};
 }

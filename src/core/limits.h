@@ -10,6 +10,13 @@ enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SH
 // a publisher that cannot be told, before 5.0 or on another shard, sees `newest`).
 enum queue_drop { QUEUE_DROP_OLDEST, QUEUE_DROP_NEWEST, QUEUE_REJECT };
 
+// What becomes of a client that sends more than its rates allow: it is not read from for a while, or it is disconnected (0x96).
+enum rate_action { RATE_SHAPE, RATE_DISCONNECT };
+
+// The broker's own, and those of its listeners: each connection and session has one set by its number, BROKER_LIMITS or a listener's. What is
+// about all sessions together (retained messages, the share strategy) is taken from the broker's.
+enum { BROKER_LIMITS = 0, LIMIT_SETS = 65 };
+
 struct limits {
   uint32_t packet_size;     // largest packet accepted, fixed header included (5.0: Maximum Packet Size)
   uint16_t in_flight;       // receive maximum that we grant, and most QoS 1/2 messages unacknowledged at a client
@@ -26,6 +33,10 @@ struct limits {
   uint32_t keep_alive_max_s;      // 0: no limit
   uint32_t session_expiry_max_s;  // UINT32_MAX: sessions may live for ever
   uint32_t connect_timeout_ms;
+  uint32_t message_rate;   // PUBLISH packets in a second from one client; 0: no limit
+  uint64_t byte_rate;      // bytes of MQTT in a second from one client; 0: no limit
+  uint32_t rate_burst_ms;  // a client that was silent may send at once what these bring in so long
+  enum rate_action rate_action;
   enum share_strategy share_strategy;
   bool denied_disconnects;  // before 5.0: a PUBLISH that access control denies ends its connection; else it is acknowledged
                             // and dropped

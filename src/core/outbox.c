@@ -175,7 +175,8 @@ static inline void write_message(struct fill *fill, const struct encoding *e, co
 static bool quota_left(const struct fill *fill)
 {
   const struct connection *connection = fill->connection;
-  return connection->in_flight < connection->receive_maximum && connection->in_flight < fill->shard->limits.in_flight;
+  return connection->in_flight < connection->receive_maximum &&
+         connection->in_flight < connection_limits(connection)->in_flight;
 }
 
 static void count_dropped(struct fill *fill, enum fate fate)
@@ -200,10 +201,12 @@ static void record_dropped(struct session *session, const struct copy *copy, enu
 }
 
 // Messages of QoS 1 and 2 that have waited for too long; a retained message is as old as it is.
-static bool too_old(const struct shard *shard, const struct copy *copy)
+static bool too_old(const struct connection *connection, const struct copy *copy)
 {
-  uint32_t age_s = shard->limits.queue_age_s;
-  if (copy->qos == 0 || age_s == 0 || copy->from_cursor) return false;
+  if (copy->qos == 0 || copy->from_cursor) return false;
+  const struct shard *shard = connection->shard;
+  uint32_t age_s = connection_limits(connection)->queue_age_s;
+  if (age_s == 0) return false;
   return (int32_t)(shard->now_s - copy->message->time_s) > (int64_t)age_s;
 }
 
@@ -264,7 +267,7 @@ static enum fate send_copy(struct fill *fill, struct copy *copy)
   if (copy->qos > 0 && (!quota_left(fill) || !window_open(&session->window))) return NO_ROOM;
   bool durable = session->durable && copy->qos > 0;
   if (durable && !durable_may_send(session, copy)) return NO_ROOM;
-  enum fate fate = too_old(shard, copy) ? DROPPED_AGE : plan(fill, &e, copy->qos, false);
+  enum fate fate = too_old(connection, copy) ? DROPPED_AGE : plan(fill, &e, copy->qos, false);
   if (fate == NO_ROOM) return fate;
   if (fate != SENT) {
     count_dropped(fill, fate);

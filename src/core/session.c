@@ -112,9 +112,14 @@ static bool drop(struct session *session, const struct tag *tag, enum drop_reaso
 
 bool session_is_full(const struct session *session, size_t size)
 {
-  const struct limits *limits = &session->shard->limits;
+  const struct limits *limits = session_limits(session);
   if (limits->queue_messages && session->waiting >= limits->queue_messages) return true;
   return session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;  // one message always fits
+}
+
+bool session_rejects(const struct session *session, size_t size)
+{
+  return session_limits(session)->queue_drop == QUEUE_REJECT && session_is_full(session, size);
 }
 
 // Drops the message that waits longest, but none that was sent: it may have arrived. False when it cannot be told yet: the
@@ -148,7 +153,7 @@ static bool drop_oldest(struct session *session)
 // Makes room for one more, as limits.queue_drop says. False: the new one is dropped.
 static bool make_room(struct session *session, size_t size)
 {
-  const struct limits *limits = &session->shard->limits;
+  const struct limits *limits = session_limits(session);
   bool over_count = limits->queue_messages && session->waiting >= limits->queue_messages;
   bool over_bytes = session->waiting > 0 && session->waiting_bytes + size > limits->queue_bytes;
   if (!over_bytes && (!over_count || congestion_excuses(session))) return true;
@@ -164,13 +169,12 @@ bool session_deliver(struct session *session, const struct copy *wanted)
   struct tag *tag = wanted->tag;
   uint8_t qos = wanted->qos;
   struct shard *shard = session->shard;
-  const struct limits *limits = &shard->limits;
   shard->counters.copies++;
   size_t size = message_size(message);
   if (qos == 0) {
     if (!session->connection) return drop(session, tag, DROP_OFFLINE_QOS_0);
     // One message always fits, however large.
-    if (session->qos0_bytes > 0 && session->qos0_bytes + size > limits->output_bytes)
+    if (session->qos0_bytes > 0 && session->qos0_bytes + size > session_limits(session)->output_bytes)
       return drop(session, tag, DROP_SLOW_CONSUMER);
   } else {
     if (!make_room(session, size)) return drop(session, tag, DROP_QUEUE_FULL);
@@ -194,7 +198,7 @@ bool session_deliver(struct session *session, const struct copy *wanted)
 static bool has_room(const struct session *session, uint8_t qos, size_t size)
 {
   if (qos > 0) return !session_is_full(session, size);
-  return session->qos0_bytes == 0 || session->qos0_bytes + size <= session->shard->limits.output_bytes;
+  return session->qos0_bytes == 0 || session->qos0_bytes + size <= session_limits(session)->output_bytes;
 }
 
 bool session_queue_retained(struct session *session, const struct copy *place, unsigned most)
@@ -314,7 +318,7 @@ static void will_send(struct session *session)
   shard->counters.wills_sent++;
   bool retain = message->retain;
   if (retain && message->payload_size > 0 &&
-      !retained_has_room(&shard->retained, message_topic(message), message_size(message), &shard->limits)) {
+      !retained_has_room(&shard->retained, message_topic(message), message_size(message), &shard->limits[BROKER_LIMITS])) {
     LOG(shard->settings.log, shard->now, LOG_WARNING, "will_not_retained", FIELD_SPAN("client", session_id(session)),
         FIELD_SPAN("topic", message_topic(message)));
     retain = false;
@@ -496,7 +500,7 @@ enum status session_subscribe(struct session *session, const struct subscription
   struct subscription *subscription = find_subscription(session, end);
   *out_new = !subscription;
   if (!subscription) {
-    bool room = session->subscription_count < shard->limits.subscriptions;
+    bool room = session->subscription_count < session_limits(session)->subscriptions;
     subscription = room ? add_subscription(session, end) : NULL;
     if (!subscription) {
       index_release(&shard->index, end);

@@ -49,8 +49,9 @@ struct session {
   uint32_t subscription_count;  // shared ones too
   uint32_t expiry_s;
   uint32_t progress_ms;  // low bits of when it last acknowledged something, or was first given something to do
-  bool congested;        // see congestion.c
-  bool owned;            // see owner.h
+  bool congested : 1;    // see congestion.c
+  bool owned : 1;        // see owner.h
+  uint8_t limits;        // the number of its limits in shard->limits: those that its last connection had
   uint16_t client_id_size;
   char client_id[];
 };
@@ -91,6 +92,9 @@ bool session_queue_retained(struct session *session, const struct copy *place, u
 
 // Whether one more QoS 1 or 2 message of this size is too many for its queue.
 bool session_is_full(const struct session *session, size_t size);
+
+// The same, where limits.queue_drop wants the publisher to know.
+bool session_rejects(const struct session *session, size_t size);
 
 // Takes the front of the queue out of the queue and of its counts; what it refers to is the caller's (look first).
 void session_take_front(struct session *session);

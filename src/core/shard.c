@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "core/admission.h"
+#include "core/throttle.h"
 
 static void sweep_fired(struct timer *timer, struct mono now)
 {
@@ -43,6 +44,20 @@ static void set_time(struct shard *shard, struct mono now)
   shard->now_s = (uint32_t)(now.ms / 1000);
 }
 
+static void store_limits(struct shard *shard, uint8_t number, const struct limits *limits)
+{
+  shard->limits[number] = *limits;
+  if (shard->limit_sets <= number) shard->limit_sets = number + 1;
+  shard->queues_reject = false;
+  shard->least_topic_levels = UINT16_MAX;
+  for (unsigned i = 0; i < shard->limit_sets; i++) {
+    const struct limits *set = &shard->limits[i];
+    if (set->queue_drop == QUEUE_REJECT) shard->queues_reject = true;
+    if (set->topic_levels > 0 && set->topic_levels < shard->least_topic_levels)
+      shard->least_topic_levels = set->topic_levels;
+  }
+}
+
 struct shard *shard_create(const struct shard_settings *settings, struct mono now)
 {
   assert(settings->shard_count >= 1);
@@ -51,7 +66,7 @@ struct shard *shard_create(const struct shard_settings *settings, struct mono no
   struct shard *shard = calloc(1, sizeof *shard);
   if (!shard) return NULL;
   shard->settings = *settings;
-  shard->limits = settings->limits;
+  store_limits(shard, BROKER_LIMITS, &settings->limits);
   set_time(shard, now);
   pool_init(&shard->pool, settings->budget);
   shard->pool.number = settings->shard;
@@ -81,6 +96,7 @@ void shard_destroy(struct shard *shard)
     connection_free(CONTAINER_OF(link, struct connection, all));
   acl_unref(shard->acl);
   admission_deinit(shard);
+  map_deinit(&shard->throttles);
   ticket_free_all(shard);
   size_t cursor = 0;
   for (struct session *session; (session = map_next(&shard->sessions, &cursor));) session_free(session);
@@ -103,9 +119,50 @@ void shard_destroy(struct shard *shard)
   free(shard);
 }
 
+// Rates hold at once, for those too who are connected: who floods the broker is not waited for.
+static void apply_to(struct connection *connection)
+{
+  if (connection->state == CONNECTED && throttle_set(connection) != OK) connection_end(connection, MQTT_SERVER_BUSY, true);
+}
+
+static void apply_limits(struct shard *shard, uint8_t number)
+{
+  LIST_EACH (link, &shard->connections) {
+    struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    if (connection->limits == number) apply_to(connection);
+  }
+}
+
 void shard_set_limits(struct shard *shard, const struct limits *limits)
 {
-  shard->limits = *limits;
+  store_limits(shard, BROKER_LIMITS, limits);
+  apply_limits(shard, BROKER_LIMITS);
+}
+
+// Nobody is left with the number of a listener that is gone.
+static void leave_to_broker(struct shard *shard, uint8_t number)
+{
+  LIST_EACH (link, &shard->connections) {
+    struct connection *connection = CONTAINER_OF(link, struct connection, all);
+    if (connection->limits != number) continue;
+    connection->limits = BROKER_LIMITS;
+    apply_to(connection);
+  }
+  size_t cursor = 0;
+  for (struct session *session; (session = map_next(&shard->sessions, &cursor));)
+    if (session->limits == number) session->limits = BROKER_LIMITS;
+}
+
+void shard_set_listener_limits(struct shard *shard, uint8_t number, const struct limits *limits)
+{
+  assert(number > BROKER_LIMITS);
+  assert(number < LIMIT_SETS);
+  if (!limits) {
+    leave_to_broker(shard, number);
+    return;
+  }
+  store_limits(shard, number, limits);
+  apply_limits(shard, number);
 }
 
 // ---- Time

@@ -60,6 +60,10 @@ void shard_destroy(struct shard *shard);  // connections and sessions too; no ef
 // New limits, for what starts from now on (a reload). The share strategy changes at once.
 void shard_set_limits(struct shard *shard, const struct limits *limits);
 
+// The same of one listener, by its number, from 1 to LIMIT_SETS - 1; before its first connection too. Its clients have these, and so have their
+// sessions, until they come back by another listener. NULL: the listener is gone; those that came by it have the broker's.
+void shard_set_listener_limits(struct shard *shard, uint8_t number, const struct limits *limits);
+
 // ---- Time
 
 // Every call below uses the time that was set last. Never goes back.
@@ -77,6 +81,7 @@ struct connection_origin {
   const char *address;          // of the peer, for logs: "192.0.2.7:51234". The driver's; lives as long as the connection
   bool anonymous;               // the listener lets clients in whatever they show
   bool authenticate;            // every CONNECT becomes a question, and `anonymous` is not looked at
+  uint8_t limits;               // the number of the listener's limits; BROKER_LIMITS: the broker's
   struct admission *admission;  // shard_adopt takes it, whatever it returns: from connection_take_admission. NULL: none
 };
 

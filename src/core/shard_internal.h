@@ -36,19 +36,22 @@ struct outgoing {
 
 struct shard {
   struct shard_settings settings;
-  struct limits limits;
+  struct limits limits[LIMIT_SETS];
+  uint16_t limit_sets;          // how many of them, from the first, have been set
+  uint16_t least_topic_levels;  // of all of them
   struct mono now;
   uint32_t now_s;  // the same in seconds, low bits
   struct pool pool;
   struct wheel wheel;
   struct index index;
   struct retained retained;
-  struct map sessions;     // by client identifier
-  struct map groups;       // owned here, by key
-  struct map memberships;  // of our sessions, by number
-  struct map owners;       // see owner.c
-  struct map admissions;   // by connection
-  struct map asking;       // admissions with a question that is out, by its ticket
+  struct map sessions;                                    // by client identifier
+  struct map groups;                                      // owned here, by key
+  struct map memberships;                                 // of our sessions, by number
+  struct map owners;                                      // see owner.c
+  struct map admissions;                                  // by connection
+  struct map throttles;                                   // by connection
+  struct map asking;                                      // admissions with a question that is out, by its ticket
   struct authentication *first_question, *last_question;  // not taken yet
   struct link connections;
   struct link attention;
@@ -64,6 +67,7 @@ struct shard {
   struct session **congested;  // see congestion.c
   uint32_t congested_count, congested_capacity;
   uint32_t congested_shards;  // a bit for each other shard that has some
+  bool queues_reject;         // some limits have QUEUE_REJECT
   bool congestion_eased;      // since the last tick
   bool hit_congestion;        // by the message that is being routed
   uint64_t next_number;       // sessions, memberships, tickets
@@ -77,6 +81,16 @@ struct shard {
     size_t message_at;
   } offer;
 };
+
+static inline const struct limits *connection_limits(const struct connection *connection)
+{
+  return &connection->shard->limits[connection->limits];
+}
+
+static inline const struct limits *session_limits(const struct session *session)
+{
+  return &session->shard->limits[session->limits];
+}
 
 static inline uint32_t remote_shards(const struct shard *shard)
 {
@@ -138,8 +152,15 @@ void route_mail(struct shard *shard, const struct mail *mail);
 
 // Whether a topic name or filter has more levels than are allowed; whether a name belongs to the broker: nobody else
 // publishes to it.
-bool topic_too_deep(const struct shard *shard, struct span text);
+bool topic_is_too_deep(const struct connection *connection, struct span text);
+static inline bool topic_too_deep(const struct connection *connection, struct span text)
+{
+  return text.size >= connection->shard->least_topic_levels && topic_is_too_deep(connection, text);
+}
 bool topic_reserved(struct span topic);
+
+// What of a session expiry a client gets; counts it when that is less.
+uint32_t granted_expiry(const struct connection *connection, uint32_t wanted_s);
 
 static inline void count_fault(struct shard *shard, enum mqtt_reason reason)
 {

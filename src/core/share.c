@@ -186,7 +186,7 @@ static uint32_t from_place(const struct group *group, uint32_t place, bool onlin
 
 static uint32_t choose_among(struct shard *shard, struct group *group, const struct message *message, bool online)
 {
-  switch (shard->limits.share_strategy) {
+  switch (shard->limits[BROKER_LIMITS].share_strategy) {
     case SHARE_RANDOM: return from_place(group, (uint32_t)prng_below(&shard->prng, group->count), online);
     case SHARE_LEAST_IN_FLIGHT: return least_in_flight(group, online);
     case SHARE_STICKY: return sticky(shard, group, message->topic_hash, online);
@@ -211,15 +211,16 @@ static uint32_t pass_over_full(const struct group *group, uint32_t chosen, size_
   return chosen;
 }
 
-bool share_is_full(const struct shard *shard, const struct group *group, uint64_t topic_hash, size_t size)
+bool share_rejects(const struct shard *shard, const struct group *group, uint64_t topic_hash, size_t size)
 {
   uint32_t first = from_place(group, 0, true);
   if (first == UINT32_MAX) first = from_place(group, 0, false);
   if (first == UINT32_MAX) return false;
   bool online = group->members[first].online;
-  uint32_t chosen = shard->limits.share_strategy == SHARE_STICKY ? sticky(shard, group, topic_hash, online)
-                                                                 : pass_over_full(group, first, size);
-  return is_full(&group->members[chosen], size);
+  uint32_t chosen = shard->limits[BROKER_LIMITS].share_strategy == SHARE_STICKY ? sticky(shard, group, topic_hash, online)
+                                                                                : pass_over_full(group, first, size);
+  const struct member *member = &group->members[chosen];
+  return is_full(member, size) && session_rejects(member->local->session, size);
 }
 
 // Whether it would be dropped there, as far as this shard can tell.
@@ -235,7 +236,7 @@ static bool is_denied(const struct shard *shard, const struct member *member, co
 static uint32_t pass_over(const struct shard *shard, const struct group *group, uint32_t chosen,
                           const struct message *message)
 {
-  bool minds_full = message->qos > 0 && shard->limits.share_strategy != SHARE_STICKY;
+  bool minds_full = message->qos > 0 && shard->limits[BROKER_LIMITS].share_strategy != SHARE_STICKY;
   size_t size = message_size(message);
   uint32_t full = UINT32_MAX;
   for (uint32_t k = 0; k < group->count; k++) {
@@ -257,7 +258,7 @@ static void give_to(struct shard *shard, struct group *group, struct member *mem
     deliver_to_membership(shard, member->membership, message, qos);
     return;
   }
-  if (shard->limits.share_strategy == SHARE_LEAST_IN_FLIGHT) member->outstanding++;
+  if (shard->limits[BROKER_LIMITS].share_strategy == SHARE_LEAST_IN_FLIGHT) member->outstanding++;
   message_share(message);
   message_ref(message, 1);
   shard_send_mail(shard, member->shard,
@@ -401,7 +402,7 @@ enum status share_subscribe(struct session *session, const struct subscription *
   struct membership *membership = find_membership(session, key);
   *out_new = !membership;
   if (!membership) {
-    if (session->subscription_count >= shard->limits.subscriptions) return ERR_FULL;
+    if (session->subscription_count >= session_limits(session)->subscriptions) return ERR_FULL;
     membership = create_membership(session, key, options->id);
     if (!membership) return ERR_NO_MEMORY;
   } else if (renew_tag(membership, options->id) != OK) {
@@ -519,7 +520,7 @@ static void group_credit(struct shard *shard, struct span key, uint64_t number, 
 void share_credit(struct shard *shard, const struct tag *tag)
 {
   const struct membership *membership = tag ? tag->membership : NULL;
-  if (!membership || shard->limits.share_strategy != SHARE_LEAST_IN_FLIGHT) return;
+  if (!membership || shard->limits[BROKER_LIMITS].share_strategy != SHARE_LEAST_IN_FLIGHT) return;
   if (membership->owner == shard->settings.shard) return;
   shard_send_mail(
       shard, membership->owner,

@@ -8,6 +8,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "net/addresses.h"
+
 enum {
   ACCEPT_BATCH = 64,  // per turn and listener
   ACCEPT_GATHER_MS = 1,
@@ -90,6 +92,12 @@ static bool within_rate(struct accepter *accepter, struct accepting *accepting)
   return false;
 }
 
+static void log_refused(struct accepter *accepter, const struct listener *listener, const char *address, const char *cause)
+{
+  LOG(accepter->log, *accepter->now, LOG_WARNING, "connection_refused", FIELD_TEXT("address", address),
+      FIELD_TEXT("listener", listener->url), FIELD_TEXT("cause", cause));
+}
+
 bool accepter_within_limits(struct accepter *accepter, const struct listener *listener, const char *address)
 {
   uint32_t most = atomic_load_explicit(&listener->max_connections, memory_order_relaxed);
@@ -98,9 +106,29 @@ bool accepter_within_limits(struct accepter *accepter, const struct listener *li
       (most == 0 || atomic_load_explicit(&listener->connections, memory_order_relaxed) < most))
     return true;
   accepter->counters->refused_limit++;
-  LOG(accepter->log, *accepter->now, LOG_WARNING, "connection_refused", FIELD_TEXT("address", address),
-      FIELD_TEXT("listener", listener->url), FIELD_TEXT("cause", "too many connections"));
+  log_refused(accepter, listener, address, "too many connections");
   return false;
+}
+
+static void refuse_address(struct accepter *accepter, const struct listener *listener, const char *address)
+{
+  accepter->counters->refused_address++;
+  log_refused(accepter, listener, address, "too many connections from this address");
+}
+
+bool accepter_enter(struct accepter *accepter, const struct listener *listener, const char *address, bool *out_counted)
+{
+  *out_counted = false;
+  if (!accepter->addresses || addresses_enter(accepter->addresses, listener, address, out_counted)) return true;
+  refuse_address(accepter, listener, address);
+  return false;
+}
+
+bool accepter_turns_away(struct accepter *accepter, const struct listener *listener, const char *address)
+{
+  if (!accepter->addresses || !addresses_full(accepter->addresses, listener, address)) return false;
+  refuse_address(accepter, listener, address);
+  return true;
 }
 
 static void accept_failed(struct accepter *accepter, struct accepting *accepting, int number)

@@ -35,6 +35,7 @@ struct accepter {
   struct log *log;
   struct net_counters *counters;
   const _Atomic uint32_t *connections, *max_connections;  // of the broker
+  struct addresses *addresses;                            // NULL: none are counted
   struct link accepting;                                  // list_init
   // Whether one more can be taken now; false: asked again in a moment. NULL: always.
   bool (*ready)(void *context);
@@ -52,6 +53,12 @@ void accepter_accept(struct accepter *accepter, struct accepting *accepting);
 
 // Whether the connection limits allow one more. Counts and logs it when they do not.
 bool accepter_within_limits(struct accepter *accepter, const struct listener *listener, const char *address);
+
+// Counts the connection for its address, which has to be told by now. False: there are too many from there; the same.
+bool accepter_enter(struct accepter *accepter, const struct listener *listener, const char *address, bool *out_counted);
+
+// Whether there would be too many from there; the same.
+bool accepter_turns_away(struct accepter *accepter, const struct listener *listener, const char *address);
 
 // Goes on with listeners whose pause is over; how long until the next is, -1: none is paused.
 void accepter_resume(struct accepter *accepter);

@@ -17,6 +17,7 @@
 
 #include "base/list.h"
 #include "net/accept.h"
+#include "net/addresses.h"
 #include "net/gate.h"
 #include "net/handshake_peers.h"
 #include "net/loop_internal.h"
@@ -44,6 +45,7 @@ struct pending {
   bool watched;
   bool dead;
   struct peer *peer;
+  bool local;  // the proxy speaks for itself: its address is nobody's
   uint64_t began_ms, moved_ms;
   struct link all;      // oldest first; of the dead when it is
   struct link of_peer;  // the same
@@ -70,6 +72,7 @@ struct handshaker {
   pthread_t thread;
   _Atomic(struct order *) order;
   uint32_t in_progress;
+  uint64_t next_end_ms;    // none is to end for its time before
   struct pending *yields;  // between has_room and take_socket: the one that goes
   struct peers peers;
   struct link pendings;
@@ -77,6 +80,13 @@ struct handshaker {
 };
 
 // ---- Ends of handshakes
+
+// When it is late: a reload holds for those that are in progress too.
+static uint64_t end_ms(const struct handshaker *handshaker, const struct pending *pending)
+{
+  uint32_t own_ms = atomic_load_explicit(&pending->listener->connect_timeout_ms, memory_order_relaxed);
+  return pending->began_ms + (own_ms > 0 ? own_ms : handshaker->settings.time_limit_ms);
+}
 
 // It is not watched any more and takes no room; an event of this turn may still point to it.
 static void retire(struct handshaker *handshaker, struct pending *pending)
@@ -157,7 +167,9 @@ static void log_through(struct handshaker *handshaker, const struct pending *pen
 // The socket and the session go on as a transport.
 static void finish(struct handshaker *handshaker, struct pending *pending)
 {
-  if (!accepter_within_limits(&handshaker->accepter, pending->listener, pending->address)) {
+  bool counted = false;
+  if (!accepter_within_limits(&handshaker->accepter, pending->listener, pending->address) ||
+      (!pending->local && !accepter_enter(&handshaker->accepter, pending->listener, pending->address, &counted))) {
     retire(handshaker, pending);
     tls_session_free(pending->session);
     close(pending->fd);
@@ -174,10 +186,12 @@ static void finish(struct handshaker *handshaker, struct pending *pending)
       transport_create_tls(pending->fd, pending->listener, pending->address, pending->session, pending->generation);
   retire(handshaker, pending);
   if (!transport) {
+    if (counted) addresses_leave(handshaker->settings.addresses, pending->listener, pending->address);
     tls_session_free(pending->session);
     close(pending->fd);
     return;
   }
+  transport->counted = counted;
   atomic_fetch_add_explicit(&pending->listener->connections, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(handshaker->settings.connections, 1, memory_order_relaxed);
   handshaker->settings.through(handshaker->settings.context, transport);
@@ -224,7 +238,10 @@ static bool take_proxy(struct handshaker *handshaker, struct pending *pending)
     return false;
   }
   pending->proxied = false;
-  if (source.family == PROXY_UNKNOWN) return true;
+  if (source.family == PROXY_UNKNOWN) {
+    pending->local = true;
+    return true;
+  }
   proxy_format_source(&source, pending->address);
   return move(handshaker, pending, &source);
 }
@@ -309,6 +326,8 @@ static struct pending *pending_create(struct handshaker *handshaker, struct list
   pending->listener = listener_ref(listener);
   pending->proxied = atomic_load_explicit(&listener->proxy_protocol, memory_order_relaxed);
   pending->began_ms = pending->moved_ms = handshaker->now.ms;
+  uint64_t end = end_ms(handshaker, pending);
+  if (end < handshaker->next_end_ms) handshaker->next_end_ms = end;
   snprintf(pending->address, sizeof pending->address, "%s", address);
   list_append(&handshaker->pendings, &pending->all);
   handshaker->in_progress++;
@@ -325,6 +344,11 @@ static void take_socket(void *context, struct listener *listener, int fd, const 
                         const char *address)
 {
   struct handshaker *handshaker = context;
+  bool proxied = atomic_load_explicit(&listener->proxy_protocol, memory_order_relaxed);
+  if (!proxied && accepter_turns_away(&handshaker->accepter, listener, address)) {
+    close(fd);
+    return;
+  }
   if (handshaker->yields) crowd_out(handshaker, handshaker->yields);
   handshaker->yields = NULL;
   struct pending *pending = pending_create(handshaker, listener, fd, from, address);
@@ -349,12 +373,18 @@ static void take_order(struct handshaker *handshaker)
   sem_post(&order->done);  // it belongs to the waiting thread again
 }
 
-// All have the same time, so the first to end is the oldest.
+// Listeners have times of their own, so that the next to end is not always the oldest.
 static void end_late(struct handshaker *handshaker)
 {
+  if (handshaker->now.ms < handshaker->next_end_ms) return;
+  handshaker->next_end_ms = UINT64_MAX;
   LIST_EACH (link, &handshaker->pendings) {
     struct pending *pending = CONTAINER_OF(link, struct pending, all);
-    if (handshaker->now.ms - pending->began_ms < handshaker->settings.time_limit_ms) return;
+    uint64_t end = end_ms(handshaker, pending);
+    if (handshaker->now.ms < end) {
+      if (end < handshaker->next_end_ms) handshaker->next_end_ms = end;
+      continue;
+    }
     drop(handshaker, pending, &handshaker->counters.tls_timeouts, LOG_INFO, "tls_handshake_timeout",
          pending->session ? "the handshake was not finished in time" : "nothing was sent in time");
   }
@@ -364,8 +394,7 @@ static int timeout_ms(const struct handshaker *handshaker)
 {
   int64_t next = accepter_resumes_ms(&handshaker->accepter);
   if (!list_empty(&handshaker->pendings)) {
-    const struct pending *oldest = CONTAINER_OF(handshaker->pendings.next, struct pending, all);
-    uint64_t due = oldest->began_ms + handshaker->settings.time_limit_ms;
+    uint64_t due = handshaker->next_end_ms;
     int64_t left = due > handshaker->now.ms ? (int64_t)(due - handshaker->now.ms) : 0;
     if (next < 0 || left < next) next = left;
   }
@@ -457,6 +486,7 @@ static void set_limits(struct handshaker *handshaker, void *argument)
 {
   const struct new_limits *limits = argument;
   handshaker->settings.time_limit_ms = limits->time_limit_ms;
+  handshaker->next_end_ms = 0;  // looked for anew
   handshaker->log.level = limits->log_level;
 }
 
@@ -489,6 +519,7 @@ static void settle(struct handshaker *handshaker, const struct handshaker_settin
   if (settings->most == 0) handshaker->settings.most = HANDSHAKES_MAX;
   if (settings->most_per_address == 0) handshaker->settings.most_per_address = HANDSHAKES_PER_ADDRESS;
   handshaker->now = loop_clock();
+  handshaker->next_end_ms = UINT64_MAX;
   handshaker->wake_source = SOURCE_WAKE;
   peers_init(&handshaker->peers, settings->seed);
   list_init(&handshaker->pendings);
@@ -500,6 +531,7 @@ static void settle(struct handshaker *handshaker, const struct handshaker_settin
                                            .counters = &handshaker->counters,
                                            .connections = settings->connections,
                                            .max_connections = settings->max_connections,
+                                           .addresses = settings->addresses,
                                            .ready = has_room,
                                            .open = take_socket,
                                            .context = handshaker};

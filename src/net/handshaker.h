@@ -18,6 +18,7 @@
 #include "net/listener.h"
 #include "net/loop.h"
 
+struct addresses;
 struct handshaker;
 struct transport;
 
@@ -26,13 +27,14 @@ enum { HANDSHAKES_MAX = 1000, HANDSHAKES_PER_ADDRESS = 500 };
 struct handshaker_settings {
   uint32_t most;              // in progress; 0: HANDSHAKES_MAX
   uint32_t most_per_address;  // 0: HANDSHAKES_PER_ADDRESS
-  uint32_t time_limit_ms;     // of one, from accepting it
+  uint32_t time_limit_ms;     // of one, from accepting it, where its listener does not say
   uint64_t seed;              // secret and random
   log_sink *log_sink;
   void *log_context;
   enum log_level log_level;
   _Atomic uint32_t *connections;  // of the broker: those that are through are counted here
   const _Atomic uint32_t *max_connections;
+  struct addresses *addresses;  // NULL: none are counted
   // A connection that is through; takes it. On the handshaker's thread.
   void (*through)(void *context, struct transport *transport);
   void *context;

@@ -25,8 +25,11 @@ struct listener {
   // May change while it is open (a reload).
   _Atomic bool anonymous;
   _Atomic bool proxy_protocol;
-  _Atomic uint32_t max_connections;  // 0: only the broker's limit
-  _Atomic uint32_t rate;             // accepted per second at most; 0: no limit
+  _Atomic uint32_t max_connections;     // 0: only the broker's limit
+  _Atomic uint32_t rate;                // accepted per second at most; 0: no limit
+  _Atomic uint32_t most_per_address;    // connections; 0: no limit
+  _Atomic uint32_t connect_timeout_ms;  // 0: as the handshaker was told
+  _Atomic uint8_t limits;               // the number of its limits in each shard: see net_set_listener_limits
   bool websocket;
   char *websocket_path;  // NULL: any
   bool tls;              // its connections begin with a TLS handshake: see net/handshaker.h

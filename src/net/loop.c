@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/addresses.h"
+
 struct mono loop_clock(void)
 {
   struct timespec now;
@@ -51,6 +53,7 @@ void loop_drop(struct loop *loop, struct transport *transport)
   // An event of this turn may still point to it: it is freed when the turn is over.
   unwatch(loop, transport);
   if (transport->layers) loop_tls_leave(loop, transport);
+  if (transport->counted) addresses_leave(loop->net->addresses, transport->listener, transport->address);
   atomic_fetch_sub_explicit(&transport->listener->connections, 1, memory_order_relaxed);
   atomic_fetch_sub_explicit(&loop->net->connections, 1, memory_order_relaxed);
   transport->connection = NULL;
@@ -198,6 +201,15 @@ static void refuse_framing(struct loop *loop, const struct transport *transport,
       FIELD_TEXT("listener", transport->listener->url), FIELD_TEXT("detail", why ? why : ""));
 }
 
+// Behind a proxy the address is known only now. False: there are too many from there; the connection is gone.
+static bool enter_proxied(struct loop *loop, struct transport *transport)
+{
+  transport->proxied = false;
+  if (accepter_enter(&loop->accepter, transport->listener, transport->address, &transport->counted)) return true;
+  closed(loop, transport);
+  return false;
+}
+
 static void read_input(struct loop *loop, struct transport *transport)
 {
   size_t size;
@@ -206,6 +218,7 @@ static void read_input(struct loop *loop, struct transport *transport)
   if (size > 0) {
     struct span bytes;
     ended = transport_unwrap(transport, loop->input, size, &bytes, &why);
+    if (transport->proxied && !enter_proxied(loop, transport)) return;
     if (bytes.size > 0) receive(loop, transport, bytes);
     if (!transport->connection) return;
   }
@@ -224,7 +237,8 @@ static struct connection_origin origin_of(const struct transport *transport)
   const struct listener *listener = transport->listener;
   return (struct connection_origin){.address = transport->address,
                                     .anonymous = atomic_load_explicit(&listener->anonymous, memory_order_relaxed),
-                                    .authenticate = atomic_load_explicit(&listener->gated, memory_order_acquire)};
+                                    .authenticate = atomic_load_explicit(&listener->gated, memory_order_acquire),
+                                    .limits = atomic_load_explicit(&listener->limits, memory_order_acquire)};
 }
 
 // A new connection has often sent its CONNECT already: it is read before the kernel is asked to watch the socket, which

@@ -22,6 +22,7 @@ struct store_counters;
 struct net_counters {
   uint64_t accepted;
   uint64_t refused_limit;    // limits.connections or a listener's max_connections
+  uint64_t refused_address;  // limits.connections_per_address
   uint64_t refused_framing;  // PROXY header, WebSocket handshake or frames
   uint64_t accept_errors;    // out of descriptors, for example; accepting pauses and goes on
   uint64_t rate_pauses;      // connection_rate reached
@@ -91,7 +92,12 @@ void net_set_gate(struct net *net, struct listener *listener, struct gate *gate)
 // Who may do what, for all connections, from now on; NULL: no list. Each shard takes its own reference.
 void net_set_acl(struct net *net, struct acl *acl);
 
+// Of the broker: those of listeners are not changed by it.
 void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_connections, enum log_level log_level);
+
+// Of the listener's clients, from now on; before net_add_listener. What becomes of them when the listener is removed: see
+// shard_set_listener_limits. There are at most LIMIT_SETS - 1 listeners at a time.
+void net_set_listener_limits(struct net *net, struct listener *listener, const struct limits *limits);
 
 // Runs on all loops at once, each between two turns of its shard; returns when all have. For what is rare and short.
 void net_run_on_shards(struct net *net, void (*run)(struct shard *shard, uint8_t number, void *argument), void *argument);

@@ -33,6 +33,8 @@ struct task {
   sem_t *done;
 };
 
+struct addresses;
+
 struct loop {
   struct net *net;
   struct shard *shard;
@@ -71,6 +73,9 @@ struct net {
   uint8_t loops;
   _Atomic uint32_t connections;
   _Atomic uint32_t max_connections;
+  struct addresses *addresses;
+  // The control thread's: by the number of limits, how long a CONNECT may take; 0: the number is free.
+  uint32_t connect_timeout_ms[LIMIT_SETS];
 };
 
 struct mono loop_clock(void);

@@ -10,6 +10,7 @@
 
 #include "auth/enhanced.h"
 #include "core/access.h"
+#include "net/addresses.h"
 #include "net/loop_internal.h"
 
 enum { STACK_SIZE = 256 * 1024 };
@@ -35,11 +36,19 @@ static void open_accepted(void *context, struct listener *listener, int fd, cons
 {
   (void)peer;
   struct loop *loop = context;
-  struct transport *transport = transport_create(fd, listener, address);
-  if (!transport) {
+  bool counted = false;
+  bool proxied = atomic_load_explicit(&listener->proxy_protocol, memory_order_relaxed);
+  if (!proxied && !accepter_enter(&loop->accepter, listener, address, &counted)) {
     close(fd);
     return;
   }
+  struct transport *transport = transport_create(fd, listener, address);
+  if (!transport) {
+    if (counted) addresses_leave(loop->net->addresses, listener, address);
+    close(fd);
+    return;
+  }
+  transport->counted = counted;
   atomic_fetch_add_explicit(&listener->connections, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&loop->net->connections, 1, memory_order_relaxed);
   loop_open(loop, transport);
@@ -53,6 +62,7 @@ static void init_accepter(struct loop *loop)
                                      .counters = &loop->counters,
                                      .connections = &loop->net->connections,
                                      .max_connections = &loop->net->max_connections,
+                                     .addresses = loop->net->addresses,
                                      .open = open_accepted,
                                      .context = loop};
   list_init(&loop->accepter.accepting);
@@ -140,6 +150,7 @@ static struct handshaker_settings handshakes_of(struct net *net, const struct ne
                                       .log_level = settings->log_level,
                                       .connections = &net->connections,
                                       .max_connections = &net->max_connections,
+                                      .addresses = net->addresses,
                                       .through = through,
                                       .context = net};
 }
@@ -152,6 +163,12 @@ enum status net_create(const struct net_settings *settings, struct net **out, st
   if (!net) return error_set(error, ERR_NO_MEMORY, "no memory for the network");
   net->loops = settings->loops;
   net->max_connections = settings->max_connections;
+  net->connect_timeout_ms[BROKER_LIMITS] = settings->limits.connect_timeout_ms;
+  net->addresses = addresses_create(settings->seed);
+  if (!net->addresses) {
+    free(net);
+    return error_set(error, ERR_NO_MEMORY, "no memory for the network");
+  }
   net->handshakes = handshakes_of(net, settings);
   enum status status = OK;
   for (uint8_t i = 0; i < settings->loops && status == OK; i++) status = loop_create(net, settings, i, error);
@@ -260,10 +277,19 @@ static void answered(void *context, uint8_t loop)
   loop_wake(net->loop[loop]);
 }
 
+// As long as the most patient listener waits.
+static uint32_t patience_ms(const struct net *net)
+{
+  uint32_t longest_ms = 0;
+  for (unsigned i = 0; i < LIMIT_SETS; i++)
+    if (net->connect_timeout_ms[i] > longest_ms) longest_ms = net->connect_timeout_ms[i];
+  return longest_ms;
+}
+
 static enum status create_authenticator(struct net *net, struct error *error)
 {
   const struct authenticator_settings settings = {
-      .patience_ms = net->handshakes.time_limit_ms, .seed = net->handshakes.seed, .news = answered, .context = net};
+      .patience_ms = patience_ms(net), .seed = net->handshakes.seed, .news = answered, .context = net};
   struct authenticator *authenticator;
   enum status status = authenticator_create(&settings, &authenticator, error);
   if (status == OK) atomic_store(&net->authenticator, authenticator);
@@ -288,12 +314,54 @@ void net_add_listener(struct net *net, struct listener *listener)
     run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, add_listener, listener);
 }
 
+struct listener_limits {
+  uint8_t number;
+  const struct limits *limits;
+};
+
+static void set_listener_limits(struct loop *loop, void *argument)
+{
+  const struct listener_limits *new_limits = argument;
+  shard_set_listener_limits(loop->shard, new_limits->number, new_limits->limits);
+}
+
+static uint8_t free_number(const struct net *net)
+{
+  for (uint8_t i = BROKER_LIMITS + 1; i < LIMIT_SETS; i++)
+    if (net->connect_timeout_ms[i] == 0) return i;
+  abort();  // more listeners than a configuration can have
+}
+
+void net_set_listener_limits(struct net *net, struct listener *listener, const struct limits *limits)
+{
+  uint8_t number = atomic_load(&listener->limits);
+  if (number == BROKER_LIMITS) number = free_number(net);
+  struct listener_limits new_limits = {.number = number, .limits = limits};
+  net->connect_timeout_ms[number] = limits->connect_timeout_ms;
+  run_on_all(net, set_listener_limits, &new_limits);
+  atomic_store(&listener->limits, number);  // only now: every shard has them
+  atomic_store(&listener->connect_timeout_ms, limits->connect_timeout_ms);
+  struct authenticator *authenticator = atomic_load(&net->authenticator);
+  if (authenticator) authenticator_set_patience(authenticator, patience_ms(net));
+}
+
+// The number is free when no shard has a connection or session with it any more. What comes through yet (a handshake, a connection that moves
+// between shards) asks the listener, and gets the broker's.
+static void give_limits_back(struct net *net, struct listener *listener)
+{
+  struct listener_limits gone = {.number = atomic_exchange(&listener->limits, BROKER_LIMITS)};
+  if (gone.number == BROKER_LIMITS) return;
+  run_on_all(net, set_listener_limits, &gone);
+  net->connect_timeout_ms[gone.number] = 0;
+}
+
 void net_remove_listener(struct net *net, struct listener *listener)
 {
   if (!listener->tls)
     run_on(net, ACCEPTING_LOOP, ACCEPTING_LOOP, remove_listener, listener);
   else if (net->handshaker)
     handshaker_remove_listener(net->handshaker, listener);
+  give_limits_back(net, listener);
 }
 
 static void check_all(struct loop *loop, void *argument)
@@ -356,7 +424,8 @@ void net_set_limits(struct net *net, const struct limits *limits, uint32_t max_c
   net->handshakes.log_level = log_level;
   if (net->handshaker) handshaker_set_limits(net->handshaker, limits->connect_timeout_ms, log_level);
   struct authenticator *authenticator = atomic_load(&net->authenticator);
-  if (authenticator) authenticator_set_patience(authenticator, limits->connect_timeout_ms);
+  net->connect_timeout_ms[BROKER_LIMITS] = limits->connect_timeout_ms;
+  if (authenticator) authenticator_set_patience(authenticator, patience_ms(net));
   if (net->keeper) keeper_set_log_level(net->keeper, log_level);
   run_on_all(net, set_limits, &new_limits);
 }
@@ -378,6 +447,7 @@ void net_counters_add(struct net_counters *sum, const struct net_counters *other
 {
   sum->accepted += other->accepted;
   sum->refused_limit += other->refused_limit;
+  sum->refused_address += other->refused_address;
   sum->refused_framing += other->refused_framing;
   sum->accept_errors += other->accept_errors;
   sum->rate_pauses += other->rate_pauses;
@@ -565,5 +635,6 @@ void net_destroy(struct net *net)
   destroy_authenticator(net);
   for (uint8_t i = 0; i < net->loops; i++) loop_destroy(net->loop[i]);
   keeper_destroy(net->keeper);
+  addresses_destroy(net->addresses);
   free(net);
 }

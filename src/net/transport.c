@@ -168,6 +168,7 @@ static enum transport_result take_proxy(struct transport *transport, const char 
   connection_set_address(transport->connection, address);
   free_address(transport);
   transport->address = address;
+  transport->proxied = true;
   return TRANSPORT_OK;
 }
 

@@ -42,6 +42,8 @@ struct transport {
   bool reading;                 // registered for input
   bool paused;                  // input is not wanted now; it is only unregistered when some arrives
   bool blocked;                 // the socket is full: registered for output
+  bool counted;                 // for its address: see net/addresses.h
+  bool proxied;                 // a PROXY header has told its address, for which it is not counted yet
   bool ending;                  // closed as soon as the socket has taken what is still unsent
   char own_address[];
 };

@@ -139,7 +139,7 @@ def test_slow_sender(make_broker, shards):
             closed = True
             break
     assert closed and time.monotonic() - started >= 0.9
-    watch.rose("skerry_connect_timeouts_total")
+    watch.rose("skerry_limit_reached_total", limit="connect_timeout")
     broker.wait_event("connect_timeout")
     broker.alive()
 

@@ -262,4 +262,4 @@ def test_connection_rate(make_broker):
     for client in clients:
         client.expect(T.CONNACK, reason=0)
     assert time.monotonic() - start > 1
-    assert broker.metrics().total("skerry_accept_rate_pauses_total") > 0
+    assert broker.metrics().total("skerry_limit_reached_total", limit="connection_rate") > 0

@@ -165,6 +165,7 @@ static void set_value(const struct config_key *key, const char *text, struct con
   bool list = config_find_section(key->section)->list;
   void *object = list ? (void *)&config->listeners[0] : (void *)config;
   struct error error;
+  if (list) config_set_given(&config->listeners[0].origin, key, (struct config_mark){0});
   struct config_certificate item = {.cert = strdup(text), .key = strdup(text)};
   if (key->type == CONFIG_CERTIFICATES) {
     assert_int_equal(config_add_certificate((void *)((char *)object + key->offset), &item, &error), OK);

@@ -4,8 +4,10 @@
 
 static struct connection_origin origin_of(const struct bench *bench)
 {
-  return (struct connection_origin){
-      .address = "192.0.2.1:1000", .anonymous = !bench->authenticate, .authenticate = bench->authenticate};
+  return (struct connection_origin){.address = "192.0.2.1:1000",
+                                    .anonymous = !bench->authenticate,
+                                    .authenticate = bench->authenticate,
+                                    .limits = bench->limits_number};
 }
 
 // ---- The broker
@@ -122,6 +124,12 @@ void bench_set_limits(struct bench *bench, const struct limits *limits)
 {
   bench->limits = *limits;
   for (uint8_t i = 0; i < bench->shard_count; i++) shard_set_limits(bench->shards[i], limits);
+}
+
+void bench_set_listener_limits(struct bench *bench, uint8_t number, const struct limits *limits)
+{
+  for (uint8_t i = 0; i < bench->shard_count; i++) shard_set_listener_limits(bench->shards[i], number, limits);
+  bench_run(bench);
 }
 
 static uint64_t sum(const uint64_t *values, size_t count)

@@ -26,6 +26,7 @@ struct bench {
   size_t carry;                       // most mails taken at once; 0: all
   size_t scratch_size;                // BENCH_SCRATCH
   size_t yields;                      // RECEIVE_YIELD seen
+  uint8_t limits_number;              // of connections that are opened or handed over now
   bool authenticate;                  // connections that are opened now are asked who they are
   bool believe;                       // every question is answered at once: the client is who it says
   uint8_t numbers[SHARDS_MAX];        // of the shards
@@ -77,7 +78,8 @@ void bench_crash(struct bench *bench, uint64_t down_ms);
 void bench_run(struct bench *bench);
 void bench_advance(struct bench *bench, uint64_t ms);  // every timer fires in its millisecond
 void bench_set_limits(struct bench *bench, const struct limits *limits);
-struct counters bench_counters(const struct bench *bench);  // of all shards
+void bench_set_listener_limits(struct bench *bench, uint8_t number, const struct limits *limits);  // NULL: it is gone
+struct counters bench_counters(const struct bench *bench);                                         // of all shards
 bool bench_logged(const struct bench *bench, const char *event);
 
 // ---- Questions. `driver` of one is the shard that asks.
