@@ -1,16 +1,11 @@
 // The admin HTTP server: evhttp with a socket of our own, so that TCP_NODELAY is on and errors say what failed. One callback
-// answers everything. No TLS, no authentication: those come with the security issue.
+// answers everything. No TLS and no authentication: for this host, and for networks that may see what it says.
 #include "broker/admin_http.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -19,9 +14,11 @@
 #include <event2/keyvalq_struct.h>
 
 #include "broker/metrics.h"
+#include "net/tcp_listen.h"
 
 enum {
   BACKLOG = 64,
+  HOST_SHOWN = 255,
   MAX_HEADER_BYTES = 8192,
   MAX_BODY_BYTES = 1024,  // nobody needs one
   TIMEOUT_S = 30,         // without a byte read or written
@@ -35,68 +32,12 @@ struct admin_http {
 
 // ---- Listening
 
-static int set_on(int fd, int level, int option)
-{
-  int on = 1;
-  return setsockopt(fd, level, option, &on, sizeof on);
-}
-
-static enum status fail(struct error *error, const char *host, uint16_t port, const char *what)
-{
-  int number = errno;
-  bool brackets = host && strchr(host, ':');
-  return error_set(error, status_from_errno(number), "%s%s%s:%u: cannot %s: %s", brackets ? "[" : "", host ? host : "*",
-                   brackets ? "]" : "", port, what, strerror(number));
-}
-
-// Dual stack: an IPv6 socket that takes IPv4 too.
-static enum status bind_address(const struct addrinfo *address, bool dual_stack, const char *host, uint16_t port,
-                                int *out_fd, struct error *error)
-{
-  int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fail(error, host, port, "make a socket");
-  const char *failed = NULL;
-  int v6_only = !dual_stack;
-  if (set_on(fd, SOL_SOCKET, SO_REUSEADDR) < 0)
-    failed = "set SO_REUSEADDR";
-  else if (address->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) < 0)
-    failed = "set IPV6_V6ONLY";
-  else if (set_on(fd, IPPROTO_TCP, TCP_NODELAY) < 0)  // accepted sockets inherit it
-    failed = "set TCP_NODELAY";
-  else if (bind(fd, address->ai_addr, address->ai_addrlen) < 0)
-    failed = "bind the address";
-  else if (listen(fd, BACKLOG) < 0)
-    failed = "listen";
-  if (failed) {
-    enum status status = fail(error, host, port, failed);
-    close(fd);
-    return status;
-  }
-  *out_fd = fd;
-  return OK;
-}
-
 static enum status open_socket(const char *host, uint16_t port, int *out_fd, struct error *error)
 {
-  char service[8];
-  snprintf(service, sizeof service, "%u", port);
-  struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-  if (!host) hints.ai_family = AF_INET6;
-  struct addrinfo *addresses = NULL;
-  int result = getaddrinfo(host ? host : "::", service, &hints, &addresses);
-  if (result != 0)
-    return error_set(error, ERR_INVALID, "%s:%u: cannot find the address: %s", host ? host : "*", port,
-                     gai_strerror(result));
-  // The first address that this machine has: "localhost" may be ::1 first where there is no IPv6.
-  enum status status = ERR_INVALID;
-  for (const struct addrinfo *at = addresses; at && status != OK && status != ERR_EXISTS; at = at->ai_next)
-    status = bind_address(at, !host, host, port, out_fd, error);
-  freeaddrinfo(addresses);
-  if (status == OK || host || status == ERR_EXISTS) return status;
-  // A machine without IPv6: all IPv4 addresses are then all addresses.
-  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
-  struct addrinfo v4 = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&any, .ai_addrlen = sizeof any};
-  return bind_address(&v4, false, host, port, out_fd, error);
+  char name[HOST_SHOWN + 16];
+  bool brackets = host && strchr(host, ':');
+  snprintf(name, sizeof name, "%s%.*s%s:%u", brackets ? "[" : "", HOST_SHOWN, host ? host : "*", brackets ? "]" : "", port);
+  return tcp_listen(&(struct tcp_listen){.name = name, .host = host, .port = port, .backlog = BACKLOG}, out_fd, error);
 }
 
 // ---- Answering

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/gate.h"
+#include "net/tcp_listen.h"
 
 enum { BACKLOG = 4096 };
 
@@ -23,57 +23,14 @@ static enum status fail(struct error *error, const struct listener_settings *set
   return error_set(error, status_from_errno(number), "%s: cannot %s: %s", settings->url, what, strerror(number));
 }
 
-static int set_on(int fd, int level, int option)
-{
-  int on = 1;
-  return setsockopt(fd, level, option, &on, sizeof on);
-}
-
-// One address of the name. Dual stack: an IPv6 socket that takes IPv4 too.
-static enum status bind_address(const struct listener_settings *settings, const struct addrinfo *address, int *out_fd,
-                                struct error *error)
-{
-  int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fail(error, settings, "make a socket");
-  const char *failed = NULL;
-  bool both = !settings->host && !settings->ipv6_only;
-  int v6_only = !both;
-  if (set_on(fd, SOL_SOCKET, SO_REUSEADDR) < 0)
-    failed = "set SO_REUSEADDR";
-  else if (address->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) < 0)
-    failed = "set IPV6_V6ONLY";
-  else if (set_on(fd, IPPROTO_TCP, TCP_NODELAY) < 0)  // accepted sockets inherit it
-    failed = "set TCP_NODELAY";
-  else if (bind(fd, address->ai_addr, address->ai_addrlen) < 0)
-    failed = "bind the address";
-  else if (listen(fd, BACKLOG) < 0)
-    failed = "listen";
-  if (failed) {
-    enum status status = fail(error, settings, failed);
-    close(fd);
-    return status;
-  }
-  *out_fd = fd;
-  return OK;
-}
-
 static enum status open_tcp(const struct listener_settings *settings, int *out_fd, struct error *error)
 {
-  char port[8];
-  snprintf(port, sizeof port, "%u", settings->port);
-  struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-  if (!settings->host) hints.ai_family = AF_INET6;
-  struct addrinfo *addresses = NULL;
-  int result = getaddrinfo(settings->host ? settings->host : "::", port, &hints, &addresses);
-  if (result != 0)
-    return error_set(error, ERR_INVALID, "%s: cannot find the address: %s", settings->url, gai_strerror(result));
-  enum status status = bind_address(settings, addresses, out_fd, error);
-  freeaddrinfo(addresses);
-  if (status == OK || settings->host || settings->ipv6_only) return status;
-  // A host without IPv6: all IPv4 addresses are then all addresses.
-  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(settings->port)};
-  struct addrinfo v4 = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&any, .ai_addrlen = sizeof any};
-  return status == ERR_EXISTS ? status : bind_address(settings, &v4, out_fd, error);
+  const struct tcp_listen where = {.name = settings->url,
+                                   .host = settings->host,
+                                   .port = settings->port,
+                                   .ipv6_only = settings->ipv6_only,
+                                   .backlog = BACKLOG};
+  return tcp_listen(&where, out_fd, error);
 }
 
 // A socket file that nobody listens on is left over from a crash and is replaced.
@@ -122,7 +79,8 @@ static enum status take_passed(const struct listener_settings *settings, int *ou
   if (flags < 0 || fcntl(settings->passed_fd, F_SETFL, flags | O_NONBLOCK) < 0)
     return fail(error, settings, "use the passed socket");
   (void)fcntl(settings->passed_fd, F_SETFD, FD_CLOEXEC);
-  (void)set_on(settings->passed_fd, IPPROTO_TCP, TCP_NODELAY);  // fails on Unix sockets, where there is no delay
+  int on = 1;
+  (void)setsockopt(settings->passed_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on Unix sockets: no delay there
   *out_fd = settings->passed_fd;
   return OK;
 }
