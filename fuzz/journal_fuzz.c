@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../sim/disk.h"
+#include "core/identity.h"
 #include "store/log.h"
 #include "store/store.h"
 
@@ -120,12 +121,33 @@ static void load_queue(struct store *store, const struct catalog_session *sessio
   }
 }
 
+// Who a will is of, when it can be read, is known to whoever restores it.
+static void read_whose(struct store *store, const struct catalog_session *session)
+{
+  struct record_header header;
+  struct span body, owner = catalog_owner(session);
+  struct record_will will;
+  struct buffer copy = {0};
+  check(buffer_append(&copy, owner.at, owner.size) == OK);
+  buffer_deinit(&copy);
+  if (!session->will_position || journal_log_read(store_log(store), session->will_position, &header, &body)) return;
+  if (record_type(&header) != RECORD_WILL || !record_get_will(body, &will) || will.maker.size == 0) return;
+  const struct identity *maker = identity_read(will.maker);
+  struct buffer again = {0};
+  check(maker && identity_write(&again, maker) == OK && span_equal(buffer_peek(&again), will.maker));
+  buffer_deinit(&again);
+  identity_unref(maker);
+}
+
 static void load_all(struct store *store)
 {
   const struct catalog *catalog = store_catalog(store);
   size_t cursor = 0;
   const struct catalog_session *session;
-  while ((session = map_next(&catalog->sessions, &cursor))) load_queue(store, session);
+  while ((session = map_next(&catalog->sessions, &cursor))) {
+    load_queue(store, session);
+    read_whose(store, session);
+  }
   struct store_counters counters;
   store_counters(store, (struct mono){2000}, &counters);
 }

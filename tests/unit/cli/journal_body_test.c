@@ -129,6 +129,7 @@ static void whose_records(void **state)
   EXPECT(RECORD_WILL, record_put_will, (struct record_will){.session = 12, .topic = span_text("w")});
   EXPECT(RECORD_SENT, record_put_sent, (struct record_sent){.session = 12});
   EXPECT(RECORD_DONE, record_put_done, (struct record_done){.session = 12, .count = 1});
+  EXPECT(RECORD_OWNER, record_put_owner, (struct record_owner){.session = 12, .user = span_text("ann")});
 #undef EXPECT
   const struct record_packet_id id = {.session = 12, .packet_id = 1};
   assert_int_equal(record_put_packet_id(&out, RECORD_RECEIVED, &id), OK);

@@ -220,6 +220,62 @@ static void refuses_a_newer_version(void **state)
   disk_destroy(disk);
 }
 
+static uint32_t version_of(struct disk *disk, unsigned number)
+{
+  char name[32];
+  struct span file;
+  segment_name(name, number);
+  assert_true(sim_disk_peek(disk, name, &file));
+  struct record_reader reader = {.rest = span_from(file, LOG_MAGIC_SIZE)};
+  return record_read_u32(&reader);
+}
+
+static void set_version(struct disk *disk, unsigned number, uint32_t version)
+{
+  char name[32];
+  struct span file;
+  uint8_t header[LOG_SEGMENT_HEADER];
+  segment_name(name, number);
+  assert_true(sim_disk_peek(disk, name, &file));
+  memcpy(header, file.at, sizeof header);
+  record_write_u32(header + LOG_MAGIC_SIZE, version);
+  record_write_u32(header + LOG_CHECKSUM_OFFSET, crc32c(0, span_of(header, LOG_CHECKSUM_OFFSET)));
+  put_header(disk, name, header);
+}
+
+// What an older program has written stays as it is: it must not take what is new for its own.
+static void goes_on_behind_an_older_version(void **state)
+{
+  (void)state;
+  struct history history;
+  struct disk *disk = small_journal(&history, 10);
+  struct seen seen;
+  history_open(&history, &seen);
+  unsigned last = (unsigned)journal_log_segments(history.log);
+  history_close(&history);
+  assert_true(last > 1);
+  for (unsigned i = 1; i <= last; i++) set_version(disk, i, LOG_VERSION_LEAST);
+  for (unsigned opening = 0; opening < 3; opening++) {
+    history_open(&history, &seen);
+    assert_whole(&seen, 50 + opening * 3);
+    struct segment_info info;
+    journal_log_segment(history.log, last - 1, &info);
+    assert_int_equal(info.version, LOG_VERSION_LEAST);
+    assert_int_equal(history_round(&history, 3), OK);
+    // One new segment, not one at each opening.
+    assert_int_equal(journal_log_segments(history.log), last + 1);
+    assert_int_equal(version_of(disk, last), LOG_VERSION_LEAST);
+    assert_int_equal(version_of(disk, last + 1), LOG_VERSION);
+    history_close(&history);
+    struct prng prng;
+    prng_seed(&prng, opening);
+    sim_disk_crash(disk, SIM_POWER_CUT, &prng);
+  }
+  set_version(disk, 1, 0);
+  assert_refused_untouched(disk, &history.settings, "format version 0");
+  disk_destroy(disk);
+}
+
 static void refuses_segments_of_several_journals(void **state)
 {
   (void)state;
@@ -547,6 +603,7 @@ int main(void)
       cmocka_unit_test(reads_what_was_written_just_now),
       cmocka_unit_test(scans_from_any_record),
       cmocka_unit_test(refuses_a_newer_version),
+      cmocka_unit_test(goes_on_behind_an_older_version),
       cmocka_unit_test(refuses_segments_of_several_journals),
       cmocka_unit_test(keeps_its_identity),
       cmocka_unit_test(puts_a_damaged_header_aside_and_uses_the_rest),
