@@ -1,9 +1,12 @@
-// TLS handshakes: what they cost when nothing but the library is there, and a client that asks for many of them.
+// TLS handshakes: what they cost when nothing but the library is there, and clients that ask for many of them.
 //
-//   handshakes serve PORT CERT KEY              the bare accept loop: accept, SSL_accept, one read, one write, close. Until
-//   it is killed. handshakes connect PORT COUNT full|resume   COUNT connections one after the other, each with an MQTT
-//   CONNECT that is answered. Prints how many were
-//                                               resumed.
+//   handshakes serve PORT CERT KEY
+//     The bare accept loop: accept, SSL_accept, one read, one write, close. Until it is killed.
+//   handshakes connect PORT COUNT full|resume 1.2|1.3 CLIENTS
+//     Each of so many clients makes COUNT connections one after the other, each with an MQTT CONNECT that is answered. Fails
+//     unless all (of resume: all but the first of each client) are of the kind.
+//   handshakes flood PORT SECONDS
+//     4,000 connections a second that begin a greeting and never go on; 2,000 are kept open.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,13 +16,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-static const unsigned char connect_packet[] = "\x10\x17\x00\x04MQTT\x04\x02\x00\x00\x00\x0b"
-                                              "bench-start";
+// Behind it comes the number of the client in two digits: the same name twice would be a session that moves.
+#define CONNECT_HEAD                                                                                                        \
+  "\x10\x14\x00\x04MQTT\x04\x02\x00\x00\x00\x08"                                                                            \
+  "bench-"
+enum { CONNECT_SIZE = sizeof CONNECT_HEAD + 1, CLIENTS_MAX = 99 };
 static const unsigned char connack_packet[] = "\x20\x02\x00\x00";
 
 static int die(const char *what)
@@ -74,10 +82,18 @@ static int serve(const char *port, const char *certificate, const char *key)
   }
 }
 
+struct asked {
+  const char *port;
+  int count;
+  bool resume;
+  int version;
+  int client;
+};
+
 // One connection. The ticket of before goes in, the one for the next time comes out.
-static bool connect_once(SSL_CTX *context, const char *port, SSL_SESSION **ticket, bool *out_resumed)
+static bool connect_once(SSL_CTX *context, const struct asked *asked, SSL_SESSION **ticket, bool *out_resumed)
 {
-  struct sockaddr_in address = address_of(port);
+  struct sockaddr_in address = address_of(asked->port);
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   // Ports would run out: thousands of connections in TIME_WAIT.
   struct linger linger = {.l_onoff = 1};
@@ -87,8 +103,11 @@ static bool connect_once(SSL_CTX *context, const char *port, SSL_SESSION **ticke
   SSL_set_fd(ssl, fd);
   if (*ticket) SSL_set_session(ssl, *ticket);
   unsigned char answer[8];
+  char packet[CONNECT_SIZE + 1] = CONNECT_HEAD;
+  packet[CONNECT_SIZE - 2] = (char)('0' + asked->client / 10);
+  packet[CONNECT_SIZE - 1] = (char)('0' + asked->client % 10);
   bool fine = connect(fd, (struct sockaddr *)&address, sizeof address) == 0 && SSL_connect(ssl) == 1 &&
-              SSL_write(ssl, connect_packet, sizeof connect_packet - 1) > 0 && SSL_read(ssl, answer, sizeof answer) >= 2;
+              SSL_write(ssl, packet, CONNECT_SIZE) > 0 && SSL_read(ssl, answer, sizeof answer) >= 2;
   *out_resumed = SSL_session_reused(ssl);
   if (fine && ticket) {
     SSL_SESSION_free(*ticket);
@@ -100,24 +119,62 @@ static bool connect_once(SSL_CTX *context, const char *port, SSL_SESSION **ticke
   return fine;
 }
 
-static int connect_many(const char *port, int count, bool resume)
+static int connect_many(const struct asked *asked)
 {
   SSL_CTX *context = SSL_CTX_new(TLS_client_method());
-  SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
+  SSL_CTX_set_min_proto_version(context, asked->version);
+  SSL_CTX_set_max_proto_version(context, asked->version);
   SSL_SESSION *ticket = NULL;
-  int resumed = 0;
-  for (int i = 0; i < count; i++) {
-    bool this_resumed = false;
-    if (!connect_once(context, port, &ticket, &this_resumed)) return die("a connection has failed");
-    resumed += this_resumed;
-    if (!resume) {
-      SSL_SESSION_free(ticket);
-      ticket = NULL;
-    }
+  for (int i = 0; i < asked->count; i++) {
+    bool resumed = false;
+    if (!connect_once(context, asked, &ticket, &resumed)) return die("a connection has failed");
+    if (resumed != (asked->resume && i > 0))
+      return die(resumed ? "a connection was resumed" : "a connection was not resumed");
+    if (asked->resume) continue;
+    SSL_SESSION_free(ticket);
+    ticket = NULL;
   }
-  printf("{\"connections\": %d, \"resumed\": %d}\n", count, resumed);
   SSL_SESSION_free(ticket);
   SSL_CTX_free(context);
+  return EXIT_SUCCESS;
+}
+
+static int connect_at_once(struct asked asked, int clients)
+{
+  if (clients < 1 || clients > CLIENTS_MAX) return die("1 to 99 clients");
+  for (; asked.client < clients; asked.client++) {
+    pid_t child = fork();
+    if (child == 0) exit(connect_many(&asked));
+    if (child < 0) return die("cannot fork");
+  }
+  int worst = EXIT_SUCCESS, status;
+  while (wait(&status) > 0)
+    if (status != 0) worst = EXIT_FAILURE;
+  return worst;
+}
+
+// From many addresses, as one alone would only push out its own.
+static int begin_greeting(const char *port, unsigned number)
+{
+  static const unsigned char greeting[] = {0x16, 3, 1, 2, 0, 1};
+  struct sockaddr_in address = address_of(port);
+  struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + number % 50)};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (bind(fd, (struct sockaddr *)&from, sizeof from) == 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+    (void)!send(fd, greeting, sizeof greeting, MSG_NOSIGNAL);
+  return fd;
+}
+
+static int flood(const char *port, int seconds)
+{
+  enum { KEPT = 2000, BETWEEN_NS = 250000 };
+  int kept[KEPT];
+  time_t end = time(NULL) + seconds;
+  for (unsigned made = 0; time(NULL) < end; made++) {
+    if (made >= KEPT) close(kept[made % KEPT]);
+    kept[made % KEPT] = begin_greeting(port, made);
+    nanosleep(&(struct timespec){.tv_nsec = BETWEEN_NS}, NULL);
+  }
   return EXIT_SUCCESS;
 }
 
@@ -125,7 +182,12 @@ int main(int argc, char **argv)
 {
   signal(SIGPIPE, SIG_IGN);
   if (argc == 5 && strcmp(argv[1], "serve") == 0) return serve(argv[2], argv[3], argv[4]);
-  if (argc == 5 && strcmp(argv[1], "connect") == 0)
-    return connect_many(argv[2], atoi(argv[3]), strcmp(argv[4], "resume") == 0);
-  return die("serve PORT CERT KEY, or connect PORT COUNT full|resume");
+  if (argc == 7 && strcmp(argv[1], "connect") == 0)
+    return connect_at_once((struct asked){.port = argv[2],
+                                          .count = atoi(argv[3]),
+                                          .resume = strcmp(argv[4], "resume") == 0,
+                                          .version = strcmp(argv[5], "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION},
+                           atoi(argv[6]));
+  if (argc == 4 && strcmp(argv[1], "flood") == 0) return flood(argv[2], atoi(argv[3]));
+  return die("serve PORT CERT KEY, connect PORT COUNT full|resume 1.2|1.3 CLIENTS, or flood PORT SECONDS");
 }
