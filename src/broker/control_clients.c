@@ -135,7 +135,7 @@ static void tell_list(struct answer *answer, const struct list *list)
   control_json_open(&answer->json, "clients", '[');
   for (unsigned i = 0; i < SHARDS_MAX; i++) {
     const struct rows *rows = &list->shards[i];
-    char *texts = (char *)rows->texts.data + rows->texts.start;
+    char *texts = (char *)rows->texts.data;  // nothing has been taken off its front
     for (size_t k = 0; k < rows->count && told < ROWS_MAX; k++) {
       if (buffer_size(answer->json.out) + 2 * buffer_size(&answer->text) > ANSWER_ROOM) break;
       tell_row(answer, &rows->items[k], texts);
