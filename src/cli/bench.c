@@ -56,11 +56,11 @@ static const struct option connection_options[] = {
     {'h', "host", "HOST", "Broker to connect to (127.0.0.1).", OPTION_TEXT, FIELD(host), 0, 0, NULL},
     {'p', "port", "PORT", "Its port (1883, with TLS 8883).", OPTION_UINT, FIELD(port), 1, 65535, NULL},
     {0, "unix", "PATH", "Connect to a Unix socket instead.", OPTION_TEXT, FIELD(unix_path), 0, 0, NULL},
-    {'u', "username", "NAME", "User name.", OPTION_TEXT, FIELD(user_name), 0, 0, NULL},
     {'L', "url", "URL",
      "Instead: mqtt://[user[:password]@]host[:port], ws://host[:port][/path], as mqtts:// and wss:// with TLS, or "
      "unix:///path.",
      OPTION_APPLY, 0, 0, 0, apply_url},
+    {'u', "username", "NAME", "User name.", OPTION_TEXT, FIELD(user_name), 0, 0, NULL},
     {'P', "pw", "PASSWORD", "Password. All users of this machine can see it; better is --pw-file.", OPTION_TEXT,
      FIELD(password), 0, 0, NULL},
     {0, "pw-file", "FILE", "Password, the first line of a file.", OPTION_TEXT, FIELD(password_file), 0, 0, NULL},

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "cli/commands.h"
+#include "cli/url.h"
 
 enum {
   END_TIMEOUT_MS = 2000,  // how long the broker may take to close after DISCONNECT
@@ -112,7 +113,11 @@ void client_lose(struct client *client, const char *text)
   }
   bool again = client->was_online ? client->settings.reconnect : client->settings.retry_first;
   if (!again) {
-    client_fail(client, COMMAND_FAILED, "%s", text);
+    const struct transport_address *address = &client->settings.address;
+    bool secure_port = !client->was_online && client->transport.state == TRANSPORT_OPEN && !address->tls &&
+                       !address->unix_path && address->port == URL_PORT_MQTTS;
+    client_fail(client, COMMAND_FAILED, "%s%s", text,
+                secure_port ? "; port 8883 is usually one with TLS: try mqtts://" : "");
     return;
   }
   client_requeue_unflushed(client);
