@@ -24,7 +24,7 @@ static const struct command commands[] = {
     {"bench", bench_command, "load a broker, measure it, verify every message"},
     {"journal", journal_command, "look into a broker's journal: what it holds, whether it is whole, its records"},
     {"passwd", passwd_command, "set, rotate, list and verify the passwords of a broker's users"},
-    {"ctl", ctl_command, "ask a running broker: reload, confirm, rollback, status"},
+    {"ctl", ctl_command, "ask a running broker: reload, status, clients, disconnect ..."},
     {"acl", acl_command, "explain what an access control list decides, and check lists"},
     {"check", check_command, "say what is wrong in a configuration file"},
     {"import", import_command, "make a configuration from that of Mosquitto"},
