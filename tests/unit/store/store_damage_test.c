@@ -30,6 +30,7 @@ static void prepare(struct rig *rig, unsigned count)
   rig_open(rig);
   model_put_session(&rig->model, &records);
   model_put_session(&rig->model, &records);
+  model_put_owner(&rig->model, 1, "ann", &records);
   rig_submit_records(rig, &records);
   for (unsigned i = 0; i < count; i++) {
     model_put_message(&rig->model, 1, 100, &records);
@@ -126,8 +127,12 @@ static unsigned open_flipped(struct rig *rig, const char *name, size_t offset)
 {
   sim_disk_flip(rig->disk, name, offset, 0x10);
   rig_open(rig);
-  assert_non_null(catalog_find(store_catalog(rig->store), 1));
-  assert_non_null(catalog_find(store_catalog(rig->store), 2));
+  const struct catalog_session *anns = catalog_find(store_catalog(rig->store), 1),
+                               *nobodys = catalog_find(store_catalog(rig->store), 2);
+  assert_non_null(anns);
+  assert_non_null(nobodys);
+  assert_true(span_equal(catalog_owner(anns), span_text("ann")));
+  assert_int_equal(catalog_owner(nobodys).size, 0);
   struct delivered one = drain(rig, 1), other = drain(rig, 2);
   // What was at the end may be gone without a trace in the queues.
   assert_in_range(one.good + one.damaged, offset < LOG_SEGMENT_HEADER ? 600 : 699, 700);

@@ -325,6 +325,13 @@ void model_put_session(struct model *model, struct buffer *out)
   model_apply(model, span_from(buffer_peek(out), before));
 }
 
+void model_put_owner(struct model *model, uint32_t session, const char *user, struct buffer *out)
+{
+  size_t before = buffer_size(out);
+  assert_ok(record_put_owner(out, &(struct record_owner){.session = session, .user = span_text(user)}));
+  model_apply(model, span_from(buffer_peek(out), before));
+}
+
 static void next_presence(struct model *model, struct prng *prng, struct buffer *out)
 {
   struct model_session *session = any_session(model, prng);

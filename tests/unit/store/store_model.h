@@ -70,6 +70,7 @@ void model_next(struct model *model, struct prng *prng, const struct model_mix *
 void model_put_message(struct model *model, uint32_t session, unsigned payload_size, struct buffer *out);
 void model_put_done(struct model *model, uint32_t session, uint64_t place, uint32_t count, struct buffer *out);
 void model_put_session(struct model *model, struct buffer *out);
+void model_put_owner(struct model *model, uint32_t session, const char *user, struct buffer *out);
 
 // All of it as text, into a buffer that is emptied first. `queues`: messages of each queue are loaded, too.
 void model_describe(const struct model *model, struct buffer *out);
