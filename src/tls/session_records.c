@@ -112,6 +112,8 @@ static enum tls_result take_record(struct tls_session *session, uint8_t *record,
   if (!record_open(session->records, record, size, &type, &content, &alert)) return fail(session, alert);
   switch (type) {
     case RECORD_DATA:
+      // Nothing comes between the parts of a message (RFC 8446 section 5.1).
+      if (session->tidings.left || session->tidings.header_size) return fail(session, ALERT_UNEXPECTED_MESSAGE);
       if (content.size) memmove(out, content.at, content.size);
       *out_size = content.size;
       if (content.size) session->updates = 0;

@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 
 #include "certificates.h"
+#include "peer.h"
 #include "tls/session_internal.h"
 
 #define PSK_HEX "000102030405060708090a0b0c0d0e0f"
@@ -652,6 +653,97 @@ static void keys_wear_out(void **state)
   SSL_CTX_free(server);
 }
 
+static void keys_of_the_broker_wear_out_too(void **state)
+{
+  struct world *world = *state;
+  struct tls_credentials *credentials = own(&world->server);
+  SSL_CTX *context = client_context(world->root_file);
+  struct peer peer;
+  int updates = 0;
+  peer_connect(&peer, credentials, context, "broker.example", NULL);
+  assert_int_equal(peer.result, TLS_DONE);
+  SSL_set_msg_callback(peer.ssl, count_updates);
+  SSL_set_msg_callback_arg(peer.ssl, &updates);
+  records_wear(peer.session->records, 3);
+  for (int i = 0; i < 12; i++) {
+    size_t size;
+    char back[16];
+    const struct span parts[2] = {span_text("over"), span_text(" there")};
+    assert_int_equal(tls_session_write(peer.session, parts, &size), TLS_DONE);
+    assert_int_equal(peer_client_reads(&peer, back, sizeof back), 10);
+    assert_memory_equal(back, "over there", 10);
+  }
+  assert_int_equal(updates, 4);  // the ticket was a record, too
+  peer_close(&peer);
+  SSL_CTX_free(context);
+  tls_credentials_unref(credentials);
+}
+
+static void say(struct tls_session *server, enum record_type type, const void *bytes, size_t size)
+{
+  uint8_t record[256 + RECORD_OVERHEAD];
+  const struct span parts[2] = {span_of(bytes, size), {0}};
+  assert_in_range(size, 1, 256);
+  size_t sealed = record_seal(server->records, type, parts, record);
+  assert_true(session_put(server, record, sealed));
+}
+
+// What a broker may say after the handshake, and what not.
+static void hostile_tidings_end_it(void **state)
+{
+  struct world *world = *state;
+  static const struct {
+    struct {
+      enum record_type type;
+      uint8_t size;
+      uint8_t bytes[12];
+    } records[4];
+    enum tls_result result;
+    const char *why;
+  } cases[] = {
+      // A ticket, whole; cut everywhere; two in a record; an empty one.
+      {{{RECORD_HANDSHAKE, 6, {4, 0, 0, 2, 1, 2}}, {RECORD_DATA, 1, {'x'}}}, TLS_DONE, NULL},
+      {{{RECORD_HANDSHAKE, 1, {4}},
+        {RECORD_HANDSHAKE, 4, {0, 0, 2, 1}},
+        {RECORD_HANDSHAKE, 1, {2}},
+        {RECORD_DATA, 1, {'x'}}},
+       TLS_DONE,
+       NULL},
+      {{{RECORD_HANDSHAKE, 10, {4, 0, 0, 1, 1, 4, 0, 0, 1, 1}}, {RECORD_DATA, 1, {'x'}}}, TLS_DONE, NULL},
+      {{{RECORD_HANDSHAKE, 4, {4, 0, 0, 0}}, {RECORD_DATA, 1, {'x'}}}, TLS_DONE, NULL},
+      // Too large to be one.
+      {{{RECORD_HANDSHAKE, 4, {4, 0xff, 0xff, 0xff}}}, TLS_FAILED, "a message cannot be decoded"},
+      // Data within a ticket, or within its header.
+      {{{RECORD_HANDSHAKE, 5, {4, 0, 0, 2, 1}}, {RECORD_DATA, 1, {'x'}}},
+       TLS_FAILED,
+       "a message that does not belong there"},
+      {{{RECORD_HANDSHAKE, 2, {4, 0}}, {RECORD_DATA, 1, {'x'}}}, TLS_FAILED, "a message that does not belong there"},
+      // A request for a certificate, a Finished, another hello.
+      {{{RECORD_HANDSHAKE, 4, {13, 0, 0, 0}}}, TLS_FAILED, "a message that does not belong there"},
+      {{{RECORD_HANDSHAKE, 4, {20, 0, 0, 0}}}, TLS_FAILED, "a message that does not belong there"},
+      {{{RECORD_HANDSHAKE, 5, {4, 0, 0, 0, 1}}}, TLS_FAILED, "a message that does not belong there"},
+      {{{RECORD_HANDSHAKE, 5, {24, 0, 0, 1, 2}}}, TLS_FAILED, "a message cannot be decoded"},
+      {{{RECORD_ALERT, 2, {2, 80}}}, TLS_FAILED, "the broker has an error of its own (TLS alert 80)"},
+      {{{RECORD_ALERT, 2, {1, 0}}}, TLS_CLOSED, NULL},
+  };
+  struct tls_credentials *server = own(&world->server);
+  struct tls_client *client = load(&world->client);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct link_up link;
+    size_t size;
+    connect_own(&link, client, server, "broker.example");
+    expect_done(&link);
+    for (int j = 0; j < 4 && cases[i].records[j].size; j++)
+      say(link.ours, cases[i].records[j].type, cases[i].records[j].bytes, cases[i].records[j].size);
+    assert_int_equal(tls_session_read(link.session, world->buffer, BUFFER_SIZE, &size, &link.why), cases[i].result);
+    if (cases[i].why) assert_string_equal(link.why, cases[i].why);
+    assert_int_equal(size, cases[i].result == TLS_DONE ? 1 : 0);
+    close_link(&link);
+  }
+  tls_client_unref(client);
+  tls_credentials_unref(server);
+}
+
 // ---- Settings
 
 static void bad_settings_are_refused_with_the_reason(void **state)
@@ -718,6 +810,8 @@ int main(void)
       cmocka_unit_test(old_brokers_with_keys_are_met),
       cmocka_unit_test(tickets_are_left_out_however_they_are_cut),
       cmocka_unit_test(keys_wear_out),
+      cmocka_unit_test(keys_of_the_broker_wear_out_too),
+      cmocka_unit_test(hostile_tidings_end_it),
       cmocka_unit_test(bad_settings_are_refused_with_the_reason),
       cmocka_unit_test(a_directory_may_be_trusted),
   };
