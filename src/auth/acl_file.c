@@ -2,16 +2,14 @@
 
 #include "auth/acl_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "auth/acl_reading.h"
 #include "base/utf8.h"
+#include "tls/file.h"
 
 enum { MAX_FILE = 16 << 20 };
 
@@ -131,52 +129,24 @@ enum status acl_file_parse(struct span text, const char *name, struct acl **out,
 
 // ---- Files
 
-// The whole file, but of a larger one only so much that it is seen to be too large. Heap.
-static enum status read_all(int fd, uint8_t **out, size_t *out_size)
-{
-  size_t size = 0, capacity = 16 << 10;
-  uint8_t *text = malloc(capacity);
-  while (text) {
-    ssize_t got = read(fd, text + size, capacity - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      int error_number = errno;
-      free(text);
-      errno = error_number;
-      return ERR_IO;
-    }
-    size += (size_t)got;
-    if (got == 0 || size > MAX_FILE) {
-      *out = text;
-      *out_size = size;
-      return OK;
-    }
-    if (size < capacity) continue;
-    uint8_t *more = realloc(text, capacity *= 2);
-    if (!more) free(text);
-    text = more;
-  }
-  return ERR_NO_MEMORY;
-}
-
 enum status acl_file_load(const char *path, struct acl **out, char ***out_problems, size_t *out_count)
 {
   *out_problems = NULL;
   *out_count = 0;
   uint8_t *text = NULL;
   size_t size = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  enum status status = fd < 0 ? ERR_IO : read_all(fd, &text, &size);
-  int error_number = errno;
-  if (fd >= 0) close(fd);
-  if (status == ERR_IO) {
+  struct error error = {0};
+  enum status status = file_read(path, "an access control list", MAX_FILE, &text, &size, &error);
+  if (status == OK) {
+    status = acl_file_parse(span_of(text, size), path, out, out_problems, out_count);
+  } else {
     struct acl_reading reading = {.name = path};
-    acl_complain(&reading, 0, 0, "cannot be read: %s", strerror(error_number));
+    struct span whole = span_text(error.text), name = span_text(path);
+    bool named = whole.size > name.size + 2 && memcmp(whole.at, name.at, name.size) == 0;
+    acl_complain(&reading, 0, 0, "cannot be read: %s", named ? error.text + name.size + 2 : error.text);
     *out_problems = reading.problems;
     *out_count = reading.problem_count;
-    return status_from_errno(error_number);
   }
-  if (status == OK) status = acl_file_parse(span_of(text, size), path, out, out_problems, out_count);
   free(text);
   return status;
 }

@@ -2,9 +2,7 @@
 #include "auth/jwt.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <malloc.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +12,8 @@
 #include <openssl/param_build.h>
 
 #include "auth/jwt_internal.h"
+#include "base/wipe.h"
+#include "tls/file.h"
 
 enum {
   FILE_BYTES = 1 << 20,
@@ -327,29 +327,13 @@ enum status jwt_keys_parse(const struct jwt_settings *settings, struct span text
   return status;
 }
 
-static enum status read_all(const char *path, uint8_t *bytes, size_t *out_size, struct error *error)
-{
-  FILE *file = fopen(path, "re");
-  if (!file) return error_set(error, status_from_errno(errno), "%s: cannot open the JWK set: %s", path, strerror(errno));
-  (void)setvbuf(file, NULL, _IONBF, 0);  // or a copy of what is secret would stay in its buffer
-  *out_size = fread(bytes, 1, FILE_BYTES + 1, file);
-  bool failed = ferror(file) != 0;
-  int number = errno;
-  fclose(file);
-  if (failed) return error_set(error, status_from_errno(number), "%s: cannot read the JWK set: %s", path, strerror(number));
-  if (*out_size > FILE_BYTES) return error_set(error, ERR_INVALID, "%s: too large for a JWK set: 1 MiB is the most", path);
-  return OK;
-}
-
 enum status jwt_keys_load(const struct jwt_settings *settings, struct jwt_keys **out, struct error *error)
 {
-  uint8_t *bytes = malloc(FILE_BYTES + 1);
-  if (!bytes) return error_set(error, ERR_NO_MEMORY, "%s: no memory", settings->jwks);
+  uint8_t *bytes = NULL;
   size_t size = 0;
-  enum status status = read_all(settings->jwks, bytes, &size, error);
+  enum status status = file_read(settings->jwks, "a JWK set", FILE_BYTES, &bytes, &size, error);
   if (status == OK) status = jwt_keys_parse(settings, span_of(bytes, size), out, error);
-  OPENSSL_cleanse(bytes, size);
-  free(bytes);
+  wipe_and_free(bytes, size);
   return status;
 }
 

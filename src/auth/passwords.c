@@ -2,13 +2,8 @@
 #include "auth/passwords.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -18,6 +13,8 @@
 #include "auth/password_line.h"
 #include "auth/scram.h"
 #include "base/references.h"
+#include "base/wipe.h"
+#include "tls/file.h"
 
 struct entry {
   struct span user, groups;  // in the file's text, while it is parsed
@@ -288,47 +285,13 @@ enum status passwords_parse(struct span text, const char *name, struct passwords
   return status;
 }
 
-// Reads `size` bytes, or fewer if the file has become shorter.
-static enum status read_all(int fd, uint8_t *bytes, size_t *size)
-{
-  size_t have = 0;
-  while (have < *size) {
-    ssize_t got = read(fd, bytes + have, *size - have);
-    if (got == 0) break;
-    if (got < 0 && errno != EINTR) return status_from_errno(errno);
-    if (got > 0) have += (size_t)got;
-  }
-  *size = have;
-  return OK;
-}
-
-static enum status load(int fd, const char *path, struct passwords **out, struct error *error)
-{
-  struct stat stat;
-  if (fstat(fd, &stat) < 0) return error_set(error, status_from_errno(errno), "%s: %s", path, strerror(errno));
-  if (!S_ISREG(stat.st_mode)) return error_set(error, ERR_INVALID, "%s: is not a regular file", path);
-  if (stat.st_size > PASSWORDS_MAX_FILE_BYTES)
-    return error_set(error, ERR_LIMIT, "%s: is larger than %d MiB", path, PASSWORDS_MAX_FILE_BYTES >> 20);
-  size_t size = (size_t)stat.st_size;
-  uint8_t *bytes = malloc(size + 1);
-  if (!bytes) return no_memory(error);
-  enum status status = read_all(fd, bytes, &size);
-  if (status != OK)
-    status = error_set(error, status, "%s: cannot be read: %s", path, status_name(status));
-  else
-    status = passwords_parse(span_of(bytes, size), path, out, error);
-  sodium_memzero(bytes, size);
-  free(bytes);
-  return status;
-}
-
 enum status passwords_load(const char *path, struct passwords **out, struct error *error)
 {
-  // A pipe would be waited for.
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return error_set(error, status_from_errno(errno), "%s: cannot be opened: %s", path, strerror(errno));
-  enum status status = load(fd, path, out, error);
-  close(fd);
+  uint8_t *bytes = NULL;
+  size_t size = 0;
+  enum status status = file_read(path, "a password file", PASSWORDS_MAX_FILE_BYTES, &bytes, &size, error);
+  if (status == OK) status = passwords_parse(span_of(bytes, size), path, out, error);
+  wipe_and_free(bytes, size);
   return status;
 }
 

@@ -7,12 +7,6 @@
 #include "base/error.h"
 #include "base/span.h"
 
-// The whole of a regular file. *out: heap, NUL-terminated, and `out_size` bytes without the NUL; wipe and free with
-// file_wipe. `expected`, for the error: "a certificate in PEM". ERR_LIMIT: larger than `limit` bytes.
-CHECK_RESULT enum status file_read(const char *path, const char *expected, size_t limit, uint8_t **out, size_t *out_size,
-                                   struct error *error);
-void file_wipe(uint8_t *bytes, size_t size);  // NULL is harmless
-
 // All certificates of a file, in order; at least one. The caller frees with sk_X509_pop_free(…, X509_free).
 CHECK_RESULT enum status pem_certificates(const char *path, STACK_OF(X509) * *out, struct error *error);
 

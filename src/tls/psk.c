@@ -10,7 +10,8 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/utf8.h"
-#include "tls/pem.h"
+#include "base/wipe.h"
+#include "tls/file.h"
 
 enum { FILE_LIMIT = 64 << 20 };
 
@@ -149,7 +150,7 @@ enum status psk_load(const char *path, struct psk_list **out, struct error *erro
   enum status status = file_read(path, "lines identity:key", FILE_LIMIT, &bytes, &size, error);
   if (status != OK) return status;
   status = psk_parse(span_of(bytes, size), path, out, error);
-  file_wipe(bytes, size);
+  wipe_and_free(bytes, size);
   return status;
 }
 

@@ -10,6 +10,7 @@
 #include <openssl/x509v3.h>
 
 #include "tls/openssl_error.h"
+#include "tls/file.h"
 #include "tls/pem.h"
 
 enum { OCSP_LIMIT = 64 << 10, AUTH_LEVEL = 2 };

@@ -863,8 +863,8 @@ static void a_set_is_read_from_its_file(void **state)
 
   assert_int_equal(ftruncate(fd, (1 << 20) + 1), 0);
   keys = NULL;
-  assert_int_equal(jwt_keys_load(&settings, &keys, &error), ERR_INVALID);
-  assert_non_null(strstr(error.text, "1 MiB"));
+  assert_int_equal(jwt_keys_load(&settings, &keys, &error), ERR_LIMIT);
+  assert_non_null(strstr(error.text, "1048576 bytes"));
   assert_int_equal(unlink(path), 0);
   assert_int_equal(jwt_keys_load(&settings, &keys, &error), ERR_NOT_FOUND);
   assert_non_null(strstr(error.text, path));
