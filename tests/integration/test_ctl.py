@@ -198,6 +198,25 @@ def test_files_stay_rolled_back(with_files):
     eventually(lambda: may_subscribe(with_files, "c"), "the next change is taken")
 
 
+def test_passwords_stay_rolled_back(with_files, tmp_path):
+    """Who has come in by them goes."""
+    more = tmp_path / "more.txt"
+    more.write_text(with_files.passwords.read_text())
+    add_password(more, "bob", "bob-secret")
+    reload_at_once(with_files, with_files.passwords, more.read_text(), confirm_ms=3_600_000)
+    ann, bob = come_in(with_files, "ann"), come_in(with_files, "bob")
+    assert ctl(with_files, "rollback")[0] == 0
+    bob.expect_disconnect(R.NOT_AUTHORIZED)
+    with_files.rules.write_text(rules_for("c"))
+    eventually(lambda: may_subscribe(with_files, "c"), "another file is taken")
+    with pytest.raises(AssertionError):
+        come_in(with_files, "bob")
+    ann.ping()
+    with_files.passwords.write_text(more.read_text() + "# once more\n")
+    with_files.wait_event("credentials_changed")
+    come_in(with_files, "bob").ping()
+
+
 def test_a_reload_takes_what_was_rolled_back(with_files):
     reload_at_once(with_files, with_files.rules, rules_for("b"), confirm_ms=3_600_000)
     assert ctl(with_files, "rollback")[0] == 0
