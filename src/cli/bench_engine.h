@@ -17,8 +17,8 @@ enum {
   ENGINE_EVENTS = 256,
 };
 
-// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) (UPGRADING: WebSocket does ->) GREETED (CONNECT sent) -> SUBSCRIBING -> READY -> CLOSED; every
-// state may go to CLOSED.
+// CLOSED -> CONNECTING -> (SECURING: TLS shakes hands ->) (UPGRADING: WebSocket does ->) GREETED (CONNECT sent) ->
+// SUBSCRIBING -> READY -> CLOSED; every state may go to CLOSED.
 enum engine_state {
   ENGINE_CLOSED,
   ENGINE_CONNECTING,
