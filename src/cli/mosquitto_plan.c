@@ -372,19 +372,6 @@ static void plan_acl(struct planner *planner)
     mosquitto_find(planner->conf, MOSQUITTO_ERROR, retain->line, "%s; remove the line when that will do", why);
 }
 
-static void check_aliases(struct planner *planner)
-{
-  const struct mosquitto_plan *plan = planner->plan;
-  const struct mosquitto_line *first = NULL;
-  for (size_t i = 0; i < plan->door_count; i++) {
-    const struct mosquitto_line *line = plan->doors[i].listener->max_topic_alias.line;
-    if (!line) continue;
-    if (first && plan->doors[i].listener->max_topic_alias.number != atoll(first->value))
-      mosquitto_find(planner->conf, MOSQUITTO_LOST, line, "is one number for all listeners; the smallest is taken");
-    first = line;
-  }
-}
-
 void mosquitto_plan_make(struct mosquitto_conf *conf, const struct mosquitto_settings *settings,
                          const struct mosquitto_place *place, struct mosquitto_plan *out)
 {
@@ -394,7 +381,6 @@ void mosquitto_plan_make(struct mosquitto_conf *conf, const struct mosquitto_set
     if (mosquitto_listener_used(&settings->listeners[i])) plan_listener(&planner, &settings->listeners[i]);
   assert(out->door_count > 0 || conf->counts[MOSQUITTO_ERROR] > 0);
   plan_acl(&planner);
-  check_aliases(&planner);
   if (!settings->user.line && !place->default_user)
     mosquitto_find(
         conf, MOSQUITTO_NOTE, NULL,

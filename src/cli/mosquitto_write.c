@@ -229,6 +229,10 @@ static void put_door(struct writer *writer, const struct mosquitto_door *door, c
     put(writer, "    max_connections: %lld", clamped(listener->max_connections.number, 1, CONNECTIONS_LARGEST));
     put_origin(writer, listener->max_connections.line);
   }
+  if (listener->max_topic_alias.line) {
+    put(writer, "    limits:\n      topic_alias: %lld", listener->max_topic_alias.number);
+    put_origin(writer, listener->max_topic_alias.line);
+  }
 }
 
 static void put_listeners(struct writer *writer)
@@ -312,16 +316,6 @@ static void put_connections(struct writer *writer)
     put(writer, "  connections: %lld  # those of all listeners\n", clamped(sum, 1, CONNECTIONS_LARGEST));
 }
 
-static void put_aliases(struct writer *writer)
-{
-  const struct mosquitto_setting *smallest = NULL;
-  for (size_t i = 0; i < writer->plan->door_count; i++) {
-    const struct mosquitto_setting *one = &writer->plan->doors[i].listener->max_topic_alias;
-    if (one->line && (!smallest || one->number < smallest->number)) smallest = one;
-  }
-  if (smallest) put_limit(writer, "topic_alias", *smallest, smallest->number, NULL);
-}
-
 static void put_limits(struct writer *writer)
 {
   const struct mosquitto_settings *settings = writer->plan->settings;
@@ -335,7 +329,6 @@ static void put_limits(struct writer *writer)
     put_limit(writer, "queue_bytes", settings->queued_bytes,
               clamped(settings->queued_bytes.number, QUEUE_BYTES_MIN, SIZE_LARGEST), NULL);
   put(writer, "  queue_drop: newest  # as Mosquitto does\n  queue_age: unlimited\n");
-  put_aliases(writer);
   if (settings->keep_alive.line)
     put_seconds(writer, "keep_alive_max", settings->keep_alive, "unlimited");
   else

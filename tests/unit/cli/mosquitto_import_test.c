@@ -325,6 +325,9 @@ static void limits_are_carried_over(void **state)
          "in_flight: 65535", "queue_messages: unlimited", "queue_bytes: 1024", "keep_alive_max: 60s", "packet_size: 256",
          "topic_alias: 5", "session_expiry_max: 172800s", "sys:\n  interval: off", "memory_limit: 4194304",
          "level: warning");
+  EXPECT("allow_anonymous true\nlistener 1\nmax_topic_alias 5\nlistener 2\nmax_topic_alias 0\n",
+         "    limits:\n      topic_alias: 5  # max_topic_alias, line 3",
+         "    limits:\n      topic_alias: 0  # max_topic_alias, line 5");
   EXPECT(OPEN "message_size_limit 1000\nmax_packet_size 5000\n", "packet_size: 2024");
   EXPECT(OPEN, "queue_age: unlimited", "keep_alive_max: unlimited", "session_expiry_max: never");
   EXPECT(OPEN "max_connections 20000\nsys_interval 20\n", "connections: 20000", "interval: 20s");
