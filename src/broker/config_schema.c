@@ -82,8 +82,8 @@ const struct config_section config_sections[] = {
      "qos_max and retain (any, "
      "only, never) narrow an allowing rule. See skerry-acl(1), which explains decisions."},
     {"limits", false,
-     "What one client, and all of them together, may use. Most of them can be set for the clients of one listener too, in limits of "
-     "the listener. A reload applies them to what starts from then on, the rates to connected clients too."},
+     "What one client, and all of them together, may use. Most of them can be set for the clients of one listener too, in "
+     "limits of the listener. A reload applies them to what starts from then on, the rates to connected clients too."},
     {"journal", false,
      "How sessions, their queues and retained messages are kept in the directory journal/ of broker.data. Without "
      "broker.data nothing is kept on disk, and these keys have no effect."},
@@ -282,7 +282,8 @@ const struct config_key config_keys[] = {
           .type = CONFIG_SIZE, .minimum = KIB, .maximum = TIB),
     LIMIT("queue_age", limits.queue_age_s, "7d", "7d",
           "Messages that wait for longer are dropped and counted, whatever expiry they came with.",
-          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 3650 * DAY_S, .special_word = "unlimited", .special_value = 0),
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 3650 * DAY_S,
+          .special_word = "unlimited", .special_value = 0),
     LIMIT("queue_drop", limits.queue_drop, "oldest", "oldest",
           "What happens when a queue is full. oldest: its oldest message is dropped for the new one; newest: the "
           "new one is not queued; reject: its publisher is told 0x97 Quota exceeded and nobody gets it. A publisher "
@@ -309,10 +310,12 @@ const struct config_key config_keys[] = {
      .help = "The same limit in bytes of the retained messages."},
     LIMIT("keep_alive_max", limits.keep_alive_max_s, "1h", "1h",
           "The longest keep alive. 5.0 clients that ask for more, or for none, are told this as Server Keep Alive.",
-          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 65535, .special_word = "unlimited", .special_value = 0),
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 1, .maximum = 65535,
+          .special_word = "unlimited", .special_value = 0),
     LIMIT("session_expiry_max", limits.session_expiry_max_s, "7d", "7d",
           "How long a session outlives its connection at most, for persistent 3.1 and 3.1.1 sessions too.",
-          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 0, .maximum = UINT32_MAX - 1, .special_word = "never", .special_value = UINT32_MAX),
+          .type = CONFIG_DURATION, .unit_ms = SECOND_MS, .minimum = 0, .maximum = UINT32_MAX - 1,
+          .special_word = "never", .special_value = UINT32_MAX),
 
     {.section = "journal", .name = "durability", .type = CONFIG_CHOICE, CONFIG_FIELD(journal.durability),
      .choices = durabilities, .default_text = "commit",

@@ -10,11 +10,12 @@ enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_LEAST_IN_FLIGHT, SH
 // a publisher that cannot be told, before 5.0 or on another shard, sees `newest`).
 enum queue_drop { QUEUE_DROP_OLDEST, QUEUE_DROP_NEWEST, QUEUE_REJECT };
 
-// What becomes of a client that sends more than its rates allow: it is not read from for a while, or it is disconnected (0x96).
+// What becomes of a client that sends more than its rates allow: it is not read from for a while, or it is disconnected
+// (0x96).
 enum rate_action { RATE_SHAPE, RATE_DISCONNECT };
 
-// The broker's own, and those of its listeners: each connection and session has one set by its number, BROKER_LIMITS or a listener's. What is
-// about all sessions together (retained messages, the share strategy) is taken from the broker's.
+// The broker's own, and those of its listeners: each connection and session has one set by its number, BROKER_LIMITS or a
+// listener's. What is about all sessions together (retained messages, the share strategy) is taken from the broker's.
 enum { BROKER_LIMITS = 0, LIMIT_SETS = 65 };
 
 struct limits {

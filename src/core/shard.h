@@ -57,11 +57,12 @@ struct shard_settings {
 struct shard *shard_create(const struct shard_settings *settings, struct mono now);
 void shard_destroy(struct shard *shard);  // connections and sessions too; no effects
 
-// New limits, for what starts from now on (a reload). The share strategy changes at once.
+// New limits, for what starts from now on (a reload). Rates, limits of queues and the share strategy change at once.
 void shard_set_limits(struct shard *shard, const struct limits *limits);
 
-// The same of one listener, by its number, from 1 to LIMIT_SETS - 1; before its first connection too. Its clients have these, and so have their
-// sessions, until they come back by another listener. NULL: the listener is gone; those that came by it have the broker's.
+// The same of one listener, by its number, from 1 to LIMIT_SETS - 1; before its first connection too. Its clients have
+// these, and so have their sessions, until they come back by another listener. NULL: the listener is gone; those that came
+// by it have the broker's.
 void shard_set_listener_limits(struct shard *shard, uint8_t number, const struct limits *limits);
 
 // ---- Time

@@ -62,7 +62,8 @@ void share_free_memberships(struct session *session);
 // A message matched the group: one member gets it.
 void share_dispatch(struct shard *shard, struct group *group, struct message *message);
 
-// Whether one more QoS 1 or 2 message of this size is too many for whoever could be chosen, and the publisher is to know (limits.queue_drop).
+// Whether one more QoS 1 or 2 message of this size is too many for whoever could be chosen, and the publisher is to know
+// (limits.queue_drop).
 bool share_rejects(const struct shard *shard, const struct group *group, uint64_t topic_hash, size_t size);
 
 // A QoS 1 or queued copy whose chosen member is gone: goes to another one. `key` of the membership.

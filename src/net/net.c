@@ -345,8 +345,8 @@ void net_set_listener_limits(struct net *net, struct listener *listener, const s
   if (authenticator) authenticator_set_patience(authenticator, patience_ms(net));
 }
 
-// The number is free when no shard has a connection or session with it any more. What comes through yet (a handshake, a connection that moves
-// between shards) asks the listener, and gets the broker's.
+// The number is free when no shard has a connection or session with it any more. What comes through yet (a handshake, a
+// connection that moves between shards) asks the listener, and gets the broker's.
 static void give_limits_back(struct net *net, struct listener *listener)
 {
   struct listener_limits gone = {.number = atomic_exchange(&listener->limits, BROKER_LIMITS)};
