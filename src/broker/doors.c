@@ -305,11 +305,18 @@ static void take_change(void *context)
   if (file_set_fingerprint_now(&broker->doors.entrance.files) != broker->doors.seen) refresh(broker, false);
 }
 
+static bool has_failures(const struct entrance *entrance)
+{
+  for (size_t i = 0; i < entrance->count; i++)
+    if (entrance->failed[i]) return true;
+  return entrance->acl_failed;
+}
+
 bool broker_take_changes(struct broker *broker)
 {
   struct doors *doors = &broker->doors;
   if (file_set_fingerprint_now(&doors->entrance.files) != doors->seen) refresh(broker, false);
-  return !event_pending(doors->again, EV_TIMEOUT, NULL);
+  return !event_pending(doors->again, EV_TIMEOUT, NULL) && !has_failures(&doors->entrance);
 }
 
 // ---- Start and stop

@@ -385,10 +385,15 @@ def test_locked_out_in_one_go(known):
 
 def test_disconnect_says_that_a_file_is_not_in_use(known):
     client = come_in(known, "ann")
+    good = known.passwords.read_text()
     known.passwords.write_text("ann\n")
     code, text, _ = ctl(known, "disconnect", "--user", "ann")
     assert code == 0 and "1 client is disconnected" in text and "files_refused" in text
     client.expect_disconnect(R.ADMINISTRATIVE_ACTION)
+    known.wait_event("files_refused")  # for good
+    assert not json.loads(ctl(known, "--json", "disconnect", "--user", "ann")[1])["files_current"]
+    known.passwords.write_text(good + "# mended\n")
+    assert json.loads(ctl(known, "--json", "disconnect", "--user", "ann")[1])["files_current"]
 
 
 # ------------------------------------------------------------------------------------------------------ the socket itself
