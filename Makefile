@@ -7,6 +7,7 @@ SEEDS ?= 10000
 TIME ?= 60
 ROUNDS ?= 200
 SECONDS ?= 600
+SWAPS ?= 1000
 PYTHON := /usr/bin/python3
 JOBS := $(shell nproc)
 NEED := packaging/need
@@ -14,7 +15,7 @@ NINJA := ninja -j$(JOBS)
 RUN := $(PYTHON) tests/run.py
 
 .DEFAULT_GOAL := all
-.PHONY: all build-release build-check build-fuzz install check demo bench sim crash soak fuzz format help clean
+.PHONY: all build-release build-check build-fuzz install check demo bench sim crash soak swap fuzz format help clean
 
 all: build-release
 
@@ -30,6 +31,7 @@ help:
 	@echo 'make sim                   simulated worlds             SEEDS=$(SEEDS), or one: SEED=7 STEPS=10000'
 	@echo 'make crash                 brokers killed under load, and without power     ROUNDS=$(ROUNDS)'
 	@echo 'make soak                  a steady backlog: nothing may grow                SECONDS=$(SECONDS)'
+	@echo 'make swap                  certificates changed under 500 connected clients  SWAPS=$(SWAPS)'
 	@echo 'make fuzz                  every fuzzer for a while     TIME=$(TIME) seconds each'
 	@echo 'make format                formats the C sources'
 	@echo 'make clean                 removes the build directories of these targets'
@@ -76,6 +78,9 @@ crash: build-check
 
 soak: build-check
 	@$(RUN) --build build-check --seconds $(SECONDS) soak
+
+swap: build-check
+	@SKERRY=build-check/skerry SKERRY_TEST_SWAPS=$(SWAPS) $(PYTHON) -m pytest tests/integration/test_tls.py -q --tb=short -k swap_under_load
 
 build-fuzz/build.ninja:
 	CC=clang meson setup build-fuzz --buildtype=debugoptimized -Dwerror=true -Dtests=false -Dfuzz=true \
