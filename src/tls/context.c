@@ -59,7 +59,7 @@ static int select_certificate(SSL *ssl, int *alert, void *argument)
   (void)alert;
   const struct tls_credentials *credentials = argument;
   const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  if (!name) return SSL_TLSEXT_ERR_OK;
+  if (!name || credentials->context_count == 1) return SSL_TLSEXT_ERR_OK;
   for (size_t i = 0; i < credentials->context_count; i++) {
     X509 *leaf = SSL_CTX_get0_certificate(credentials->contexts[i]);
     if (!leaf || X509_check_host(leaf, name, strlen(name), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) != 1) continue;
