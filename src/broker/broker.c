@@ -154,6 +154,7 @@ static enum status start_net(struct broker *broker, struct error *error)
                                   .max_connections = config->connections,
                                   .store = broker->storage.store,
                                   .store_log = &broker->storage.log,
+                                  .acl = broker->doors.entrance.acl,
                                   .log_sink = log_output_write,
                                   .log_level = config->log.level};
   // What is on its way when the disk turns out to be full must fit the reserve: a few batches of this.

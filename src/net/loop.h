@@ -53,6 +53,7 @@ struct net_settings {
   struct log *store_log;         // that of the store
   uint32_t journal_interval_ms;  // 0: what is acknowledged is safe (durability `commit`)
   uint64_t journal_high_bytes;   // see struct shard_settings
+  struct acl *acl;               // as by net_set_acl, but from the first moment: wills may be due at once. NULL: none
 };
 
 CHECK_RESULT enum status net_create(const struct net_settings *settings, struct net **out, struct error *error);

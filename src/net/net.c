@@ -171,7 +171,10 @@ enum status net_create(const struct net_settings *settings, struct net **out, st
   }
   net->handshakes = handshakes_of(net, settings);
   enum status status = OK;
-  for (uint8_t i = 0; i < settings->loops && status == OK; i++) status = loop_create(net, settings, i, error);
+  for (uint8_t i = 0; i < settings->loops && status == OK; i++) {
+    status = loop_create(net, settings, i, error);
+    if (status == OK) access_set_list(net->loop[i]->shard, settings->acl);
+  }
   if (status == OK) status = create_keeper(net, settings, error);
   if (status == OK)
     *out = net;

@@ -260,6 +260,7 @@ def test_a_will_is_asked_about_after_a_restart(kept, tmp_path, shards, rule, sen
         (line,) = broker.wait_event("access_denied")
         assert "user=ann" in line and 'topic="will/ann"' in line and "verb=publish" in line
     watcher.ping()
+    watcher.subscribe(("behind/it", 1))  # in the journal behind the acknowledgement of the will, and answered
     restart(broker, "kill")
     watcher.stream.close()
     watcher = come(broker, None, "watcher", **LASTING)
