@@ -414,7 +414,7 @@ def test_connections_per_address_with_tls(limited, tmp_path):
         {
             "url": f"mqtts://127.0.0.1:{broker.port}",
             "tls": {"cert": str(server.cert), "key": str(server.key)},
-            "limits": {"connections_per_address": 2, "packet_size": "2KiB", "connect_timeout": "400ms"},
+            "limits": {"connections_per_address": 2, "packet_size": "2KiB", "connect_timeout": "1s"},
         }
     )
     reload(broker)

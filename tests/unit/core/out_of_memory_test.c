@@ -244,6 +244,14 @@ static void restrict_all(struct world *world)
   acl_unref(acl);
 }
 
+static void limit_rates(struct world *world, uint32_t message_rate)
+{
+  struct limits limits = limits_default();
+  limits.message_rate = message_rate;
+  shard_set_limits(world->shard, &limits);
+  drain(world);
+}
+
 static void scenario(struct world *world)
 {
   restrict_all(world);
@@ -255,11 +263,13 @@ static void scenario(struct world *world)
   subscribe(world, 0, MQTT_5_0, "a/#");
   subscribe(world, 0, MQTT_5_0, "$share/g/a/#");
   subscribe(world, 1, MQTT_3_1_1, "#");
+  limit_rates(world, 20);
   for (unsigned i = 0; i < 40; i++) {
     world->chunk = i % 3 ? 0 : 5;
     publish(world, 2, MQTT_5_0, i % 2 ? "a/b/c" : "a/x/c/long/enough", (uint8_t)(i % 3), i % 8 ? i : 2000);
     if (i % 10 == 0) publish(world, 1, MQTT_3_1_1, "a/old", (uint8_t)(i / 10 % 3), 3);
   }
+  limit_rates(world, 0);
   subscribe(world, 2, MQTT_5_0, "+/+/c");  // retained ones
   subscribe(world, 0, MQTT_5_0, "$share/g/a/#");
   send_bytes(world, 0, "\xc0\0", 2);
@@ -270,6 +280,7 @@ static void scenario(struct world *world)
   }
   publish(world, 2, MQTT_5_0, "a/b/c", 2, 20);
   restrict_all(world);
+  limit_rates(world, 1);
   shard_publish(world->shard, span_text("$SYS/x"), span_text("1"), 0, true);
   connect_client(world, 0, MQTT_5_0);
   pass_time(world, 500);
