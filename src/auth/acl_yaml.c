@@ -6,6 +6,7 @@
 #include <yaml.h>
 
 #include "auth/acl_reading.h"
+#include "auth/certificate_name.h"
 #include "base/nearest.h"
 
 enum { MAX_DEPTH = 8, MAX_ANCHORS = 1000, MAX_TOPICS = 10000, MAX_ALL_TOPICS = 1000000 };
@@ -48,18 +49,14 @@ static const char *kind_of(const yaml_node_t *node)
 
 static bool known_fact(struct span name)
 {
-  static const char *const fields[] = {"cert.cn",      "cert.ou",        "cert.o",      "cert.san_dns",
-                                       "cert.san_uri", "cert.san_email", "cert.serial", "cert.fingerprint"};
-  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-    if (span_equal(name, span_text(fields[i]))) return true;
-  return name.size > 4 && memcmp(name.at, "jwt.", 4) == 0;
+  return certificate_fact_known(name) || (name.size > 4 && memcmp(name.at, "jwt.", 4) == 0);
 }
 
 static void complain_who(struct reader *reader, const yaml_node_t *node, struct span kind)
 {
-  static const char *const kinds[] = {"anonymous",      "user",        "group",           "client",       "listener",
-                                      "cert.cn",        "cert.ou",     "cert.o",          "cert.san_dns", "cert.san_uri",
-                                      "cert.san_email", "cert.serial", "cert.fingerprint"};
+  enum { OTHERS = 5 };
+  const char *kinds[OTHERS + CERTIFICATE_FACTS] = {"anonymous", "user", "group", "client", "listener"};
+  memcpy(kinds + OTHERS, certificate_facts, sizeof certificate_facts);
   char shown[ACL_SHOWN + 1];
   const char *nearest = nearest_name(acl_show(kind, shown), kinds, sizeof kinds / sizeof kinds[0]);
   if (nearest)

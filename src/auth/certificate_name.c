@@ -13,17 +13,16 @@
 
 enum { NAME_MAX_BYTES = 1024 };  // of a user name made here
 
-// What a name may be made from; the same list as in tls/session.h.
-static const char *const known_facts[] = {"cert.cn",      "cert.ou",        "cert.o",      "cert.san_dns",
-                                          "cert.san_uri", "cert.san_email", "cert.serial", "cert.fingerprint"};
+const char *const certificate_facts[CERTIFICATE_FACTS] = {
+    "cert.cn", "cert.ou", "cert.o", "cert.san_dns", "cert.san_uri", "cert.san_email", "cert.serial", "cert.fingerprint"};
 
 static const char name_list[] =
     "cert.cn, cert.ou, cert.o, cert.san_dns, cert.san_uri, cert.san_email, cert.serial or cert.fingerprint";
 
-static bool is_known(struct span name)
+bool certificate_fact_known(struct span name)
 {
-  for (size_t i = 0; i < sizeof known_facts / sizeof known_facts[0]; i++)
-    if (span_equal(name, span_text(known_facts[i]))) return true;
+  for (size_t i = 0; i < CERTIFICATE_FACTS; i++)
+    if (span_equal(name, span_text(certificate_facts[i]))) return true;
   return false;
 }
 
@@ -58,7 +57,7 @@ static enum status check_capture(const char *pattern, const struct capture *capt
                      "\"%s\" does not say what it is matched against: put its name and a colon in front, "
                      "\"cert.san_dns:%s\" for example",
                      pattern, pattern);
-  if (!is_known(capture->fact))
+  if (!certificate_fact_known(capture->fact))
     return error_set(error, ERR_INVALID, "certificates have no \"%.*s\": use %s", (int)capture->fact.size,
                      (const char *)capture->fact.at, name_list);
   if (memchr(capture->before.at, '{', capture->before.size) || memchr(capture->before.at, '}', capture->before.size) ||
@@ -101,7 +100,7 @@ static enum status check_template(const char *pattern, struct error *error)
     if (!piece.is_name) continue;
     any = true;
     if (at[-1] != '}') return error_set(error, ERR_INVALID, "\"%s\": a { without its }", pattern);
-    if (!is_known(piece.text))
+    if (!certificate_fact_known(piece.text))
       return error_set(error, ERR_INVALID, "certificates have no \"%.*s\": use %s", (int)piece.text.size,
                        (const char *)piece.text.at, name_list);
   }
@@ -116,7 +115,7 @@ static enum status check_template(const char *pattern, struct error *error)
 enum status certificate_name_check(const char *pattern, struct error *error)
 {
   struct capture capture;
-  if (is_known(span_text(pattern))) return OK;
+  if (certificate_fact_known(span_text(pattern))) return OK;
   if (as_capture(pattern, &capture)) return check_capture(pattern, &capture, error);
   return check_template(pattern, error);
 }
@@ -198,7 +197,7 @@ char *certificate_name(const char *pattern, const struct identity_fact *facts, s
 {
   struct span name;
   struct capture capture;
-  if (is_known(span_text(pattern))) {
+  if (certificate_fact_known(span_text(pattern))) {
     if (find(facts, fact_count, span_text(pattern), &name)) return duplicate(name, out_why);
     *out_why = "the certificate has no such name";
     return NULL;

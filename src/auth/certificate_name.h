@@ -7,9 +7,16 @@
 //                                    spiffe://plant/{} is short for cert.san_uri:spiffe://plant/{}
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "base/span.h"
 #include "core/identity.h"
+
+// What is known of a certificate: names of facts, "cert.cn". The same list as in tls/session.h.
+enum { CERTIFICATE_FACTS = 8 };
+extern const char *const certificate_facts[CERTIFICATE_FACTS];
+bool certificate_fact_known(struct span name);
 
 // Checks a pattern as it is configured. ERR_INVALID: the error says what would be right.
 CHECK_RESULT enum status certificate_name_check(const char *pattern, struct error *error);
