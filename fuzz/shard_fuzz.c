@@ -34,6 +34,7 @@ struct program {
   uint8_t shard_count;
   uint64_t now_ms;
   bool authenticate;
+  uint8_t limits;                    // of connections: the broker's, or those of a listener with rates
   struct authentication *questions;  // the latest first
   struct fuzz_link links[LINKS];
 };
@@ -58,8 +59,10 @@ static void end_link(struct program *program, struct fuzz_link *link)
 
 static struct connection_origin origin_of(const struct program *program)
 {
-  return (struct connection_origin){
-      .address = "fuzz", .anonymous = !program->authenticate, .authenticate = program->authenticate};
+  return (struct connection_origin){.address = "fuzz",
+                                    .anonymous = !program->authenticate,
+                                    .authenticate = program->authenticate,
+                                    .limits = program->limits};
 }
 
 static void offer(struct program *program, struct fuzz_link *link, struct span bytes)
@@ -402,11 +405,24 @@ static void step(struct program *program)
 
 static void finish(struct program *program)
 {
+  if (program->limits != BROKER_LIMITS)
+    for (uint8_t i = 0; i < program->shard_count; i++) shard_set_listener_limits(program->shards[i], program->limits, NULL);
   for (unsigned i = 0; i < LINKS; i++)
     if (program->links[i].connection && i % 2) end_link(program, &program->links[i]);
   for (uint8_t i = 0; i < program->shard_count; i++) shard_destroy(program->shards[i]);
   forget_questions(program);
   check(program->budget.used_bytes == 0);
+}
+
+static void add_listener(struct program *program, struct shard *shard, const struct limits *brokers, bool disconnects)
+{
+  struct limits limits = *brokers;
+  limits.message_rate = 3;
+  limits.byte_rate = 300;
+  limits.packet_size = 2000;
+  limits.rate_action = disconnects ? RATE_DISCONNECT : RATE_SHAPE;
+  program->limits = LIMIT_SETS - 1;
+  shard_set_listener_limits(shard, program->limits, &limits);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -437,6 +453,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .free_enhanced = free_exchange};
     program.shards[i] = shard_create(&settings, (struct mono){program.now_ms});
     check(program.shards[i] != NULL);
+    if (plan & 32) add_listener(&program, program.shards[i], &limits, plan & 128);
   }
   for (unsigned events = 0; program.at < program.end && events < EVENTS_MAX; events++) step(&program);
   finish(&program);
