@@ -310,8 +310,10 @@ def test_revocation_disconnects(site, authority, shards, tmp_path):
         client.expect_disconnect(R.NOT_AUTHORIZED)
         client.expect_closed()
     goes4.expect_closed()
+    took = time.monotonic() - start
+    print(f"revoked clients are gone {took * 1e3:.0f} ms after the signal")
     # Within a second where nothing else runs: nobody waits for anything.
-    assert time.monotonic() - start < (1 if "SKERRY_TEST_LATENCY" in os.environ else 10 * SLOW)
+    assert took < (1 if "SKERRY_TEST_LATENCY" in os.environ else 10 * SLOW)
     for client in stays:
         client.ping()
     assert ours.count("skerry_tls_revoked_total") == 4
