@@ -64,7 +64,7 @@ struct connection {
   // What CONNACK has granted to the client: it holds for this connection, whatever a reload says.
   uint32_t granted_packet_size;
   uint16_t granted_in_flight, granted_aliases;
-  uint16_t receive_maximum;  // the client's
+  uint16_t receive_maximum;  // towards the client: the smaller of its and our limit
   uint16_t alias_maximum;    // towards the client: the smaller of its and our limit
   uint16_t keep_alive_s;
   uint16_t

@@ -97,14 +97,15 @@ static void set_flow(struct connection *connection, const struct mqtt_connect *c
 {
   const struct limits *limits = connection_limits(connection);
   const struct mqtt_properties *properties = &connect->properties;
-  connection->receive_maximum = UINT16_MAX;
+  connection->receive_maximum = limits->in_flight;
   connection->granted_packet_size = limits->packet_size;
   connection->granted_in_flight = limits->in_flight;
   connection->granted_aliases = limits->topic_alias;
   connection->problem_information = true;
   connection->bridge = connect->bridge;
   if (connect->version != MQTT_5_0) return;
-  if (MQTT_HAS(properties, RECEIVE_MAXIMUM)) connection->receive_maximum = properties->receive_maximum;
+  if (MQTT_HAS(properties, RECEIVE_MAXIMUM) && properties->receive_maximum < limits->in_flight)
+    connection->receive_maximum = properties->receive_maximum;
   if (MQTT_HAS(properties, MAXIMUM_PACKET_SIZE)) connection->maximum_packet_size = properties->maximum_packet_size;
   uint16_t aliases = MQTT_HAS(properties, TOPIC_ALIAS_MAXIMUM) ? properties->topic_alias_maximum : 0;
   connection->alias_maximum = aliases < limits->topic_alias ? aliases : limits->topic_alias;
@@ -234,8 +235,7 @@ static bool begin_durable(struct connection *connection, bool present)
     if (durable_begin(session) != OK) return false;
     shard_want_look(shard);
   }
-  uint16_t most = connection_limits(connection)->in_flight;
-  durable_back(session, connection->receive_maximum < most ? connection->receive_maximum : most);
+  durable_back(session, connection->receive_maximum);
   durable_will(session);
   return true;
 }

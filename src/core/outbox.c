@@ -175,8 +175,7 @@ static inline void write_message(struct fill *fill, const struct encoding *e, co
 static bool quota_left(const struct fill *fill)
 {
   const struct connection *connection = fill->connection;
-  return connection->in_flight < connection->receive_maximum &&
-         connection->in_flight < connection_limits(connection)->in_flight;
+  return connection->in_flight < connection->receive_maximum;
 }
 
 static void count_dropped(struct fill *fill, enum fate fate)
