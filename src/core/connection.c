@@ -526,18 +526,21 @@ static bool handle_other(struct connection *connection, uint8_t first, struct sp
   return false;
 }
 
+static bool handle_unconnected(struct connection *connection, uint8_t first, struct span body)
+{
+  if (connection->state == EXPECT_AUTH) return handle_in_exchange(connection, first, body);
+  assert(connection->state == EXPECT_CONNECT);
+  if (first >> 4 == MQTT_CONNECT) return handle_connect(connection, first, body);
+  connection_fail(connection, &(struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-3.1.0-1", "the first packet is not CONNECT"});
+  return false;
+}
+
 // One whole packet. False when no more input is taken now.
 static bool handle_packet(struct connection *connection, uint8_t first, struct span body)
 {
   struct shard *shard = connection->shard;
   unsigned type = first >> 4;
-  if (connection->state == EXPECT_CONNECT) {
-    if (type == MQTT_CONNECT) return handle_connect(connection, first, body);
-    connection_fail(connection,
-                    &(struct mqtt_fault){MQTT_PROTOCOL_ERROR, "MQTT-3.1.0-1", "the first packet is not CONNECT"});
-    return false;
-  }
-  if (connection->state == EXPECT_AUTH) return handle_in_exchange(connection, first, body);
+  if (connection->state < CONNECTED) return handle_unconnected(connection, first, body);
   shard->counters.packets_received[type]++;
   connection->heard_ms = (uint32_t)shard->now.ms;
   switch (type) {
@@ -575,14 +578,22 @@ static enum frame look(struct connection *connection, struct span bytes, struct 
                                                      "a remaining length with more bytes than it needs"});
     return FRAME_REFUSED;
   }
-  *out_wanted = header->size + (size_t)header->remaining;
-  if (*out_wanted > connection->granted_packet_size) {
+  size_t size = header->size + (size_t)header->remaining;
+  *out_wanted = size;
+  if (size > connection->granted_packet_size) {
     connection_exceed(
         connection, LIMIT_PACKET_SIZE,
         &(struct mqtt_fault){MQTT_PACKET_TOO_LARGE, "MQTT-3.2.2-15", "the packet is larger than the maximum packet size"});
     return FRAME_REFUSED;
   }
-  return bytes.size >= *out_wanted ? FRAME_WHOLE : FRAME_PARTIAL;
+  return bytes.size >= size ? FRAME_WHOLE : FRAME_PARTIAL;
+}
+
+// Whether a packet after which no more is taken was not taken itself: it comes again.
+static bool comes_again(const struct connection *connection)
+{
+  static const unsigned again = PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL | PAUSED_AUTHENTICATION;
+  return connection->state == MIGRATING || connection->pauses & again;
 }
 
 // Handles whole packets in place, as many as there are and may be taken. Returns the bytes used; *out_wanted: whole size of
@@ -595,16 +606,14 @@ static size_t take_packets(struct connection *connection, struct span bytes, siz
   while (used < bytes.size) {
     struct mqtt_fixed_header header;
     if (look(connection, span_from(bytes, used), &header, out_wanted) != FRAME_WHOLE) return used;
-    if (connection->limited && !throttle_admit(connection, span_of(bytes.at + used, *out_wanted))) return used;
-    bool more = handle_packet(connection, header.first, span_of(bytes.at + used + header.size, header.remaining));
-    if (connection->state == MIGRATING) return used;
-    // This packet was not taken: it comes again.
-    static const unsigned again = PAUSED_MEMORY | PAUSED_TAKE_OVER | PAUSED_JOURNAL | PAUSED_FULL | PAUSED_AUTHENTICATION;
-    if (connection->pauses & again && !more) {
-      if (connection->limited) throttle_give_back(connection, span_of(bytes.at + used, *out_wanted));
+    struct span packet = span_of(bytes.at + used, *out_wanted);
+    if (connection->limited && !throttle_admit(connection, packet)) return used;
+    bool more = handle_packet(connection, header.first, span_from(packet, header.size));
+    if (!more && comes_again(connection)) {
+      if (connection->limited) throttle_give_back(connection, packet);
       return used;
     }
-    used += *out_wanted;
+    used += packet.size;
     if (!more || connection->pauses || shard->turn_copies > YIELD_COPIES) return used;
   }
   return used;
