@@ -45,12 +45,10 @@ static enum status grow(struct buffer *buffer, size_t needed)
   return OK;
 }
 
-uint8_t *buffer_reserve(struct buffer *buffer, size_t size)
+uint8_t *buffer_make_room(struct buffer *buffer, size_t size)
 {
   assert(buffer->start <= buffer->end);
   assert(buffer->end <= buffer->capacity);
-  if (buffer->data && size <= buffer->capacity - buffer->end) return buffer->data + buffer->end;
-
   size_t unread = buffer_size(buffer);
   if (size > SIZE_MAX - unread) return NULL;
   bool worth_moving = buffer->data && unread <= buffer->capacity / 2 && size <= buffer->capacity - unread;

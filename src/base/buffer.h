@@ -33,9 +33,17 @@ static inline struct span buffer_peek(const struct buffer *buffer)
   return (struct span){.at = buffer->data ? buffer->data + buffer->start : NULL, .size = buffer->end - buffer->start};
 }
 
-// Makes room for `size` more bytes behind the end (moving unread bytes to the front, or growing by doubling) and returns
-// where they go, never NULL even for size 0 unless memory is short. Call buffer_commit with what was written.
-uint8_t *buffer_reserve(struct buffer *buffer, size_t size);
+// For buffer_reserve, when there is too little room behind the end: moves unread bytes to the front, or grows by doubling.
+uint8_t *buffer_make_room(struct buffer *buffer, size_t size);
+
+// Makes room for `size` more bytes behind the end and returns where they go, never NULL even for size 0 unless memory is
+// short. Call buffer_commit with what was written.
+static inline uint8_t *buffer_reserve(struct buffer *buffer, size_t size)
+{
+  if (buffer->data && size <= buffer->capacity - buffer->end) return buffer->data + buffer->end;
+  return buffer_make_room(buffer, size);
+}
+
 void buffer_commit(struct buffer *buffer, size_t size);
 
 // ERR_NO_MEMORY leaves the buffer as it was.
