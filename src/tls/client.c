@@ -239,7 +239,7 @@ enum status tls_client_load(const struct tls_client_settings *settings, struct w
 {
   struct tls_client *client = calloc(1, sizeof *client);
   if (!client) return no_memory(error);
-  client->references = 1;
+  references_init(&client->references);
   enum status status = load(client, settings, now, error);
   if (status == OK)
     *out = client;
@@ -250,16 +250,13 @@ enum status tls_client_load(const struct tls_client_settings *settings, struct w
 
 struct tls_client *tls_client_ref(struct tls_client *client)
 {
-  if (client) atomic_fetch_add_explicit(&client->references, 1, memory_order_relaxed);
+  if (client) references_take(&client->references);
   return client;
 }
 
 void tls_client_unref(struct tls_client *client)
 {
-  if (!client) return;
-  uint32_t before = atomic_fetch_sub_explicit(&client->references, 1, memory_order_acq_rel);
-  assert(before > 0);
-  if (before > 1) return;
+  if (!client || !references_drop(&client->references)) return;
   SSL_CTX_free(client->context);
   record_suites_deinit(&client->suites);
   BIO_meth_free(client->socket_method);

@@ -1,16 +1,15 @@
 // What clients are made of, for client.c (how OpenSSL is set up), client_reason.c and session.c.
 #pragma once
 
-#include <stdatomic.h>
-
 #include <openssl/ssl.h>
 
+#include "base/references.h"
 #include "tls/client.h"
 #include "tls/psk.h"
 #include "tls/records.h"
 
 struct tls_client {
-  _Atomic uint32_t references;
+  struct references references;
   SSL_CTX *context;
   struct record_suites suites;
   BIO_METHOD *socket_method;  // of session_socket.c
