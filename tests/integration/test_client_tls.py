@@ -320,7 +320,8 @@ def test_usage(words, why):
 def mosquitto(directory, lines):
     port = free_port()
     path = pathlib.Path(directory) / "mosquitto.conf"
-    path.write_text(f"listener {port} 127.0.0.1\nlog_dest none\n" + "".join(line + "\n" for line in lines))
+    # It would give up root, and could not read its files then.
+    path.write_text(f"user root\nlistener {port} 127.0.0.1\nlog_dest none\n" + "".join(line + "\n" for line in lines))
     with subprocess.Popen([MOSQUITTO, "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + TIMEOUT_S
@@ -336,25 +337,14 @@ def mosquitto(directory, lines):
             process.wait(TIMEOUT_S)
 
 
-@pytest.fixture
-def public(tmp_path):
-    """Mosquitto gives up root, and has to read its files then."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.name.startswith("pytest-"):
-            directory.chmod(0o755)
-    tmp_path.chmod(0o755)
-    return tmp_path
-
-
 @pytest.mark.skipif(not MOSQUITTO, reason="needs mosquitto")
 @pytest.mark.parametrize("tls", VERSIONS)
-def test_mosquitto_with_certificates(public, tls):
-    authority = Authority(public / "ca")
+def test_mosquitto_with_certificates(tmp_path, tls):
+    authority = Authority(tmp_path / "ca")
     server, ann = authority.server(), authority.client("/CN=ann")
-    server.key.chmod(0o644)
     lines = (f"cafile {authority.cert}", f"certfile {server.cert}", f"keyfile {server.key}", "require_certificate true",
              "use_identity_as_username true")
-    with mosquitto(public, lines) as port:
+    with mosquitto(tmp_path, lines) as port:
         common = ("-L", f"mqtts://localhost:{port}", "--cafile", authority.cert, "--tls-version", tls)
         own = ("--cert", ann.cert, "--key", ann.key)
         with subscriber(*common, *own, "-t", "a/b", "-q", 2, "-C", 2) as process:
@@ -367,10 +357,10 @@ def test_mosquitto_with_certificates(public, tls):
 
 @pytest.mark.skipif(not MOSQUITTO, reason="needs mosquitto")
 @pytest.mark.parametrize("tls", VERSIONS)
-def test_mosquitto_with_a_pre_shared_key(public, psk, tls):
-    known = public / "psk.txt"
+def test_mosquitto_with_a_pre_shared_key(tmp_path, psk, tls):
+    known = tmp_path / "psk.txt"
     known.write_text(psk.read_text())
-    with mosquitto(public, ("allow_anonymous true", f"psk_file {known}", "psk_hint plant", "ciphers PSK")) as port:
+    with mosquitto(tmp_path, ("allow_anonymous true", f"psk_file {known}", "psk_hint plant", "ciphers PSK")) as port:
         done = run("pub", "-h", "localhost", "-p", port, "--psk-file", psk, "--psk-identity", "press-4", "--tls-version", tls,
                    "-t", "a", "-m", "x", "-q", 1)
         assert (done.returncode, done.stderr) == (0, "")

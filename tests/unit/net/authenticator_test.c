@@ -217,7 +217,7 @@ static void destroy(struct authenticator *authenticator, const struct gate *gate
 
 #define GATE(...)                                                                                                           \
   {                                                                                                                         \
-    .references = 1, .name = (char[]){"wan"}, .passwords = &some_passwords, .jwt = &some_keys, .methods = {__VA_ARGS__},    \
+    .references = {1}, .name = (char[]){"wan"}, .passwords = &some_passwords, .jwt = &some_keys, .methods = {__VA_ARGS__},  \
     .method_count = sizeof((enum auth_method[]){__VA_ARGS__}) / sizeof(enum auth_method)                                    \
   }
 
