@@ -70,6 +70,14 @@ def test_healthz(broker):
     assert status == 200 and text.strip()
 
 
+def test_healthz_by_curl(broker):
+    """As a probe asks."""
+    asked = subprocess.run(
+        ["curl", "--fail", "--silent", "--show-error", "--max-time", str(TIMEOUT_S), broker.metrics_url + "/healthz"],
+        capture_output=True, text=True, timeout=2 * TIMEOUT_S)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, "ok\n", "")
+
+
 def test_other_paths_and_methods(broker):
     assert broker.get("/")[0] in (200, 404)
     assert broker.get("/nothing")[0] == 404

@@ -306,7 +306,7 @@ def test_a_broker_does_not_start_with_a_crl_that_has_ended(listed):
 
 def test_when_the_crl_has_ended(listed):
     """No client gets in with a certificate any more, until there is a new list; who is connected stays."""
-    broker = listed(start_s=-DAY_S, end_s=3 * SLOW)
+    broker = listed(start_s=-DAY_S, end_s=6 * SLOW)
     context = broker.context()
     client = broker.come_in(context)
     session = client.stream.socket.session
@@ -368,11 +368,14 @@ def test_half_of_a_set_is_no_mistake(secure):
 
 def test_many_changes_are_one(secure):
     broker = secure()
+    changed = []
     for _ in range(50):
         os.utime(broker.files / "server.pem")
+        changed.append(time.monotonic())
     broker.wait_event("credentials_changed")
     elapse(2 * QUIET_S)
-    assert len(broker.events("credentials_changed")) <= 2
+    held_up = sum(after - before > QUIET_S / 2 for before, after in zip(changed, changed[1:]))  # this test, by others
+    assert len(broker.events("credentials_changed")) <= 2 + held_up
 
 
 def test_files_that_do_not_change_are_not_read(secure):
