@@ -151,6 +151,7 @@ static void gather(struct accepter *accepter, struct accepting *accepting)
 void accepter_accept(struct accepter *accepter, struct accepting *accepting)
 {
   struct listener *listener = accepting->listener;
+  if (!listener) return;
   gather(accepter, accepting);
   for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
     if (accepter->ready && !accepter->ready(accepter->context)) {
@@ -193,7 +194,17 @@ static void stop_accepting(struct accepter *accepter, struct accepting *acceptin
   if (accepting->paused_until_ms == 0) set_accepting(accepter, accepting, false);
   list_remove(&accepting->link);
   listener_unref(accepting->listener);
-  free(accepting);
+  accepting->listener = NULL;
+  accepting->next_removed = accepter->removed;
+  accepter->removed = accepting;
+}
+
+void accepter_bury(struct accepter *accepter)
+{
+  for (struct accepting *next; accepter->removed; accepter->removed = next) {
+    next = accepter->removed->next_removed;
+    free(accepter->removed);
+  }
 }
 
 void accepter_remove(struct accepter *accepter, const struct listener *listener)

@@ -20,8 +20,9 @@ enum { ADDRESS_TEXT = IP_TEXT_SIZE + 8 };  // "[2001:db8::1]:51234", with its NU
 // A listener as one accepter sees it.
 struct accepting {
   enum source_kind source;
-  struct listener *listener;
+  struct listener *listener;  // NULL: removed
   struct link link;
+  struct accepting *next_removed;
   uint64_t paused_until_ms;  // 0: accepting
   uint64_t round_ms;         // when it was last asked to accept
   uint64_t window_ms;        // the second that `window_count` counts in
@@ -37,6 +38,7 @@ struct accepter {
   const _Atomic uint32_t *connections, *max_connections;  // of the broker
   struct addresses *addresses;                            // NULL: none are counted
   struct link accepting;                                  // list_init
+  struct accepting *removed;                              // NULL
   // Whether one more can be taken now; false: asked again in a moment. NULL: always.
   bool (*ready)(void *context);
   // Takes the socket.
@@ -48,7 +50,10 @@ void accepter_add(struct accepter *accepter, struct listener *listener);
 void accepter_remove(struct accepter *accepter, const struct listener *listener);
 void accepter_remove_all(struct accepter *accepter);
 
-// The listener's socket has connections.
+// Frees what was removed. Not sooner than all events are handled that came together: one of them may be the listener's.
+void accepter_bury(struct accepter *accepter);
+
+// The listener's socket has connections, or had when it was removed.
 void accepter_accept(struct accepter *accepter, struct accepting *accepting);
 
 // Whether the connection limits allow one more. Counts and logs it when they do not.

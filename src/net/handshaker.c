@@ -423,7 +423,8 @@ static void turn(struct handshaker *handshaker)
   accepter_resume(&handshaker->accepter);
   end_late(handshaker);
   bury(handshaker);
-  take_order(handshaker);  // last: a listener that goes is named by no event then
+  take_order(handshaker);
+  accepter_bury(&handshaker->accepter);
 }
 
 static void *handshaker_main(void *argument)
@@ -556,6 +557,7 @@ static enum status start(struct handshaker *handshaker)
 static void release(struct handshaker *handshaker)
 {
   accepter_remove_all(&handshaker->accepter);
+  accepter_bury(&handshaker->accepter);
   while (!list_empty(&handshaker->pendings)) {
     struct pending *pending = CONTAINER_OF(handshaker->pendings.next, struct pending, all);
     retire(handshaker, pending);

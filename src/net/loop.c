@@ -451,6 +451,7 @@ static void turn(struct loop *loop)
   while (loop_auth_ask(loop));  // of connections that went on
   loop_post_outgoing(loop);
   loop_bury(loop);
+  accepter_bury(&loop->accepter);
 }
 
 void *loop_main(void *argument)

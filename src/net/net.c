@@ -23,6 +23,7 @@ static void loop_destroy(struct loop *loop)
 {
   if (!loop) return;
   accepter_remove_all(&loop->accepter);
+  accepter_bury(&loop->accepter);
   shard_destroy(loop->shard);
   loop_bury(loop);
   if (loop->epoll >= 0) close(loop->epoll);
