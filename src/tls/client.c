@@ -166,8 +166,10 @@ static enum status find_key(struct tls_client *client, const struct tls_client_s
     return error_set(error, ERR_INVALID, "%s: has no line for \"%s\": expected %s:KEY", settings->psk,
                      settings->psk_identity, settings->psk_identity);
   assert(key.size <= sizeof client->psk_key);
-  client->psk_identity = strndup((const char *)identity.at, identity.size);
+  client->psk_identity = malloc(identity.size + 1);
   if (!client->psk_identity) return no_memory(error);
+  memcpy(client->psk_identity, identity.at, identity.size);
+  client->psk_identity[identity.size] = '\0';
   memcpy(client->psk_key, key.at, key.size);
   client->psk_key_size = (uint8_t)key.size;
   return OK;
