@@ -8,6 +8,7 @@ SKERRY_TEST_SLOW   factor on all time-outs, for sanitizer builds
 
 import os
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -28,6 +29,24 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xfail(reason=differs.args[0], strict=False))
         if MOSQUITTO and item.get_closest_marker("skerry_only"):
             item.add_marker(pytest.mark.skip(reason="about Skerry itself"))
+
+
+HAS_PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.when == "call":
+        item.stash[HAS_PASSED] = report.passed
+
+
+@pytest.fixture(autouse=True)
+def tidy(request):
+    """What a test leaves on the disk stays when it failed: a thousand journals with their reserves are 30 GB."""
+    yield
+    if request.node.stash.get(HAS_PASSED, False) and "tmp_path" in request.node.funcargs:
+        shutil.rmtree(request.node.funcargs["tmp_path"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +71,7 @@ def broker(request, tmp_path_factory):
     )
     yield running
     running.stop()
+    shutil.rmtree(running.directory / "data", ignore_errors=True)
 
 
 @pytest.fixture
