@@ -258,10 +258,8 @@ def test_insecure_is_loud(site):
 
 
 @contextlib.contextmanager
-def foreign_server(pair, *words):
-    """openssl s_server, which shows whatever it is told to."""
-    port = free_port()
-    argv = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(pair.cert), "-key", str(pair.key), "-quiet", *words]
+def listening(port, *argv):
+    """Somebody else's server, from when its port is open."""
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + TIMEOUT_S
@@ -274,6 +272,16 @@ def foreign_server(pair, *words):
             yield port
         finally:
             process.kill()
+            process.wait(TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def foreign_server(pair, *words):
+    """openssl s_server, which shows whatever it is told to."""
+    port = free_port()
+    argv = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(pair.cert), "-key", str(pair.key), "-quiet", *words]
+    with listening(port, *argv):
+        yield port
 
 
 def test_expired_and_early(authority):
@@ -322,19 +330,8 @@ def mosquitto(directory, lines):
     path = pathlib.Path(directory) / "mosquitto.conf"
     # It would give up root, and could not read its files then.
     path.write_text(f"user root\nlistener {port} 127.0.0.1\nlog_dest none\n" + "".join(line + "\n" for line in lines))
-    with subprocess.Popen([MOSQUITTO, "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + TIMEOUT_S
-            while True:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(TIMEOUT_S)
+    with listening(port, MOSQUITTO, "-c", str(path)):
+        yield port
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="needs mosquitto")
