@@ -17,37 +17,14 @@ enum { SPARE_DESCRIPTORS = 16, RAW_GROUPS = 256, LATENCY_RATE = 1000, BACKLOG_ME
 
 static enum status apply_version(void *target, struct option_words *words, struct error *error)
 {
-  static const struct {
-    const char *name;
-    enum mqtt_version version;
-  } names[] = {{"3.1", MQTT_3_1},        {"31", MQTT_3_1}, {"mqttv31", MQTT_3_1}, {"3.1.1", MQTT_3_1_1}, {"311", MQTT_3_1_1},
-               {"mqttv311", MQTT_3_1_1}, {"5", MQTT_5_0},  {"5.0", MQTT_5_0},     {"mqttv5", MQTT_5_0}};
   struct bench_options *options = target;
-  const char *name = option_word(words);
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    if (strcmp(name, names[i].name) != 0) continue;
-    options->version = names[i].version;
-    return OK;
-  }
-  return error_set(error, ERR_INVALID, "\"%s\" is no version of MQTT; known are 3.1, 3.1.1 and 5", name);
+  return client_read_version(option_word(words), &options->version, error);
 }
 
 static enum status apply_url(void *target, struct option_words *words, struct error *error)
 {
   struct bench_options *options = target;
-  const char *text = option_word(words);
-  if (!text) return error_set(error, ERR_INVALID, "needs URL behind it");
-  struct url url;
-  enum status status = url_parse(text, &url, error);
-  if (status != OK) return status;
-  if (url.kind == URL_HTTP) {
-    url_deinit(&url);
-    return error_set(error, ERR_INVALID,
-                     "http:// is no address of a broker; use mqtts://, mqtt://, wss://, ws:// or unix://");
-  }
-  url_deinit(&options->url);
-  options->url = url;
-  return OK;
+  return client_read_url(option_word(words), &options->url, error);
 }
 
 #define FIELD(name) offsetof(struct bench_options, name)

@@ -14,38 +14,46 @@ enum { KEEP_ALIVE_DEFAULT_S = 60, ID_MAX_3_1 = 23 };
 
 // ---- Options that are more than a field
 
-static enum status apply_url(void *target, struct option_words *words, struct error *error)
+enum status client_read_url(const char *text, struct url *url, struct error *error)
 {
-  struct client_options *options = target;
-  const char *text = option_word(words);
-  struct url url;
-  enum status status = url_parse(text, &url, error);
+  struct url read;
+  enum status status = url_parse(text, &read, error);
   if (status != OK) return status;
-  if (url.kind == URL_HTTP) {
-    url_deinit(&url);
+  if (read.kind == URL_HTTP) {
+    url_deinit(&read);
     return error_set(error, ERR_INVALID,
                      "http:// is no address of a broker; use mqtts://, mqtt://, wss://, ws:// or unix://");
   }
-  url_deinit(&options->url);
-  options->url = url;
+  url_deinit(url);
+  *url = read;
   return OK;
 }
 
-static enum status apply_version(void *target, struct option_words *words, struct error *error)
+static enum status apply_url(void *target, struct option_words *words, struct error *error)
+{
+  struct client_options *options = target;
+  return client_read_url(option_word(words), &options->url, error);
+}
+
+enum status client_read_version(const char *text, enum mqtt_version *out, struct error *error)
 {
   static const struct {
     const char *name;
     enum mqtt_version version;
   } names[] = {{"5", MQTT_5_0},          {"5.0", MQTT_5_0}, {"mqttv5", MQTT_5_0}, {"3.1.1", MQTT_3_1_1}, {"311", MQTT_3_1_1},
                {"mqttv311", MQTT_3_1_1}, {"3.1", MQTT_3_1}, {"31", MQTT_3_1},     {"mqttv31", MQTT_3_1}};
-  struct client_options *options = target;
-  const char *text = option_word(words);
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     if (strcasecmp(names[i].name, text) != 0) continue;
-    options->version = names[i].version;
+    *out = names[i].version;
     return OK;
   }
   return error_set(error, ERR_INVALID, "\"%s\" is no version of MQTT; known are 5, 3.1.1 and 3.1", text);
+}
+
+static enum status apply_version(void *target, struct option_words *words, struct error *error)
+{
+  struct client_options *options = target;
+  return client_read_version(option_word(words), &options->version, error);
 }
 
 static enum status apply_keep_alive(void *target, struct option_words *words, struct error *error)

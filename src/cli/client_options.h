@@ -60,6 +60,11 @@ CHECK_RESULT enum status client_options_read(struct client_options *options, str
 
 void client_options_deinit(struct client_options *options);
 
+// What -L and -V name, for commands with options of their own too. ERR_INVALID leaves all as it was; else what *url held is
+// let go of first.
+CHECK_RESULT enum status client_read_url(const char *text, struct url *url, struct error *error);
+CHECK_RESULT enum status client_read_version(const char *text, enum mqtt_version *out, struct error *error);
+
 // The first line of a file. *out: heap.
 CHECK_RESULT enum status client_read_password(const char *path, char **out, struct error *error);
 
