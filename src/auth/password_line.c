@@ -36,6 +36,8 @@ static struct span cut(struct span text, char separator, struct span *rest)
   return span_of(text.at, size);
 }
 
+static const char byte_order_mark[] = "\xEF\xBB\xBF";
+
 static bool starts_with(struct span text, const char *prefix)
 {
   size_t size = strlen(prefix);
@@ -147,6 +149,9 @@ enum status password_user_check(struct span user, struct error *error)
   if (status != OK) return status;
   if (user.at[0] == '#')
     return error_set(error, ERR_INVALID, "the user name begins with \"#\", as a comment in the password file does");
+  // Of a line that begins with two, one would be left when it is written, and be gone when that is read.
+  if (starts_with(user, byte_order_mark))
+    return error_set(error, ERR_INVALID, "the user name begins with a byte order mark (U+FEFF)");
   return OK;
 }
 
@@ -203,7 +208,7 @@ enum status password_line_parse(struct span line, struct password_line *out, str
 {
   struct password_line parsed = {.until_ms = INT64_MAX};
   struct span rest;
-  if (starts_with(line, "\xEF\xBB\xBF")) line = span_from(line, 3);  // what some editors put before the first line
+  if (starts_with(line, byte_order_mark)) line = span_from(line, 3);  // what some editors put before the first line
   line = trim(line);
   if (line.size == 0 || line.at[0] == '#') {
     *out = parsed;

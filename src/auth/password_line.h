@@ -25,7 +25,8 @@ CHECK_RESULT enum status password_line_parse(struct span line, struct password_l
 // Appends the line, with its line end.
 CHECK_RESULT enum status password_line_append(const struct password_line *line, struct buffer *out);
 
-// Whether a line may begin with it: UTF-8 without ':' and control characters, no blanks around, no '#' in front.
+// Whether a line may begin with it: UTF-8 without ':' and control characters, no blanks around, no '#' and no byte
+// order mark in front.
 CHECK_RESULT enum status password_user_check(struct span user, struct error *error);
 CHECK_RESULT enum status password_group_check(struct span group, struct error *error);
 

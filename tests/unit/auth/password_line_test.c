@@ -104,6 +104,8 @@ static void what_is_wrong_is_said(void **state)
   refuse("a\xFFn:$6$a$b", "not UTF-8");
   refuse("a\x1Bn:$6$a$b", "control character");
   refuse("a\u202En:$6$a$b", "U+202E");
+  refuse("\uFEFF\uFEFFann:$6$a$b", "byte order mark");
+  refuse(" \uFEFFann:$6$a$b", "byte order mark");
   refuse_bytes(span_of("a\0n:$6$a$b", 10), "U+0000");
 }
 
