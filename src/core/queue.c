@@ -95,7 +95,7 @@ static uint32_t search(const struct window *window, uint32_t last, uint32_t firs
 
 struct copy *window_find(const struct window *window, uint16_t packet_id)
 {
-  if (window->span == 0 || packet_id == 0) return NULL;
+  if (window->span == 0) return NULL;
   uint32_t first = window_at(window, 0)->packet_id;
   uint32_t distance = distance_between(first, packet_id);
   // Where it is when no identifier was left out; else further in front.

@@ -99,7 +99,8 @@ void session_take_front(struct session *session)
   queue_drop(&session->queue, &session->shard->pool);
 }
 
-static bool drop(struct session *session, const struct tag *tag, enum drop_reason reason)
+// What is rare stays out of session_deliver, which is then without a frame of its own on the stack.
+__attribute__((noinline)) static bool drop(struct session *session, const struct tag *tag, enum drop_reason reason)
 {
   struct shard *shard = session->shard;
   shard->counters.dropped[reason]++;
@@ -124,7 +125,7 @@ bool session_rejects(const struct session *session, size_t size)
 
 // Drops the message that waits longest, but none that was sent: it may have arrived. False when it cannot be told yet: the
 // front of the queue is being loaded.
-static bool drop_oldest(struct session *session)
+__attribute__((noinline)) static bool drop_oldest(struct session *session)
 {
   struct shard *shard = session->shard;
   struct durable *durable = session->durable;
@@ -180,8 +181,7 @@ bool session_deliver(struct session *session, const struct copy *wanted)
     if (!make_room(session, size)) return drop(session, tag, DROP_QUEUE_FULL);
   }
   if (qos > 0 && session->durable) {
-    struct copy copy = *wanted;
-    durable_enqueue(session, &copy);
+    durable_enqueue(session, wanted);
   } else {
     if (shard_memory_full(shard)) return drop(session, tag, DROP_MEMORY);
     if (queue_append(&session->queue, &shard->pool, wanted) != OK) return drop(session, tag, DROP_MEMORY);
