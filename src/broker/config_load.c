@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,43 +14,7 @@
 #include "base/utf8.h"
 #include "broker/config_schema.h"
 
-enum { MESSAGE_SIZE = 700, PATH_SIZE = 128, MAX_DEPTH = 16, MAX_ANCHORS = 1000 };
-
-// ---- Messages
-
-bool diagnostics_add(struct diagnostics *diagnostics, const char *file, struct config_mark mark, const char *format, ...)
-{
-  if (diagnostics->count == CONFIG_MAX_DIAGNOSTICS) {
-    diagnostics->more = true;
-    return false;
-  }
-  char text[MESSAGE_SIZE];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  char *line = NULL;
-  int size;
-  if (file && mark.line)
-    size = asprintf(&line, "%s:%u:%u: %s", file, mark.line, mark.column, text);
-  else
-    size = asprintf(&line, "%s%s%s", file ? file : "", file ? ": " : "", text);
-  if (size < 0) return false;
-  if (!diagnostics->texts) diagnostics->texts = calloc(CONFIG_MAX_DIAGNOSTICS, sizeof *diagnostics->texts);
-  if (!diagnostics->texts) {
-    free(line);
-    return false;
-  }
-  diagnostics->texts[diagnostics->count++] = line;
-  return true;
-}
-
-void diagnostics_deinit(struct diagnostics *diagnostics)
-{
-  for (size_t i = 0; i < diagnostics->count; i++) free(diagnostics->texts[i]);
-  free(diagnostics->texts);
-  *diagnostics = (struct diagnostics){0};
-}
+enum { PATH_SIZE = 128, MAX_DEPTH = 16, MAX_ANCHORS = 1000 };
 
 // ---- YAML
 

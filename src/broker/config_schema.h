@@ -108,13 +108,24 @@ void config_value_expected(const struct config_key *key, char *out, size_t size)
 // Sets all fields of a section's keys to their defaults, where they have one. ERR_NO_MEMORY.
 CHECK_RESULT enum status config_set_defaults(bool listener, void *object);
 
-// ---- Loading (config_load.c)
-
-struct diagnostics;
+// ---- Messages (config_diagnostics.c)
 
 // Adds a message, its place before it when `mark` is from a file. False when it is one too many, or memory is short.
 bool diagnostics_add(struct diagnostics *diagnostics, const char *file, struct config_mark mark, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+// A configuration that is looked over.
+struct checker {
+  const char *file;
+  struct diagnostics *diagnostics;
+  bool failed;
+};
+
+// Complains about a listener's key, at its place or else at the listener's.
+void config_complain(struct checker *checker, const struct listener_config *listener, size_t index, const char *key,
+                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+// ---- The struct (config.c)
 
 // The configuration with defaults and no listener. config_deinit it, also after a failure.
 CHECK_RESULT enum status config_init(struct config *config);
@@ -126,22 +137,17 @@ void config_clear_listeners(struct config *config);
 // Sets one key by its path, as --set does. An index equal to the number of listeners appends one.
 CHECK_RESULT enum status config_set(struct config *config, const char *path, const char *value, struct error *error);
 
-// Fills in what depends on other keys, and checks what needs more than one key. False when something is wrong.
+// ---- Checks of several keys together
+
+// Fills in what depends on other keys, and checks what needs more than one key (config_check.c). False when something is
+// wrong.
 bool config_complete(struct config *config, const char *file, struct diagnostics *diagnostics);
 
-// Makes the paths relative to where the configuration is, not to where the broker runs. ERR_NO_MEMORY.
-CHECK_RESULT enum status config_resolve_paths(struct config *config, const char *file);
-
 // Checks what makes a listener safe or open: TLS, authentication, anonymous clients (config_security.c).
-struct checker {
-  const char *file;
-  struct diagnostics *diagnostics;
-  bool failed;
-};
 void config_check_security(struct checker *checker, struct config *config);
-// Complains about a listener's key, at its place or else at the listener's.
-void config_complain(struct checker *checker, const struct listener_config *listener, size_t index, const char *key,
-                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+// Makes the paths relative to where the configuration is, not to where the broker runs (config_security.c). ERR_NO_MEMORY.
+CHECK_RESULT enum status config_resolve_paths(struct config *config, const char *file);
 
 // Adds an item to the list. ERR_NO_MEMORY, or ERR_INVALID when there are CONFIG_MAX_CERTIFICATES.
 CHECK_RESULT enum status config_add_certificate(struct config_certificates *certificates,
