@@ -1,14 +1,6 @@
 // The disk port on the real file system, in a directory of its own.
 #include "store/disk.h"
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <cmocka.h>
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -281,15 +273,13 @@ static unsigned open_descriptors(void)
 
 static void a_log_keeps_few_files_open(void **state)
 {
-  struct disk *disk = open_disk(*state);
   struct history history;
-  history_init(&history, disk, 1);
+  history_init_on(&history, 1, open_disk(*state));
   unsigned before = open_descriptors();
-  struct seen seen;
-  history_open(&history, &seen);
+  history_open(&history);
   uint64_t positions[1001] = {0};
   history.positions = positions;
-  for (unsigned i = 0; i < 100; i++) assert_int_equal(history_round(&history, 10), OK);
+  history_rounds(&history, 100, 10);
   assert_true(journal_log_segments(history.log) > 20);
   struct record_header header;
   struct span body;
@@ -298,12 +288,12 @@ static void a_log_keeps_few_files_open(void **state)
   assert_true(open_descriptors() <= before + 10);
   history_close(&history);
   assert_int_equal(open_descriptors(), before);
-  history_open(&history, &seen);
-  assert_int_equal(seen.count, 1000);
-  assert_int_equal(seen.gaps + seen.damages + seen.torn, 0);
+  history_open(&history);
+  assert_int_equal(history.seen.count, 1000);
+  assert_int_equal(history.seen.gaps + history.seen.damages + history.seen.torn, 0);
   history_close(&history);
   assert_int_equal(open_descriptors(), before);
-  disk_destroy(disk);
+  history_deinit(&history);
 }
 
 int main(void)
