@@ -14,29 +14,20 @@ static struct connection_origin origin_of(const struct broker *broker)
       .address = "198.51.100.7:4711", .anonymous = !broker->authenticate, .authenticate = broker->authenticate};
 }
 
-static void trace_log(void *context, enum log_level level, const char *event, const struct log_field *fields, size_t count)
-{
-  struct world *world = context;
-  char line[1024];
-  if (!world->trace) return;
-  size_t size = log_format_line(LOG_TEXT, (struct wall){0}, level, event, fields, count, line, sizeof line);
-  world_trace(world, "  log %.*s", size > 0 ? (int)size - 1 : 0, line);
-}
-
 void broker_start(struct broker *broker)
 {
   struct world *world = broker->world;
-  uint64_t secret = prng_next(&world->prng);
+  uint64_t secret = prng_next(&world->trial.prng);
   broker->authenticate = secret % 8 == 0;
   for (uint8_t i = 0; i < broker->shard_count; i++) {
-    log_init(&broker->logs[i], trace_log, world, LOG_DEBUG);
+    log_init(&broker->logs[i], world_log, world, LOG_DEBUG);
     struct shard_settings settings = {.shard = i,
                                       .shard_count = broker->shard_count,
                                       .limits = broker->limits,
                                       .seed = secret,
                                       .budget = &broker->budget,
                                       .log = &broker->logs[i]};
-    broker->shards[i] = shard_create(&settings, (struct mono){world->now_ms});
+    broker->shards[i] = shard_create(&settings, (struct mono){world->trial.now_ms});
     if (!broker->shards[i]) abort();
     shard_tick(broker->shards[i]);
   }
@@ -71,7 +62,7 @@ void broker_stop(struct broker *broker)
 
 struct moment broker_moment(const struct broker *broker, uint8_t shard)
 {
-  struct moment moment = {.tick = broker->world->tick, .ms = broker->world->now_ms};
+  struct moment moment = {.tick = broker->world->trial.tick, .ms = broker->world->trial.now_ms};
   for (uint8_t from = 0; from < broker->shard_count; from++) moment.mails[from] = broker->mail[from][shard].delivered;
   return moment;
 }
@@ -106,8 +97,8 @@ struct link *broker_connect(struct broker *broker, struct client *client)
                         .shard = (uint8_t)pick(world, broker->shard_count),
                         .version = client->version,
                         .closing_ms = NEVER,
-                        .last_packet_ms = world->now_ms,
-                        .last_taken_ms = world->now_ms};
+                        .last_packet_ms = world->trial.now_ms,
+                        .last_taken_ms = world->trial.now_ms};
   pipe_init(&link->up, world->plan.window);
   pipe_init(&link->down, world->plan.window);
   VECTOR_PUSH(&broker->links, link);
@@ -137,7 +128,7 @@ void link_free(struct link *link)
 static void forget(struct link *link, const char *why)
 {
   TRACE(link->world, "link %u of client %s is closed: %s", link->number, link->client->id, why);
-  link->world->tick++;
+  link->world->trial.tick++;
   shard_closed(link->broker->shards[link->shard], link->connection);
   link->connection = NULL;
   link->ended = true;
@@ -188,10 +179,10 @@ void broker_kick(struct link *link)
   struct shard *shard = link->broker->shards[link->shard];
   if (!link->connection || (link->connect_taken && !link->connack_written)) return;
   TRACE(world, "link %u of client %s is kicked out", link->number, link->client->id);
-  world->tick++;
+  world->trial.tick++;
   link->guilty = true;
-  if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
-  shard_set_time(shard, (struct mono){world->now_ms});
+  if (link->closing_ms == NEVER) link->closing_ms = world->trial.now_ms;
+  shard_set_time(shard, (struct mono){world->trial.now_ms});
   shard_disconnect(shard, link->connection, MQTT_ADMINISTRATIVE_ACTION);
   tap_closed(link);
 }
@@ -201,8 +192,8 @@ void broker_publish(struct broker *broker, uint8_t shard, struct message *messag
   struct world *world = broker->world;
   uint8_t scratch[2048];
   TRACE(world, "broker %u publishes message %u to %s", broker->index, message->id, world->topics[message->topic]);
-  world->tick++;
-  shard_set_time(broker->shards[shard], (struct mono){world->now_ms});
+  world->trial.tick++;
+  shard_set_time(broker->shards[shard], (struct mono){world->trial.now_ms});
   struct publication *publication = model_publication(broker, shard, message, broker_moment(broker, shard));
   shard_publish(broker->shards[shard], span_text(world->topics[message->topic]), message_payload(message, scratch),
                 message->qos, message->retain);
@@ -224,7 +215,7 @@ static void after_receive(struct link *link, enum receive_result result)
     case RECEIVE_CLOSING:
       if (link->connect_taken && !link->connack_written && !world->plan.roomy) link->guilty = true;  // no memory for it
       if (link->closing_ms == NEVER && !link->guilty) world_fail(world, "client %s is closed for nothing", link->client->id);
-      if (link->closing_ms == NEVER) link->closing_ms = world->now_ms;
+      if (link->closing_ms == NEVER) link->closing_ms = world->trial.now_ms;
       tap_closed(link);
       break;
     case RECEIVE_MIGRATE: hand_over(link); break;
@@ -245,7 +236,7 @@ static void offer_input(struct link *link, struct span bytes)
 {
   struct world *world = link->world;
   struct broker *broker = link->broker;
-  world->tick++;
+  world->trial.tick++;
   struct moment at = broker_moment(broker, link->shard);
   uint8_t *exact = malloc(bytes.size ? bytes.size : 1);  // so that a sanitizer sees reads beyond it
   if (!exact) abort();
@@ -257,7 +248,7 @@ static void offer_input(struct link *link, struct span bytes)
   free(exact);
   if (taken > bytes.size || (taken < bytes.size && result != RECEIVE_YIELD))
     world_fail(world, "took %zu of %zu bytes", taken, bytes.size);
-  if (bytes.size > 0) link->last_taken_ms = world->now_ms;
+  if (bytes.size > 0) link->last_taken_ms = world->trial.now_ms;
   tap_in(link, span_of(bytes.at, taken));
   tap_take(link, count_packets(link) - before, &at);
   if (bytes.size > 0) pipe_read(&link->up, taken);
@@ -302,7 +293,7 @@ static void answer(struct broker *broker, uint8_t shard, struct authentication *
   question->next = NULL;
   question->identity = identity_create(&identity);
   if (!question->identity) abort();
-  broker->world->tick++;
+  broker->world->trial.tick++;
   shard_authenticated(broker->shards[shard], question);
 }
 
@@ -362,9 +353,9 @@ static bool write_link(struct link *link)
   bool moved = false;
   unsigned wants = CONNECTION_OUTPUT;
   link->blocked = false;
-  while ((wants & CONNECTION_OUTPUT) && !world->failed) {
+  while ((wants & CONNECTION_OUTPUT) && !world->trial.failed) {
     struct output output = {0};
-    world->tick++;
+    world->trial.tick++;
     size_t scratch_size = percent(world, 20) ? 512 + (size_t)pick(world, 1024) : world->plan.scratch_size;
     size_t total = connection_output(shard, link->connection, scratch, scratch_size, &output);
     if (total == 0) break;
@@ -396,7 +387,7 @@ static bool attend(struct broker *broker, uint8_t shard)
   struct connection *connection;
   unsigned wants = 0, guard = 0;
   bool moved = false;
-  while ((connection = shard_next_attention(broker->shards[shard], &wants)) && !broker->world->failed) {
+  while ((connection = shard_next_attention(broker->shards[shard], &wants)) && !broker->world->trial.failed) {
     struct link *link = connection_transport(connection);
     if (++guard > GUARD) world_fail(broker->world, "a shard asks for attention for ever");
     moved = true;
@@ -432,7 +423,7 @@ static bool deliver_mails(struct broker *broker, uint8_t to, bool everything)
       mailbox->first++;
       mailbox->count--;
       mailbox->arrived--;
-      broker->world->tick++;
+      broker->world->trial.tick++;
       mailbox->delivered++;
       shard_mail(broker->shards[to], &mail);
       moved = true;
@@ -462,7 +453,7 @@ static bool post_mails(struct broker *broker, uint8_t from)
 
 static void expect_keep_alive(struct broker *broker, uint8_t shard)
 {
-  uint64_t now_ms = broker->world->now_ms;
+  uint64_t now_ms = broker->world->trial.now_ms;
   for (size_t i = 0; i < broker->links.count; i++) {
     struct link *link = broker->links.items[i];
     if (!link->connection || link->shard != shard || link->closing_ms != NEVER) continue;
@@ -494,11 +485,11 @@ bool broker_turn(struct broker *broker, uint8_t shard, bool everything)
 {
   struct world *world = broker->world;
   bool moved = false;
-  world->tick++;
-  shard_set_time(broker->shards[shard], (struct mono){world->now_ms});
+  world->trial.tick++;
+  shard_set_time(broker->shards[shard], (struct mono){world->trial.now_ms});
   moved |= deliver_mails(broker, shard, everything);
   size_t first = broker->links.count ? (size_t)pick(world, broker->links.count) : 0;
-  for (size_t i = 0; i < broker->links.count && !world->failed; i++) {
+  for (size_t i = 0; i < broker->links.count && !world->trial.failed; i++) {
     struct link *link = broker->links.items[(first + i) % broker->links.count];
     if (link->shard != shard) continue;
     if (link->travelling && (everything || percent(world, 50))) {
@@ -507,18 +498,18 @@ bool broker_turn(struct broker *broker, uint8_t shard, bool everything)
     }
     if (everything || percent(world, 70)) moved |= read_link(link, everything);
   }
-  world->tick++;
+  world->trial.tick++;
   expect_keep_alive(broker, shard);
   shard_tick(broker->shards[shard]);
-  broker->ticked_ms[shard] = world->now_ms;
+  broker->ticked_ms[shard] = world->trial.now_ms;
   moved |= answer_questions(broker, shard, everything);
   moved |= attend(broker, shard);
-  for (size_t i = 0; i < broker->links.count && !world->failed; i++) {
+  for (size_t i = 0; i < broker->links.count && !world->trial.failed; i++) {
     struct link *link = broker->links.items[i];
     if (link->connection && link->shard == shard && link->blocked && pipe_room(&link->down) > 0) moved |= write_link(link);
   }
   moved |= post_mails(broker, shard);
-  if (!world->failed) {
+  if (!world->trial.failed) {
     oracle_wills(broker, shard);
     oracle_ledger(broker, shard);
     oracle_connections(broker);

@@ -387,7 +387,7 @@ static bool send_acks(struct client *client)
 bool client_act(struct client *client)
 {
   struct world *world = client->world;
-  world->tick++;
+  world->trial.tick++;
   if (!client->link) {
     if (world->ending || (!world->healing && !percent(world, world->plan.connect_percent))) return false;
     // 3.1 is not told whether its session is there: it resumes one only where sessions do not expire.

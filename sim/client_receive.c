@@ -194,7 +194,7 @@ bool client_read(struct client *client, size_t size)
   uint8_t first;
   size_t packet_size;
   while (client->link == link && splitter_peek(&client->in, &first, &body, &packet_size) == SPLITTER_PACKET &&
-         !world->failed) {
+         !world->trial.failed) {
     struct mqtt_packet packet;
     struct mqtt_fault fault;
     if (mqtt_decode(client->version, MQTT_FROM_SERVER, first, body, &packet, &fault))

@@ -88,10 +88,10 @@ static bool run_seed(uint64_t seed, uint64_t steps, bool trace, struct totals *t
     fprintf(stderr,
             "\nseed %" PRIu64 " failed at %" PRIu64 " ms, tick %" PRIu64 ": %s\nreplay: make sim SEED=%" PRIu64
             " STEPS=%" PRIu64 "\n",
-            seed, world->now_ms, world->tick, world->failure, seed, steps);
+            seed, world->trial.now_ms, world->trial.tick, world->trial.failure, seed, steps);
   }
   totals->seeds++;
-  totals->events += world->tick;
+  totals->events += world->trial.tick;
   totals->delivered += world->delivered;
   world_free(world);
   free(world);

@@ -105,8 +105,8 @@ void publication_processed(struct publication *publication)
 {
   struct broker *broker = publication->broker;
   if (publication->end != NEVER) return;
-  publication->end = broker->world->tick;
-  publication->end_ms = broker->world->now_ms;
+  publication->end = broker->world->trial.tick;
+  publication->end_ms = broker->world->trial.now_ms;
   for (uint8_t to = 0; to < broker->shard_count; to++) publication->need[to] = broker_posted(broker, publication->shard, to);
 }
 
@@ -226,7 +226,7 @@ void model_session_end(struct session *session)
   for (size_t i = 0; i < session->subscriptions.count; i++) {
     struct subscription *subscription = session->subscriptions.items[i];
     if (subscription->end.tick == NEVER) subscription->end.tick = 0;
-    if (subscription->ended == NEVER) subscription->ended = session->broker->world->tick;
+    if (subscription->ended == NEVER) subscription->ended = session->broker->world->trial.tick;
   }
 }
 
@@ -277,7 +277,7 @@ void model_will_connecting(struct link *link)
 void model_will_reconnect(struct link *link, bool resumed)
 {
   struct broker *broker = link->broker;
-  uint64_t now_ms = broker->world->now_ms;
+  uint64_t now_ms = broker->world->trial.now_ms;
   for (size_t i = 0; i < broker->wills.count; i++) {
     struct will *will = broker->wills.items[i];
     if (will->session->client != link->client || will->cancelled || will->publication->end != NEVER) continue;

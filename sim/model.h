@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "mqtt/packet.h"
+#include "trial.h"
 #include "vector.h"
 
 struct broker;
@@ -20,8 +21,6 @@ struct link;
 struct world;
 
 enum { SIM_SHARDS = 4, SIM_CLIENTS = 16, SIM_TOPICS = 20, SIM_FILTERS = 24, SIM_GROUPS = 2, SIM_IDS = 8 };
-
-#define NEVER UINT64_MAX
 
 // An instant as one shard sees it: how many mails of each other shard had reached it by then.
 struct moment {

@@ -113,7 +113,7 @@ static bool expiry_fits(const struct written *written, const struct publication 
 {
   const struct message *message = publication->message;
   const struct mqtt_properties *properties = &written->publish->properties;
-  uint64_t now_ms = written->link->world->now_ms;
+  uint64_t now_ms = written->link->world->trial.now_ms;
   if (message->expiry_s == 0) return true;
   // It was taken between these two instants, the second one later when its connection was paused.
   uint64_t last_ms = publication->end_ms == NEVER ? now_ms : publication->end_ms;
@@ -237,7 +237,7 @@ static const struct publication *explain_live(const struct written *written, uin
 static void trace_reasons(const struct written *written)
 {
   struct world *world = written->link->world;
-  if (!world->trace) return;
+  if (!world->trial.trace) return;
   for (unsigned i = 0; i < written->id_count; i++) TRACE(world, "  identifier %u", written->ids[i]);
   for (const struct publication *p = written->message->publications; p; p = p->older)
     TRACE(world, "  taken by shard %u at %llu ms, tick %llu to %lld%s", p->shard, (unsigned long long)p->start.ms,
@@ -360,7 +360,7 @@ static struct copy *new_copy(struct written *written)
                         .session = written->session,
                         .qos = written->publish->qos,
                         .packet_id = written->publish->packet_id,
-                        .written = written->link->world->tick};
+                        .written = written->link->world->trial.tick};
   VECTOR_PUSH(&written->session->copies, copy);
   VECTOR_PUSH(&written->message->copies, copy);
   if (copy->qos > 0) VECTOR_PUSH(&written->session->open, copy);
@@ -390,7 +390,7 @@ static void check_will(struct written *written)
     const struct will *will = broker->wills.items[i];
     if (will->message != written->message) continue;
     if (will->cancelled) refuse(written, "this will was cancelled");
-    if (world->now_ms < will->due_lo_ms && !will->reconnecting) refuse(written, "this will is not due yet");
+    if (world->trial.now_ms < will->due_lo_ms && !will->reconnecting) refuse(written, "this will is not due yet");
     return;
   }
   refuse(written, "this will has no reason to be sent");

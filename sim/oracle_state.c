@@ -55,8 +55,8 @@ static void check_gauges(struct broker *broker, uint8_t shard, const struct coun
     const struct session *session = broker->clients[i]->session;
     if (!session || session->shard != shard) continue;
     bool closing = session->link && session->link->closing_ms != NEVER;
-    if (!session_may_be_gone(session, world->now_ms) && !closing) least++;
-    if (!session_surely_gone(session, world->now_ms, 0)) most++;
+    if (!session_may_be_gone(session, world->trial.now_ms) && !closing) least++;
+    if (!session_surely_gone(session, world->trial.now_ms, 0)) most++;
   }
   if (c->connections != connections)
     world_fail(world, "broker %u shard %u counts %" PRIu64 " connections of %" PRIu64, broker->index, shard, c->connections,
@@ -107,7 +107,7 @@ void oracle_connections(struct broker *broker)
 void oracle_wills(struct broker *broker, uint8_t shard)
 {
   struct counters counters;
-  uint64_t now_ms = broker->world->now_ms, least = 0, most = 0;
+  uint64_t now_ms = broker->world->trial.now_ms, least = 0, most = 0;
   for (size_t i = 0; i < broker->wills.count; i++) {
     struct will *will = broker->wills.items[i];
     if (will->shard != shard || will->cancelled) continue;

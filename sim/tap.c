@@ -15,7 +15,7 @@ static void take_over(struct link *link)
   for (size_t i = 0; i < broker->links.count; i++) {
     struct link *old = broker->links.items[i];
     if (old == link || old->client != link->client || !old->connect_taken || !old->connection) continue;
-    if (old->closing_ms == NEVER) old->closing_ms = link->world->now_ms;
+    if (old->closing_ms == NEVER) old->closing_ms = link->world->trial.now_ms;
     if (!old->disconnect_taken) model_will_due(old, old->closing_ms, NEVER);
   }
 }
@@ -155,13 +155,13 @@ static void take_unsubscribe(struct link *link, const struct mqtt_unsubscribe *u
 static void take_disconnect(struct link *link, const struct mqtt_disconnect *disconnect)
 {
   struct world *world = link->world;
-  if (link->closing_ms > world->now_ms) link->closing_ms = world->now_ms;
+  if (link->closing_ms > world->trial.now_ms) link->closing_ms = world->trial.now_ms;
   if (disconnect->reason != MQTT_DISCONNECT_WITH_WILL) link->disconnect_taken = true;
   if (link->session && MQTT_HAS(&disconnect->properties, SESSION_EXPIRY)) {
     uint32_t expiry_s = disconnect->properties.session_expiry_s, most = link->broker->limits.session_expiry_max_s;
     link->session->expiry_s = expiry_s > most ? most : expiry_s;
   }
-  if (!link->disconnect_taken) model_will_due(link, world->now_ms, NEVER);
+  if (!link->disconnect_taken) model_will_due(link, world->trial.now_ms, NEVER);
 }
 
 static void take_packet(struct link *link, struct mqtt_packet *packet, const struct moment *at)
@@ -200,14 +200,14 @@ void tap_take(struct link *link, uint64_t count, const struct moment *at)
   struct span body;
   uint8_t first;
   size_t size;
-  for (; count > 0 && !world->failed; count--) {
+  for (; count > 0 && !world->trial.failed; count--) {
     struct mqtt_packet packet;
     struct mqtt_fault fault;
     if (splitter_peek(&link->in, &first, &body, &size) != SPLITTER_PACKET) {
       world_fail(world, "client %s: more packets were counted than it sent", link->client->id);
       return;
     }
-    link->last_packet_ms = world->now_ms;
+    link->last_packet_ms = world->trial.now_ms;
     if (mqtt_decode(link->version, MQTT_FROM_CLIENT, first, body, &packet, &fault))
       take_packet(link, &packet, at);
     else
@@ -232,14 +232,14 @@ static void detach(struct link *link, uint64_t lo_ms)
   session->link = NULL;
   session->connections++;
   session->closed_lo_ms = lo_ms;
-  session->closed_hi_ms = link->world->now_ms;
+  session->closed_hi_ms = link->world->trial.now_ms;
 }
 
 void tap_closed(struct link *link)
 {
   struct world *world = link->world;
-  uint64_t lo_ms = link->closing_ms < world->now_ms ? link->closing_ms : world->now_ms;
-  if (!link->disconnect_taken) model_will_due(link, lo_ms, world->now_ms);
+  uint64_t lo_ms = link->closing_ms < world->trial.now_ms ? link->closing_ms : world->trial.now_ms;
+  if (!link->disconnect_taken) model_will_due(link, lo_ms, world->trial.now_ms);
   detach(link, lo_ms);
 }
 
@@ -252,7 +252,7 @@ static void refused_connect(struct link *link, enum mqtt_reason reason)
   struct client *client = link->client;
   if (world->plan.roomy) world_fail(world, "client %s was refused: %s", client->id, mqtt_reason_name(reason));
   if (!client->session || client->session->link) return;
-  if (!link->clean_start && !session_may_be_gone(client->session, world->now_ms))
+  if (!link->clean_start && !session_may_be_gone(client->session, world->trial.now_ms))
     world_fail(world, "client %s was refused although it has a session", client->id);
   model_will_reconnect(link, false);
   model_session_end(client->session);
@@ -274,18 +274,18 @@ static void write_connack(struct link *link, const struct mqtt_connack *connack)
     link->keep_alive_ms = connack->properties.server_keep_alive_s * 1000u;
   if (old && old->link && old->link != link) {
     struct link *taken = old->link;
-    if (!taken->disconnect_taken) model_will_due(taken, taken->closing_ms, world->now_ms);
-    detach(taken, taken->closing_ms < world->now_ms ? taken->closing_ms : world->now_ms);
+    if (!taken->disconnect_taken) model_will_due(taken, taken->closing_ms, world->trial.now_ms);
+    detach(taken, taken->closing_ms < world->trial.now_ms ? taken->closing_ms : world->trial.now_ms);
   }
   // 3.1 has no such flag. The simulation lets those clients resume only where sessions do not expire.
-  bool kept = old && !link->clean_start && !session_surely_gone(old, world->now_ms, world->plan.lag_ms);
+  bool kept = old && !link->clean_start && !session_surely_gone(old, world->trial.now_ms, world->plan.lag_ms);
   bool present = link->version == MQTT_3_1 ? kept : connack->session_present;
   if (present) {
     if (!kept) {
       world_fail(world, "client %s: session present, but there is none", client->id);
       return;
     }
-  } else if (old && !link->clean_start && !session_may_be_gone(old, world->now_ms)) {
+  } else if (old && !link->clean_start && !session_may_be_gone(old, world->trial.now_ms)) {
     world_fail(world, "client %s: session %u was lost", client->id, old->number);
   }
   model_will_reconnect(link, present);
@@ -332,7 +332,7 @@ static void end_surely(struct session *session, uint8_t filter, uint8_t group, u
   for (size_t i = 0; i < session->subscriptions.count; i++) {
     struct subscription *old = session->subscriptions.items[i];
     if (old->filter == filter && old->group == group && old->taken.tick < before && old->ended == NEVER)
-      old->ended = session->broker->world->tick;
+      old->ended = session->broker->world->trial.tick;
   }
 }
 
@@ -345,7 +345,7 @@ static void write_suback(struct link *link, const struct mqtt_suback *suback, bo
     bool has_codes = !unsubscribe || link->version == MQTT_5_0;
     if (has_codes && suback->codes.size != request->count)
       world_fail(world, "an answer to %u filters has %zu codes", request->count, suback->codes.size);
-    for (unsigned k = 0; k < request->count && !world->failed; k++) {
+    for (unsigned k = 0; k < request->count && !world->trial.failed; k++) {
       if (unsubscribe) {
         end_surely(link->session, request->filters[k].filter, request->filters[k].group, request->taken);
         continue;
@@ -359,8 +359,8 @@ static void write_suback(struct link *link, const struct mqtt_suback *suback, bo
       }
       if (suback->codes.at[k] != subscription->qos)
         world_fail(world, "granted QoS %u instead of %u", suback->codes.at[k], subscription->qos);
-      subscription->effective = world->tick;
-      subscription->effective_ms = world->now_ms;
+      subscription->effective = world->trial.tick;
+      subscription->effective_ms = world->trial.now_ms;
       end_surely(link->session, subscription->filter, subscription->group, request->taken);
     }
     VECTOR_REMOVE(&link->requests, i);
@@ -413,7 +413,7 @@ void tap_out(struct link *link, struct span bytes)
   size_t size;
   splitter_add(&link->out, bytes);
   enum splitter_result result;
-  while ((result = splitter_peek(&link->out, &first, &body, &size)) == SPLITTER_PACKET && !world->failed) {
+  while ((result = splitter_peek(&link->out, &first, &body, &size)) == SPLITTER_PACKET && !world->trial.failed) {
     struct mqtt_packet packet;
     struct mqtt_fault fault;
     if (!mqtt_decode(link->version, MQTT_FROM_SERVER, first, body, &packet, &fault)) {

@@ -1,35 +1,13 @@
 #include "world.h"
 
-#include <stdarg.h>
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "client.h"
 #include "mqtt/topic.h"
 
-enum { START_MS = 1000000, REST_ROUNDS = 20000, WITNESSES = 3 };
-
-void world_fail(struct world *world, const char *format, ...)
-{
-  if (world->failed) return;
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(world->failure, sizeof world->failure, format, arguments);
-  va_end(arguments);
-  world->failed = true;
-  TRACE(world, "FAILED: %s", world->failure);
-}
-
-void world_trace(struct world *world, const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  printf("%8llu.%03llu #%llu ", (unsigned long long)(world->now_ms - START_MS) / 1000,
-         (unsigned long long)world->now_ms % 1000, (unsigned long long)world->tick);
-  vprintf(format, arguments);
-  putchar('\n');
-  va_end(arguments);
-}
+enum { REST_ROUNDS = 20000, WITNESSES = 3 };
 
 // ---- The plan
 
@@ -155,17 +133,17 @@ static bool next_due(struct world *world, struct broker **out_broker, uint8_t *o
 // Time passes; shards have their turns when something is due, as late as the plan lets them.
 static void advance(struct world *world, uint64_t ms)
 {
-  uint64_t target_ms = world->now_ms + ms, due_ms = 0;
+  uint64_t target_ms = world->trial.now_ms + ms, due_ms = 0;
   struct broker *broker = NULL;
   uint8_t shard = 0;
-  for (unsigned guard = 0; !world->failed && next_due(world, &broker, &shard, &due_ms); guard++) {
+  for (unsigned guard = 0; !world->trial.failed && next_due(world, &broker, &shard, &due_ms); guard++) {
     due_ms += world->plan.lag_ms;
     if (due_ms > target_ms) break;
     if (guard > 10000) world_fail(world, "a shard is always due");
-    if (due_ms > world->now_ms) world->now_ms = due_ms;
+    if (due_ms > world->trial.now_ms) world->trial.now_ms = due_ms;
     broker_turn(broker, shard, false);
   }
-  world->now_ms = target_ms;
+  world->trial.now_ms = target_ms;
 }
 
 // ---- Faults first
@@ -187,8 +165,8 @@ static void move_network(struct broker *broker)
   struct world *world = broker->world;
   if (broker->links.count > 0) {
     struct link *link = broker->links.items[pick(world, broker->links.count)];
-    pipe_move(&link->up, &world->prng, false);
-    pipe_move(&link->down, &world->prng, false);
+    pipe_move(&link->up, &world->trial.prng, false);
+    pipe_move(&link->down, &world->trial.prng, false);
   }
   uint8_t from = (uint8_t)pick(world, broker->shard_count), to = (uint8_t)pick(world, broker->shard_count);
   broker_move_mails(broker, from, to, false);
@@ -213,7 +191,7 @@ static void step(struct world *world)
 {
   struct broker *broker = pick_broker(world);
   uint64_t what = pick(world, 1000);
-  world->tick++;
+  world->trial.tick++;
   world->events++;
   if (what < 350) {
     broker_turn(broker, (uint8_t)pick(world, broker->shard_count), false);
@@ -237,17 +215,17 @@ static void step(struct world *world)
 static bool round_of_all(struct world *world)
 {
   bool moved = false;
-  world->now_ms++;
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  world->trial.now_ms++;
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     struct broker *broker = &world->brokers[b];
     for (unsigned i = 0; i < broker->client_count; i++) moved |= client_act(broker->clients[i]);
     for (size_t i = 0; i < broker->links.count; i++) {
-      moved |= pipe_move(&broker->links.items[i]->up, &world->prng, true);
-      moved |= pipe_move(&broker->links.items[i]->down, &world->prng, true);
+      moved |= pipe_move(&broker->links.items[i]->up, &world->trial.prng, true);
+      moved |= pipe_move(&broker->links.items[i]->down, &world->trial.prng, true);
     }
     for (uint8_t from = 0; from < broker->shard_count; from++)
       for (uint8_t to = 0; to < broker->shard_count; to++) moved |= broker_move_mails(broker, from, to, true);
-    for (uint8_t s = 0; s < broker->shard_count && !world->failed; s++) moved |= broker_turn(broker, s, true);
+    for (uint8_t s = 0; s < broker->shard_count && !world->trial.failed; s++) moved |= broker_turn(broker, s, true);
   }
   return moved;
 }
@@ -256,7 +234,7 @@ static bool round_of_all(struct world *world)
 static void rest(struct world *world)
 {
   unsigned quiet = 0, wanted = world->plan.roomy ? 4 : 250;  // publishers that pause for memory go on after a while
-  for (unsigned i = 0; quiet < wanted && !world->failed; i++) {
+  for (unsigned i = 0; quiet < wanted && !world->trial.failed; i++) {
     quiet = round_of_all(world) ? 0 : quiet + 1;
     if (i > REST_ROUNDS) world_fail(world, "the world does not come to rest");
   }
@@ -283,9 +261,9 @@ static void heal(struct world *world)
 static void probe(struct world *world)
 {
   TRACE(world, "---- probing");
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     struct broker *broker = &world->brokers[b];
-    for (uint8_t topic = 0; topic < SIM_TOPICS && !world->failed; topic++) {
+    for (uint8_t topic = 0; topic < SIM_TOPICS && !world->trial.failed; topic++) {
       struct client *client = broker->clients[pick(world, broker->client_count)];
       if (!client->connected) continue;
       if (!client_may_publish(client)) rest(world);
@@ -301,7 +279,7 @@ static void probe(struct world *world)
     }
   }
   rest(world);
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) oracle_final(&world->brokers[b]);
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) oracle_final(&world->brokers[b]);
 }
 
 static struct client *add_witness(struct broker *broker)
@@ -322,14 +300,14 @@ static void look_at_retained(struct world *world)
   for (unsigned b = 0; b < world->plan.brokers; b++)
     for (unsigned i = 0; i < WITNESSES; i++) add_witness(&world->brokers[b]);
   rest(world);
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     struct broker *broker = &world->brokers[b];
     for (unsigned i = 0; i < broker->client_count; i++)
       if (broker->clients[i]->is_witness && broker->clients[i]->connected)
         client_subscribe(broker->clients[i], everything, no_group, 1);
   }
   rest(world);
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     oracle_final(&world->brokers[b]);
     oracle_retained(&world->brokers[b]);
   }
@@ -337,7 +315,7 @@ static void look_at_retained(struct world *world)
 
 static void clear_retained(struct world *world)
 {
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     struct client *client = world->brokers[b].clients[0];
     for (uint8_t topic = 0; topic < SIM_TOPICS && client->connected; topic++) {
       struct message *message = model_message(world, client);
@@ -351,7 +329,7 @@ static void clear_retained(struct world *world)
 
 static void leave(struct world *world, bool clean)
 {
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) {
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) {
     struct broker *broker = &world->brokers[b];
     for (unsigned i = 0; i < broker->client_count; i++) {
       struct client *client = broker->clients[i];
@@ -369,24 +347,24 @@ static void drain(struct world *world)
   clear_retained(world);
   world->ending = true;
   leave(world, false);
-  for (unsigned i = 0; i < 50 && !world->failed; i++) {
+  for (unsigned i = 0; i < 50 && !world->trial.failed; i++) {
     advance(world, 2000);
     rest(world);
   }
-  for (unsigned b = 0; b < world->plan.brokers && !world->failed; b++) oracle_drained(&world->brokers[b]);
+  for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) oracle_drained(&world->brokers[b]);
 }
 
 bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace)
 {
-  *world = (struct world){.seed = seed, .steps = steps, .trace = trace, .now_ms = START_MS};
-  prng_seed(&world->prng, seed);
+  static_assert(offsetof(struct world, trial) == 0, "trial_of");
+  *world = (struct world){.trial = trial_begin(seed, steps, trace)};
   start(world);
-  for (uint64_t i = 0; i < steps && !world->failed; i++) step(world);
-  if (!world->failed) heal(world);
-  if (!world->failed) probe(world);
-  if (!world->failed) look_at_retained(world);
-  if (!world->failed) drain(world);
-  return !world->failed;
+  for (uint64_t i = 0; i < steps && !world->trial.failed; i++) step(world);
+  if (!world->trial.failed) heal(world);
+  if (!world->trial.failed) probe(world);
+  if (!world->trial.failed) look_at_retained(world);
+  if (!world->trial.failed) drain(world);
+  return !world->trial.failed;
 }
 
 static void free_broker(struct broker *broker)

@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 #include "base/pool.h"
-#include "base/prng.h"
 #include "core/shard.h"
 #include "model.h"
 #include "network.h"
+#include "trial.h"
 #include "splitter.h"
 
 enum { SIM_BROKERS = 2, SIM_MAILS = 256 };
@@ -123,14 +123,8 @@ struct broker {
 };
 
 struct world {
-  uint64_t seed, steps;
-  bool trace;
-  bool failed;
-  char failure[512];
-  struct prng prng;
+  struct trial trial;  // at first, see trial_of
   struct plan plan;
-  uint64_t now_ms;
-  uint64_t tick;
   bool healing;  // the second phase: the network is good, clients do what they should
   bool ending;   // the third: clients do not come back
   unsigned link_count;
@@ -145,28 +139,9 @@ struct world {
   unsigned long long events, delivered;
 };
 
-// Runs one seed; false when an oracle failed, `world->failure` says which. world_free frees what is left.
+// Runs one seed; false when an oracle failed, `world->trial.failure` says which. world_free frees what is left.
 bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace);
 void world_free(struct world *world);
-
-// The first failure is kept.
-void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void world_trace(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#define TRACE(world, ...)                                                                                                   \
-  do {                                                                                                                      \
-    if ((world)->trace) world_trace((world), __VA_ARGS__);                                                                  \
-  } while (0)
-
-// Chances, from the seed.
-static inline uint64_t pick(struct world *world, uint64_t bound)
-{
-  return prng_below(&world->prng, bound);
-}
-
-static inline bool percent(struct world *world, unsigned chance)
-{
-  return prng_below(&world->prng, 100) < chance;
-}
 
 // ---- Brokers (broker.c)
 

@@ -18,13 +18,13 @@ static struct connection_origin origin(const struct world *world, struct admissi
 
 struct mono broker_mono(const struct world *world)
 {
-  return (struct mono){world->now_ms - world->broker.boot_ms};
+  return (struct mono){world->trial.now_ms - world->broker.boot_ms};
 }
 
 // In 2026.
 struct wall broker_wall(const struct world *world)
 {
-  return (struct wall){INT64_C(1770000000000) + (int64_t)world->now_ms};
+  return (struct wall){INT64_C(1770000000000) + (int64_t)world->trial.now_ms};
 }
 
 void broker_counters(const struct world *world, struct counters *out)
@@ -80,7 +80,7 @@ static void ended(struct wire *link)
   bool others = false;
   for (size_t i = 0; i < broker->links.count; i++)
     others |= broker->links.items[i]->client == link->client && !broker->links.items[i]->ended;
-  if (!others) link->client->away_ms = world_of(link)->now_ms;
+  if (!others) link->client->away_ms = world_of(link)->trial.now_ms;
 }
 
 static void forget(struct wire *link, const char *why)
@@ -126,7 +126,7 @@ static void offer_input(struct wire *link, struct span bytes)
   if (!exact) abort();
   if (bytes.size > 0) memcpy(exact, bytes.at, bytes.size);
   size_t taken = 0;
-  world->tick++;
+  world->trial.tick++;
   enum receive_result result =
       shard_receive(world->broker.shards[link->shard], link->connection, span_of(exact, bytes.size), &taken);
   free(exact);
@@ -171,12 +171,12 @@ static bool write_link(struct wire *link)
   bool moved = false;
   unsigned wants = CONNECTION_OUTPUT;
   link->blocked = false;
-  while ((wants & CONNECTION_OUTPUT) && !world->failed) {
+  while ((wants & CONNECTION_OUTPUT) && !world->trial.failed) {
     struct output output = {0};
-    world->tick++;
+    world->trial.tick++;
     size_t total = connection_output(shard, link->connection, scratch, sizes[pick(world, 3)], &output);
     if (total == 0) break;
-    struct written written = {.end = link->bytes_written + total, .ms = world->now_ms};
+    struct written written = {.end = link->bytes_written + total, .ms = world->trial.now_ms};
     VECTOR_PUSH(&link->written, written);
     size_t room = pipe_room(&link->down);
     if (link->down.closed) room = total;  // a socket that nobody reads takes it all the same
@@ -219,7 +219,7 @@ static bool attend(struct world *world, uint8_t shard)
   struct connection *connection;
   unsigned wants = 0, guard = 0;
   bool moved = false;
-  while (!world->failed && (connection = shard_next_attention(world->broker.shards[shard], &wants))) {
+  while (!world->trial.failed && (connection = shard_next_attention(world->broker.shards[shard], &wants))) {
     struct wire *link = connection_transport(connection);
     if (++guard > GUARD) world_fail(world, "a shard asks for attention for ever");
     moved = true;
@@ -259,7 +259,7 @@ static bool deliver_mails(struct world *world, uint8_t to, bool everything)
       struct mail mail = mailbox->mails[mailbox->first++ % MAILS];
       mailbox->count--;
       mailbox->arrived--;
-      world->tick++;
+      world->trial.tick++;
       if (mail.kind == MAIL_HOST)
         adopt(mail.pointer);
       else
@@ -300,7 +300,7 @@ static void sweep_links(struct world *world)
       continue;
     }
     if (link->connection && link->answered && !link->closing && link->client->link == link) {
-      link->client->alive_ms = world->now_ms;
+      link->client->alive_ms = world->trial.now_ms;
       link->client->away_by_crash = false;
     }
     i++;
@@ -312,7 +312,7 @@ static bool read_links(struct world *world, uint8_t shard, bool everything)
   struct broker *broker = &world->broker;
   size_t first = broker->links.count ? (size_t)pick(world, broker->links.count) : 0;
   bool moved = false;
-  for (size_t i = 0; i < broker->links.count && !world->failed; i++) {
+  for (size_t i = 0; i < broker->links.count && !world->trial.failed; i++) {
     struct wire *link = broker->links.items[(first + i) % broker->links.count];
     if (link->shard != shard) continue;
     if (everything || percent(world, 70)) moved |= read_link(link, everything);
@@ -324,17 +324,17 @@ bool broker_turn(struct world *world, uint8_t shard, bool everything)
 {
   struct broker *broker = &world->broker;
   bool moved = false;
-  world->tick++;
+  world->trial.tick++;
   shard_set_time(broker->shards[shard], broker_mono(world));
   keeper_take(world, shard, everything);
   moved |= deliver_mails(world, shard, everything);
   moved |= read_links(world, shard, everything);
   shard_tick(broker->shards[shard]);
   moved |= users_answer(world, shard, everything);
-  broker->ticked_ms[shard] = world->now_ms;
+  broker->ticked_ms[shard] = world->trial.now_ms;
   if (shard == JOURNAL_SHARD && percent(world, 70)) keeper_post(world);
   moved |= attend(world, shard);
-  for (size_t i = 0; i < broker->links.count && !world->failed && !broker->dying; i++) {
+  for (size_t i = 0; i < broker->links.count && !world->trial.failed && !broker->dying; i++) {
     struct wire *link = broker->links.items[i];
     if (!link->connection || link->shard != shard || !link->blocked) continue;
     if (pipe_room(&link->down) > 0 || link->down.closed) moved |= write_link(link);

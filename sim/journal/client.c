@@ -17,7 +17,7 @@ struct client *client_create(struct world *world, unsigned index)
   client->receive_maximum = UINT16_MAX;
   client->connect_percent = world->plan.connect_percent;
   client->publish_percent = world->plan.publish_percent;
-  client->away_ms = world->now_ms;
+  client->away_ms = world->trial.now_ms;
   snprintf(client->id, sizeof client->id, "c%u", index);
   if (client->version == MQTT_5_0 && percent(world, 50)) client->receive_maximum = (uint16_t)(1 + pick(world, 10));
   if (world->plan.backlog) {  // the first ones publish, the others are mostly away
@@ -81,8 +81,8 @@ static void first_sent(struct message *message)
 {
   struct world *world = message->author->world;
   if (message->first_sent != NEVER) return;
-  message->first_sent = world->tick;
-  message->first_sent_ms = world->now_ms;
+  message->first_sent = world->trial.tick;
+  message->first_sent_ms = world->trial.now_ms;
   message->sequence = ++message->author->sequence;
 }
 
@@ -130,7 +130,7 @@ void client_connect(struct client *client, bool clean_start)
   client->acks.count = client->window.count = client->requests.count = 0;
   client->connect_clean = clean_start;
   client->connect_expiry_s = expiry_s;
-  client->connect_ms = world->now_ms;
+  client->connect_ms = world->trial.now_ms;
   client->connect_gone = client->session && session_surely_gone(client->session);
   client->alive_before_ms = client->alive_ms;
   client->away_ms = NEVER;
@@ -357,11 +357,12 @@ void client_subscribe(struct client *client, uint8_t filter, uint8_t group)
     packet.subscribe.properties.subscription_id_count = 1;
   }
   struct subscription *before = session_subscription(client->session, filter, group);
-  if (before) before->ended = world->tick;
+  if (before) before->ended = world->trial.tick;
   world->used[group][filter] = true;
   if (client->session->expiry_s == 0) world->disturbed[group][filter] = true;
   VECTOR_PUSH(&client->session->subscriptions, subscription);
-  struct request request = {.packet_id = packet.subscribe.packet_id, .subscription = subscription, .sent = world->tick};
+  struct request request = {
+      .packet_id = packet.subscribe.packet_id, .subscription = subscription, .sent = world->trial.tick};
   VECTOR_PUSH(&client->requests, request);
   TRACE(world, "client %s subscribes to %s group %u QoS %u identifier %u options 0x%02x", client->id, FILTER_NAMES[filter],
         group, subscription->qos, subscription->id, options);
@@ -387,10 +388,12 @@ static void unsubscribe(struct client *client, struct subscription *subscription
   struct mqtt_packet packet = {
       .type = MQTT_UNSUBSCRIBE,
       .unsubscribe = {.packet_id = next_packet_id(client), .count = 1, .payload = span_of(payload, size)}};
-  subscription->ended = world->tick;
+  subscription->ended = world->trial.tick;
   world->disturbed[subscription->group][subscription->filter] = true;
-  struct request request = {
-      .packet_id = packet.unsubscribe.packet_id, .unsubscribe = true, .subscription = subscription, .sent = world->tick};
+  struct request request = {.packet_id = packet.unsubscribe.packet_id,
+                            .unsubscribe = true,
+                            .subscription = subscription,
+                            .sent = world->trial.tick};
   VECTOR_PUSH(&client->requests, request);
   TRACE(world, "client %s unsubscribes from %s group %u", client->id, FILTER_NAMES[subscription->filter],
         subscription->group);
@@ -490,7 +493,7 @@ static bool is_half_open(const struct client *client)
 bool client_act(struct client *client)
 {
   struct world *world = client->world;
-  world->tick++;
+  world->trial.tick++;
   if (!client->link) {
     if (is_half_open(client)) return false;
     unsigned eager = is_full_subscriber(client) ? 2 : client->connect_percent;

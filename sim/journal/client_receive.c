@@ -99,7 +99,7 @@ static void receive_connack(struct client *client, const struct mqtt_connack *co
   if (granted_s != client->connect_expiry_s)
     world_fail(world, "client %s was granted an expiry of %u s", client->id, granted_s);
   oracle_connack(client, connack->session_present);
-  if (world->failed) return;
+  if (world->trial.failed) return;
   client->connected = true;
   client->must_clean = false;
   client->connect_open = false;
@@ -127,8 +127,8 @@ static void receive_connack(struct client *client, const struct mqtt_connack *co
 static void acknowledged(struct client *client, struct message *message)
 {
   if (message->acked != NEVER) return;
-  message->acked = client->world->tick;
-  message->acked_ms = client->world->now_ms;
+  message->acked = client->world->trial.tick;
+  message->acked_ms = client->world->trial.now_ms;
   client->world->statistics.acked++;
 }
 
@@ -178,12 +178,12 @@ static void receive_suback(struct client *client, const struct request *request,
   struct world *world = client->world;
   struct subscription *subscription = request->subscription;
   if (request->unsubscribe) {
-    subscription->dead = world->tick;
+    subscription->dead = world->trial.tick;
     return;
   }
   if (suback->codes.size != 1 || suback->codes.at[0] != subscription->qos)
     world_fail(world, "client %s was granted another QoS", client->id);
-  subscription->acked = world->tick;
+  subscription->acked = world->trial.tick;
   TRACE(world, "client %s reads SUBACK for %s group %u", client->id, FILTER_NAMES[subscription->filter],
         subscription->group);
   client->session->known = true;
@@ -191,7 +191,7 @@ static void receive_suback(struct client *client, const struct request *request,
     struct subscription *other = client->session->subscriptions.items[i];
     if (other != subscription && other->filter == subscription->filter && other->group == subscription->group &&
         other->ended <= request->sent && other->dead == NEVER)
-      other->dead = world->tick;
+      other->dead = world->trial.tick;
   }
 }
 
@@ -222,7 +222,7 @@ static void receive_packet(struct client *client, struct mqtt_packet *packet, ui
 {
   if (packet->type != MQTT_CONNACK && packet->type != MQTT_DISCONNECT && !client->connected)
     world_fail(client->world, "client %s reads %s before CONNACK", client->id, mqtt_packet_name(packet->type));
-  if (client->world->failed) return;
+  if (client->world->trial.failed) return;
   switch (packet->type) {
     case MQTT_CONNACK: receive_connack(client, &packet->connack); break;
     case MQTT_PUBLISH: receive_publish(client, &packet->publish, written_ms); break;
@@ -263,10 +263,10 @@ bool client_read(struct client *client, size_t size)
   uint8_t first;
   size_t packet_size;
   while (client->link == link && splitter_peek(&client->in, &first, &body, &packet_size) == SPLITTER_PACKET &&
-         !world->failed) {
+         !world->trial.failed) {
     struct mqtt_packet packet;
     struct mqtt_fault fault;
-    world->tick++;
+    world->trial.tick++;
     client->bytes_read += packet_size;
     if (mqtt_decode(client->version, MQTT_FROM_SERVER, first, body, &packet, &fault))
       receive_packet(client, &packet, written_ms(link, client->bytes_read));

@@ -127,7 +127,7 @@ bool keeper_turn(struct world *world, bool everything)
 {
   struct keeper *keeper = &world->broker.keeper;
   struct mono now = broker_mono(world);
-  world->tick++;
+  world->trial.tick++;
   bool any = take_inbox(world, everything);
   bool moved = answer_loads(world);
   int64_t next_ms = store_next_ms(keeper->store, now);

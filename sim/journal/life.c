@@ -13,10 +13,7 @@ static void on_log(void *context, enum log_level level, const char *event, const
   bool about_damage = strstr(event, "damaged") || strstr(event, "lost") || strstr(event, "set_aside") ||
                       strstr(event, "tail_cut") || strstr(event, "missing");
   if (about_damage) world->rot_told = true;
-  if (!world->trace) return;
-  char line[1024];
-  size_t size = log_format_line(LOG_TEXT, (struct wall){0}, level, event, fields, count, line, sizeof line);
-  world_trace(world, "  log %.*s", size > 0 ? (int)size - 1 : 0, line);
+  world_log(world, level, event, fields, count);
 }
 
 // ---- Starting
@@ -39,7 +36,7 @@ static enum status open_store(struct world *world, struct error *error)
 static void create_shards(struct world *world)
 {
   struct broker *broker = &world->broker;
-  uint64_t secret = prng_next(&world->prng);
+  uint64_t secret = prng_next(&world->trial.prng);
   for (uint8_t i = 0; i < broker->shard_count; i++) {
     log_init(&broker->logs[i], on_log, world, LOG_DEBUG);
     struct shard_settings settings = {.shard = i,
@@ -65,7 +62,7 @@ static void compare_digests(struct world *world)
   uint64_t digest = oracle_digest(world, false);
   world->statistics.digests++;
   if (digest == world->digest || world->rotten) return;
-  oracle_digest(world, world->trace);
+  oracle_digest(world, world->trial.trace);
   world_fail(world, "what was recovered is not what was applied");
 }
 
@@ -92,7 +89,7 @@ static bool start_once(struct world *world)
   if (sim_disk_stopped(world->disk)) {
     if (!status) keeper_free(world);
     world->statistics.in_recovery++;
-    sim_disk_crash(world->disk, percent(world, 50) ? SIM_KILL : SIM_POWER_CUT, &world->prng);
+    sim_disk_crash(world->disk, percent(world, 50) ? SIM_KILL : SIM_POWER_CUT, &world->trial.prng);
     return false;
   }
   sim_disk_stop_at(world->disk, 0);
@@ -101,7 +98,7 @@ static bool start_once(struct world *world)
     return false;
   }
   note_opening(world);
-  if (world->trace) oracle_digest(world, true);
+  if (world->trial.trace) oracle_digest(world, true);
   compare_digests(world);
   broker->keeper.committed = store_committed(broker->keeper.store);
   broker->keeper.state = store_state(broker->keeper.store);
@@ -112,7 +109,7 @@ static bool start_once(struct world *world)
   for (uint8_t i = 0; i < broker->shard_count; i++) {
     shard_set_time(broker->shards[i], broker_mono(world));
     shard_tick(broker->shards[i]);
-    broker->ticked_ms[i] = world->now_ms;
+    broker->ticked_ms[i] = world->trial.now_ms;
   }
   broker->up = true;
   return true;
@@ -137,8 +134,8 @@ void life_start(struct world *world)
   sim_disk_set_faults(world->disk, &faults);
   if (before == 0 || percent(world, 40)) broker->shard_count = (uint8_t)(1 + pick(world, SHARDS));
   if (before != broker->shard_count) world->statistics.resharded++;
-  for (unsigned i = 0; !start_once(world) && !world->failed; i++) {
-    world->now_ms += pick(world, 50);
+  for (unsigned i = 0; !start_once(world) && !world->trial.failed; i++) {
+    world->trial.now_ms += pick(world, 50);
     if (i > START_TRIES / 2) heal_disk(world);
     if (i > START_TRIES) world_fail(world, "the broker does not start");
   }
@@ -198,12 +195,12 @@ void life_crash(struct world *world, enum sim_crash how)
   TRACE(world, "---- %s", how == SIM_KILL ? "killed" : "power cut");
   count_past(world);
   world->has_digest = is_clear(world);
-  world->digest = oracle_digest(world, world->trace);
+  world->digest = oracle_digest(world, world->trial.trace);
   if (!world->plan.waits) world->lossy = true;
   break_links(world);
   broker_destroy(world);
   keeper_free(world);
-  sim_disk_crash(world->disk, how, &world->prng);
+  sim_disk_crash(world->disk, how, &world->trial.prng);
   *(how == SIM_KILL ? &world->statistics.kills : &world->statistics.power_cuts) += 1;
   world->broker.doom = 0;
   world->broker.dying = false;
@@ -211,7 +208,7 @@ void life_crash(struct world *world, enum sim_crash how)
   world->crashes++;
   if (world->ever_bad) world->bad_crash = world->crashes;
   world->ever_bad = world->disk_bad;
-  if (how == SIM_POWER_CUT) world->broker.boot_ms = world->now_ms - 1000 - pick(world, 30000);
+  if (how == SIM_POWER_CUT) world->broker.boot_ms = world->trial.now_ms - 1000 - pick(world, 30000);
 }
 
 // As the binary stops: connections end, what is left goes to the store, the store finishes.
@@ -251,11 +248,12 @@ void life_stop(struct world *world)
   }
   count_past(world);
   world->has_digest = !status && is_clear(world);
-  if (world->has_digest) world->digest = oracle_digest(world, world->trace);
+  if (world->has_digest) world->digest = oracle_digest(world, world->trial.trace);
   for (size_t i = 0; i < broker->links.count; i++) pipe_close(&broker->links.items[i]->down);
   broker_destroy(world);
   keeper_free(world);
-  sim_disk_crash(world->disk, percent(world, 50) ? SIM_KILL : SIM_POWER_CUT, &world->prng);  // it does not matter any more
+  sim_disk_crash(world->disk, percent(world, 50) ? SIM_KILL : SIM_POWER_CUT,
+                 &world->trial.prng);  // it does not matter any more
   world->crash_at = 0;
   broker->dying = false;
   broker->doom = 0;
@@ -376,22 +374,22 @@ void life_restart(struct world *world)
 {
   bool crash = world->broker.dying || percent(world, 80);
   enum sim_crash how = percent(world, 50) ? SIM_KILL : SIM_POWER_CUT;
-  uint64_t died_ms = world->now_ms;
+  uint64_t died_ms = world->trial.now_ms;
   unsigned crashes = world->crashes;
   if (crash)
     life_crash(world, how);
   else
     life_stop(world);
   if (world->plan.bit_rot && (!crash || how == SIM_POWER_CUT) && percent(world, 50)) life_rot(world);
-  world->now_ms += downtime_ms(world);
+  world->trial.now_ms += downtime_ms(world);
   for (unsigned i = 0; i < world->client_count; i++) client_read(world->clients[i], SIZE_MAX);
   life_start(world);
   // The journal still calls those connected that a crash has cut off: their absence begins anew with each start.
   for (unsigned i = 0; i < world->client_count; i++) {
     struct client *client = world->clients[i];
     client->away_by_crash |= crashes != world->crashes;
-    if (client->away_by_crash) client->away_ms = world->now_ms;
+    if (client->away_by_crash) client->away_ms = world->trial.now_ms;
   }
-  if (!world->failed) users_intrude(world);
-  TRACE(world, "it was down for %llu ms", (unsigned long long)(world->now_ms - died_ms));
+  if (!world->trial.failed) users_intrude(world);
+  TRACE(world, "it was down for %llu ms", (unsigned long long)(world->trial.now_ms - died_ms));
 }

@@ -111,7 +111,7 @@ static bool run_seed(const struct options *options, uint64_t seed, uint64_t step
     fprintf(stderr,
             "\nseed %" PRIu64 " failed at %" PRIu64 " ms, tick %" PRIu64 ": %s\nreplay: skerry-sim-journal --seed %" PRIu64
             " --steps %" PRIu64 " --trace\n",
-            seed, world->now_ms, world->tick, world->failure, seed, steps);
+            seed, world->trial.now_ms, world->trial.tick, world->trial.failure, seed, steps);
   }
   totals->seeds++;
   totals->failed += !ok;

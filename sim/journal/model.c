@@ -83,7 +83,7 @@ struct session *session_begin(struct client *client)
   struct session *session = sim_alloc(sizeof *session);
   session->client = client;
   session->number = world->session_count++;
-  session->begun = world->tick;
+  session->begun = world->trial.tick;
   session->crashes = world->crashes;
   VECTOR_PUSH(&world->sessions, session);
   TRACE(world, "client %s has session %u", client->id, session->number);
@@ -130,7 +130,7 @@ bool session_may_be_gone(const struct session *session)
   const struct world *world = session->client->world;
   if (session->least_expiry == 0) return true;
   if (session->least_expiry == UINT32_MAX) return false;
-  return world->now_ms >= session->client->alive_before_ms + session->least_expiry * 1000ull;
+  return world->trial.now_ms >= session->client->alive_before_ms + session->least_expiry * 1000ull;
 }
 
 // When the last CONNECT was sent. Timers fire in turns, which may come a little late.

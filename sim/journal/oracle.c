@@ -320,5 +320,5 @@ void oracle_connack(struct client *client, bool present)
   if (safe && !session_may_be_gone(session))
     world_fail(world, "session %u of client %s is gone (known %d, expiry %u s, away for %llu ms)", session->number,
                client->id, session->known, session->least_expiry,
-               (unsigned long long)(world->now_ms - client->alive_before_ms));
+               (unsigned long long)(world->trial.now_ms - client->alive_before_ms));
 }

@@ -238,7 +238,7 @@ void oracle_catalog(struct world *world)
 
 static bool outlived(const struct world *world, const struct message *message)
 {
-  return message->expiry_s > 0 && world->now_ms >= message->first_sent_ms + message->expiry_s * 1000ull;
+  return message->expiry_s > 0 && world->trial.now_ms >= message->first_sent_ms + message->expiry_s * 1000ull;
 }
 
 static bool is_promised(const struct world *world, const struct message *message)

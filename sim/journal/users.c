@@ -58,7 +58,7 @@ bool users_answer(struct world *world, uint8_t shard, bool everything)
   while (everything || percent(world, 80)) {
     struct authentication *question = shard_next_authentication(world->broker.shards[shard]);
     if (!question) break;
-    world->tick++;
+    world->trial.tick++;
     answer(world->broker.shards[shard], question);
     moved = true;
   }
@@ -89,7 +89,8 @@ static int read_answer(struct world *world, struct shard *shard)
   struct connection *connection;
   unsigned wants = 0;
   int code = -1;
-  for (unsigned guard = 0; guard < GUARD && !world->failed && (connection = shard_next_attention(shard, &wants)); guard++) {
+  for (unsigned guard = 0; guard < GUARD && !world->trial.failed && (connection = shard_next_attention(shard, &wants));
+       guard++) {
     size_t taken;
     if ((wants & CONNECTION_RESUME) && shard_receive(shard, connection, (struct span){0}, &taken) == RECEIVE_MIGRATE)
       world_fail(world, "nobody knows the session that an intruder has come for");
@@ -134,7 +135,7 @@ static void intrude(struct world *world, const struct client *victim, const char
 void users_intrude(struct world *world)
 {
   if (!world->plan.users || world->lossy) return;
-  for (unsigned i = 0; i < world->client_count && !world->failed; i++) {
+  for (unsigned i = 0; i < world->client_count && !world->trial.failed; i++) {
     const struct client *client = world->clients[i];
     if (!is_owned(client)) continue;
     char other[16];

@@ -1,35 +1,13 @@
 // The plan, the steps with their faults, and then healing: all is well again, and everything that is owed must arrive.
 #include "world.h"
 
-#include <stdarg.h>
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "mqtt/topic.h"
 
-enum { START_MS = 1000000, REST_ROUNDS = 20000, ARMED_TICKS = 4000 };
-
-void world_fail(struct world *world, const char *format, ...)
-{
-  if (world->failed) return;
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(world->failure, sizeof world->failure, format, arguments);
-  va_end(arguments);
-  world->failed = true;
-  TRACE(world, "FAILED: %s", world->failure);
-}
-
-void world_trace(struct world *world, const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  printf("%8llu.%03llu #%llu ", (unsigned long long)(world->now_ms - START_MS) / 1000,
-         (unsigned long long)world->now_ms % 1000, (unsigned long long)world->tick);
-  vprintf(format, arguments);
-  putchar('\n');
-  va_end(arguments);
-}
+enum { REST_ROUNDS = 20000, ARMED_TICKS = 4000 };
 
 // ---- The plan
 
@@ -61,8 +39,8 @@ static void choose_plan(struct world *world)
   plan->segment_bytes = UINT64_C(4096) << pick(world, 5);
   plan->limit_bytes = UINT64_C(1) << 30;
   // Without a choice of its own: the worlds of earlier seeds stay as they were.
-  plan->high_bytes = world->seed % 3 == 0 ? UINT64_C(256) << world->seed / 3 % 8 : UINT64_C(16) << 20;
-  unsigned of_eleven = (unsigned)(world->seed % 11);
+  plan->high_bytes = world->trial.seed % 3 == 0 ? UINT64_C(256) << world->trial.seed / 3 % 8 : UINT64_C(16) << 20;
+  unsigned of_eleven = (unsigned)(world->trial.seed % 11);
   plan->users = of_eleven == 1 || of_eleven == 3 || of_eleven == 5;
   plan->reserve_bytes = plan->segment_bytes * (1 + pick(world, 2));
   plan->replay_bytes = plan->segment_bytes * (1 + pick(world, 8));
@@ -105,9 +83,9 @@ static void start(struct world *world)
     for (size_t t = 0; t < TOPICS; t++)
       world->matches[f][t] = mqtt_filter_matches(span_text(FILTER_NAMES[f]), span_text(TOPIC_NAMES[t]));
   struct sim_disk_settings settings = {.no_reserve = percent(world, 20)};
-  prng_seed(&settings.prng, prng_next(&world->prng));
+  prng_seed(&settings.prng, prng_next(&world->trial.prng));
   world->disk = sim_disk_create(&settings);
-  world->broker.boot_ms = world->now_ms - 5000;
+  world->broker.boot_ms = world->trial.now_ms - 5000;
   const struct plan *plan = &world->plan;
   TRACE(world, "%s%s%s%s%s%s, segments of %llu, limit %llu, replay %llu, %u in flight", plan->roomy ? "roomy" : "tight",
         plan->waits ? "" : ", does not wait", plan->backlog ? ", backlog" : "", plan->tiny_limit ? ", little space" : "",
@@ -134,28 +112,28 @@ static bool next_due(struct world *world, uint8_t *out_who, uint64_t *out_ms)
     *out_ms = due_ms;
   }
   int64_t wait = store_next_ms(broker->keeper.store, broker_mono(world));
-  if (wait > 0 && (!any || world->now_ms + (uint64_t)wait < *out_ms)) {
+  if (wait > 0 && (!any || world->trial.now_ms + (uint64_t)wait < *out_ms)) {
     any = true;
     *out_who = SHARDS;
-    *out_ms = world->now_ms + (uint64_t)wait;
+    *out_ms = world->trial.now_ms + (uint64_t)wait;
   }
   return any;
 }
 
 static void advance(struct world *world, uint64_t ms)
 {
-  uint64_t target_ms = world->now_ms + ms, due_ms = 0;
+  uint64_t target_ms = world->trial.now_ms + ms, due_ms = 0;
   uint8_t who = 0;
-  for (unsigned guard = 0; !world->failed && !world->broker.dying && next_due(world, &who, &due_ms); guard++) {
+  for (unsigned guard = 0; !world->trial.failed && !world->broker.dying && next_due(world, &who, &due_ms); guard++) {
     if (due_ms > target_ms) break;
     if (guard > 10000) world_fail(world, "shard %u is always due", who);
-    if (due_ms > world->now_ms) world->now_ms = due_ms;
+    if (due_ms > world->trial.now_ms) world->trial.now_ms = due_ms;
     if (who == SHARDS)
       keeper_turn(world, false);
     else
       broker_turn(world, who, false);
   }
-  if (world->now_ms < target_ms) world->now_ms = target_ms;
+  if (world->trial.now_ms < target_ms) world->trial.now_ms = target_ms;
 }
 
 // ---- Faults
@@ -210,7 +188,7 @@ static void crash_soon(struct world *world)
     life_restart(world);
   } else if (how == 1 && world->crash_at == 0) {
     sim_disk_stop_at(world->disk, 1 + pick(world, 25));
-    world->crash_at = world->tick;
+    world->crash_at = world->trial.tick;
     world->statistics.mid_write++;
   } else if (world->broker.doom == 0) {
     world->broker.doom = 1 + (unsigned)pick(world, 6);
@@ -225,7 +203,7 @@ static void step(struct world *world)
   struct broker *broker = &world->broker;
   const struct plan *plan = &world->plan;
   uint64_t what = pick(world, 1000);
-  world->tick++;
+  world->trial.tick++;
   world->events++;
   if (what < 280) {
     broker_turn(world, (uint8_t)pick(world, broker->shard_count), false);
@@ -234,8 +212,8 @@ static void step(struct world *world)
   } else if (what < 600) {
     if (broker->links.count > 0) {
       struct wire *link = broker->links.items[pick(world, broker->links.count)];
-      pipe_move(&link->up, &world->prng, false);
-      pipe_move(&link->down, &world->prng, false);
+      pipe_move(&link->up, &world->trial.prng, false);
+      pipe_move(&link->down, &world->trial.prng, false);
     }
     uint8_t to = (uint8_t)pick(world, broker->shard_count);
     broker_move_mails(world, (uint8_t)pick(world, broker->shard_count), to, false);
@@ -257,8 +235,8 @@ static void step(struct world *world)
   } else if (what == 999 && !world->disk_bad && world->crash_at == 0) {
     everybody_leaves(world);
   }
-  if (world->crash_at > 0 && world->tick > world->crash_at + ARMED_TICKS) broker->dying = true;
-  if (broker->dying && !world->failed) life_restart(world);
+  if (world->crash_at > 0 && world->trial.tick > world->crash_at + ARMED_TICKS) broker->dying = true;
+  if (broker->dying && !world->trial.failed) life_restart(world);
 }
 
 // ---- Then healing
@@ -267,17 +245,17 @@ static bool round_of_all(struct world *world, bool with_clients)
 {
   struct broker *broker = &world->broker;
   bool moved = false;
-  world->now_ms++;
-  for (unsigned i = 0; with_clients && i < world->client_count && !world->failed; i++)
+  world->trial.now_ms++;
+  for (unsigned i = 0; with_clients && i < world->client_count && !world->trial.failed; i++)
     moved |= client_act(world->clients[i]);
   for (size_t i = 0; i < broker->links.count; i++) {
-    moved |= pipe_move(&broker->links.items[i]->up, &world->prng, true);
-    moved |= pipe_move(&broker->links.items[i]->down, &world->prng, true);
+    moved |= pipe_move(&broker->links.items[i]->up, &world->trial.prng, true);
+    moved |= pipe_move(&broker->links.items[i]->down, &world->trial.prng, true);
   }
   for (uint8_t from = 0; from < broker->shard_count; from++)
     for (uint8_t to = 0; to < broker->shard_count; to++) moved |= broker_move_mails(world, from, to, true);
-  for (uint8_t s = 0; s < broker->shard_count && !world->failed; s++) moved |= broker_turn(world, s, true);
-  if (!world->failed) moved |= keeper_turn(world, true);
+  for (uint8_t s = 0; s < broker->shard_count && !world->trial.failed; s++) moved |= broker_turn(world, s, true);
+  if (!world->trial.failed) moved |= keeper_turn(world, true);
   return moved;
 }
 
@@ -286,11 +264,11 @@ static void rest(struct world *world, bool with_clients)
 {
   // Publishers that pause go on after a while, and a store that has failed tries again.
   unsigned quiet = 0, wanted = world->plan.roomy ? 6 : 250;
-  for (unsigned i = 0; quiet < wanted && !world->failed; i++) {
+  for (unsigned i = 0; quiet < wanted && !world->trial.failed; i++) {
     bool moved = round_of_all(world, with_clients);
     bool waits = !keeper_idle(world) || (world->broker.keeper.state != JOURNAL_OK && i < 3000);
     quiet = moved || waits ? 0 : quiet + 1;
-    if (waits && !moved) world->now_ms += 20;
+    if (waits && !moved) world->trial.now_ms += 20;
     if (i > REST_ROUNDS) world_fail(world, "the world does not come to rest");
   }
 }
@@ -306,7 +284,7 @@ static bool everybody_leaves(struct world *world)
   }
   world->broker.doom = 0;
   rest(world, false);
-  if (!world->failed) oracle_catalog(world);
+  if (!world->trial.failed) oracle_catalog(world);
   return true;
 }
 
@@ -325,10 +303,10 @@ static void heal(struct world *world)
     if (link->client_done || percent(world, 30)) cut(world, link);
   }
   rest(world, false);
-  if (!world->failed) everybody_leaves(world);
-  if (!world->failed && percent(world, 50)) life_restart(world);
-  if (!world->failed) rest(world, true);
-  if (!world->failed) oracle_owed(world);
+  if (!world->trial.failed) everybody_leaves(world);
+  if (!world->trial.failed && percent(world, 50)) life_restart(world);
+  if (!world->trial.failed) rest(world, true);
+  if (!world->trial.failed) oracle_owed(world);
 }
 
 // Again, after everything was delivered: nothing of it may come back.
@@ -337,7 +315,7 @@ static void restart_at_rest(struct world *world)
   if (!percent(world, 50)) return;
   life_restart(world);
   rest(world, true);
-  if (!world->failed) oracle_owed(world);
+  if (!world->trial.failed) oracle_owed(world);
 }
 
 static void look_at_retained(struct world *world)
@@ -352,15 +330,15 @@ static void look_at_retained(struct world *world)
     world->clients[world->client_count++] = client;
   }
   rest(world, true);
-  for (unsigned i = 0; i < world->client_count && !world->failed; i++)
+  for (unsigned i = 0; i < world->client_count && !world->trial.failed; i++)
     if (world->clients[i]->is_witness) client_subscribe(world->clients[i], 0, 0);
   rest(world, true);
-  if (!world->failed) oracle_retained(world);
+  if (!world->trial.failed) oracle_retained(world);
 }
 
 static void clear_retained(struct world *world)
 {
-  for (uint8_t topic = 0; topic < TOPICS && !world->failed; topic++) {
+  for (uint8_t topic = 0; topic < TOPICS && !world->trial.failed; topic++) {
     struct client *client = world->clients[0];
     struct message *message = model_message(world, client);
     message->topic = topic;
@@ -374,37 +352,38 @@ static void clear_retained(struct world *world)
 static void drain(struct world *world)
 {
   TRACE(world, "---- draining");
-  for (unsigned i = 0; i < world->client_count && !world->failed; i++) {
+  for (unsigned i = 0; i < world->client_count && !world->trial.failed; i++) {
     struct client *client = world->clients[i];
     client_disconnect(client, false, true);
     client_connect(client, true);
   }
-  if (!world->failed) rest(world, true);
+  if (!world->trial.failed) rest(world, true);
   clear_retained(world);
   world->ending = true;
-  for (unsigned i = 0; i < world->client_count && !world->failed; i++) client_disconnect(world->clients[i], false, true);
-  if (!world->failed) rest(world, true);
-  for (unsigned i = 0; i < 10 && !world->failed; i++) {
+  for (unsigned i = 0; i < world->client_count && !world->trial.failed; i++)
+    client_disconnect(world->clients[i], false, true);
+  if (!world->trial.failed) rest(world, true);
+  for (unsigned i = 0; i < 10 && !world->trial.failed; i++) {
     advance(world, 1000);
     rest(world, true);
   }
-  if (world->failed) return;
+  if (world->trial.failed) return;
   oracle_catalog(world);
   oracle_empty(world);
 }
 
 bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace)
 {
-  *world = (struct world){.seed = seed, .steps = steps, .trace = trace, .now_ms = START_MS};
-  prng_seed(&world->prng, seed);
+  static_assert(offsetof(struct world, trial) == 0, "trial_of");
+  *world = (struct world){.trial = trial_begin(seed, steps, trace)};
   start(world);
-  for (uint64_t i = 0; i < steps && !world->failed; i++) step(world);
-  if (!world->failed) heal(world);
-  if (!world->failed) restart_at_rest(world);
-  if (!world->failed) look_at_retained(world);
-  if (!world->failed) drain(world);
-  if (!world->failed) life_stop(world);
-  return !world->failed;
+  for (uint64_t i = 0; i < steps && !world->trial.failed; i++) step(world);
+  if (!world->trial.failed) heal(world);
+  if (!world->trial.failed) restart_at_rest(world);
+  if (!world->trial.failed) look_at_retained(world);
+  if (!world->trial.failed) drain(world);
+  if (!world->trial.failed) life_stop(world);
+  return !world->trial.failed;
 }
 
 void world_free(struct world *world)

@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/prng.h"
 #include "core/shard.h"
 #include "disk.h"
 #include "mqtt/packet.h"
 #include "network.h"
+#include "trial.h"
 #include "splitter.h"
 #include "store/store.h"
 #include "vector.h"
@@ -35,8 +35,6 @@ enum {
   BATCHES = 2,
   LOADS = 64
 };
-
-#define NEVER UINT64_MAX
 
 // What the seed has chosen for the whole run.
 struct plan {
@@ -246,13 +244,9 @@ struct statistics {
 };
 
 struct world {
-  uint64_t seed, steps;
-  bool trace;
-  bool failed;
-  char failure[512];
-  struct prng prng;
+  struct trial trial;  // at first, see trial_of
   struct plan plan;
-  uint64_t now_ms, tick, events;
+  uint64_t events;
   bool healing, ending;
   bool lossy;     // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is
                   // judged
@@ -283,27 +277,9 @@ struct world {
   struct statistics statistics;
 };
 
-// Runs one seed; false when an oracle failed, `world->failure` says which. world_free frees what is left.
+// Runs one seed; false when an oracle failed, `world->trial.failure` says which. world_free frees what is left.
 bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace);
 void world_free(struct world *world);
-
-// The first failure is kept.
-void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void world_trace(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#define TRACE(world, ...)                                                                                                   \
-  do {                                                                                                                      \
-    if ((world)->trace) world_trace((world), __VA_ARGS__);                                                                  \
-  } while (0)
-
-static inline uint64_t pick(struct world *world, uint64_t bound)
-{
-  return prng_below(&world->prng, bound);
-}
-
-static inline bool percent(struct world *world, unsigned chance)
-{
-  return prng_below(&world->prng, 100) < chance;
-}
 
 extern const char *const TOPIC_NAMES[TOPICS];
 extern const char *const FILTER_NAMES[FILTERS];
