@@ -47,9 +47,7 @@ static void stop_at(uint64_t seed, uint64_t operation, enum sim_crash how)
   // And it goes on from there.
   small_work(&rig, 10);
   assert_int_equal(rig.committed, rig.count);
-  rig_check(&rig);
-  rig_crash(&rig, how);
-  rig_check(&rig);
+  rig_survives(&rig, how);
   rig_deinit(&rig);
 }
 
@@ -133,9 +131,7 @@ static void live(uint64_t seed)
   sim_disk_stop_at(rig.disk, 0);
   rig_rounds(&rig, 10000);
   assert_int_equal(rig.committed, rig.count);
-  rig_check(&rig);
-  rig_crash(&rig, SIM_POWER_CUT);
-  rig_check(&rig);
+  rig_survives(&rig, SIM_POWER_CUT);
   rig_deinit(&rig);
 }
 
@@ -180,9 +176,7 @@ static void long_life(uint64_t seed)
   sim_disk_fail_at(rig.disk, 0);
   sim_disk_stop_at(rig.disk, 0);
   rig_rounds(&rig, 10000);
-  rig_check(&rig);
-  rig_crash(&rig, SIM_POWER_CUT);
-  rig_check(&rig);
+  rig_survives(&rig, SIM_POWER_CUT);
   rig_deinit(&rig);
 }
 

@@ -66,9 +66,8 @@ void shard_restore_done(struct shard *shard, uint32_t next_session)
 
 // ---- Records
 
-static void put_session(struct rig *rig, struct buffer *records, uint32_t number, const char *client_id)
+static void put_session(struct buffer *records, uint32_t number, const char *client_id)
 {
-  (void)rig;
   struct record_session record = {.session = number, .expiry_s = 100 + number, .client_id = span_text(client_id)};
   if (number >= 8) record.user = span_text("ann");
   assert_ok(record_put_session(records, &record));
@@ -107,13 +106,6 @@ static void commit(struct rig *rig, struct buffer *records)
   assert_int_equal(store_committed(rig->store), rig->batches);
 }
 
-static void reopen(struct rig *rig)
-{
-  rig_close(rig);
-  sim_disk_crash(rig->disk, SIM_POWER_CUT, &rig->prng);
-  rig_open(rig);
-}
-
 static void restore(struct rig *rig, struct shard *shards)
 {
   struct shard *all[SHARDS];
@@ -123,20 +115,24 @@ static void restore(struct rig *rig, struct shard *shards)
   assert_ok(store_restore(rig->store, all, SHARDS, &error));
 }
 
+static void reopen(struct rig *rig, struct shard *shards)
+{
+  rig_crash_blind(rig, SIM_POWER_CUT);
+  restore(rig, shards);
+}
+
 // ---- Tests
 
 static void sessions_come_in_order_to_the_keeper(void **state)
 {
-  (void)state;
-  struct rig rig;
+  struct rig *rig = *state;
   struct shard shards[SHARDS];
   struct buffer records = {0};
-  rig_init(&rig, 1);
-  rig_open(&rig);
+  rig_open(rig);
   for (uint32_t i = 1; i <= 9; i++) {
     char id[16];
     snprintf(id, sizeof id, "client-%u", (unsigned)i);
-    put_session(&rig, &records, i, id);
+    put_session(&records, i, id);
   }
   assert_ok(record_put_session_end(&records, &(struct record_session_end){.session = 4}));
   assert_ok(record_put_subscribe(&records, &(struct record_subscribe){.session = 7, .qos = 1, .filter = span_text("x/#")}));
@@ -152,9 +148,8 @@ static void sessions_come_in_order_to_the_keeper(void **state)
   buffer_deinit(&maker);
   assert_ok(record_put_owner(&records, &(struct record_owner){.session = 5, .user = span_text("bob")}));
   assert_ok(record_put_packet_id(&records, RECORD_RECEIVED, &(struct record_packet_id){.session = 3, .packet_id = 12}));
-  commit(&rig, &records);
-  reopen(&rig);
-  restore(&rig, shards);
+  commit(rig, &records);
+  reopen(rig, shards);
   const struct shard *keeper = &shards[JOURNAL_SHARD];
   assert_int_equal(keeper->session_count, 8);
   for (size_t i = 0; i < 8; i++) {
@@ -174,22 +169,19 @@ static void sessions_come_in_order_to_the_keeper(void **state)
     assert_int_equal(shards[i].next_session, 10);
     if (i != JOURNAL_SHARD) assert_int_equal(shards[i].session_count, 0);
   }
-  rig_deinit(&rig);
 }
 
 // The broker died while the client was connected: it is away since the opening, for nobody knows since when, and what its
 // window let out may have been sent.
 static void who_was_connected_is_away_from_now_on(void **state)
 {
-  (void)state;
-  struct rig rig;
+  struct rig *rig = *state;
   struct shard shards[SHARDS];
   struct buffer records = {0};
-  rig_init(&rig, 2);
-  rig_open(&rig);
-  put_session(&rig, &records, 1, "connected");
+  rig_open(rig);
+  put_session(&records, 1, "connected");
   assert_ok(record_put_session_back(&records, &(struct record_session_back){.session = 1, .expiry_s = 50, .window = 5}));
-  put_session(&rig, &records, 2, "away");
+  put_session(&records, 2, "away");
   const unsigned count = JOURNAL_UNSAFE_DONE + 50;
   for (unsigned i = 0; i < count; i++) {
     put_message(&records, 1, i);
@@ -199,11 +191,11 @@ static void who_was_connected_is_away_from_now_on(void **state)
   assert_ok(record_put_done(&records, &(struct record_done){.session = 1, .place = 5, .count = 4}));
   struct record_session_away away = {.session = 2, .expiry_s = 60, .since_ms = 3000, .sent = 11};
   assert_ok(record_put_session_away(&records, &away));
-  commit(&rig, &records);
-  rig.wall.ms += 60000;
-  reopen(&rig);
-  uint64_t now_ms = rig.now.ms + store_epoch_ms(rig.store);
-  restore(&rig, shards);
+  commit(rig, &records);
+  rig->wall.ms += 60000;
+  rig_crash_blind(rig, SIM_POWER_CUT);
+  uint64_t now_ms = rig->now.ms + store_epoch_ms(rig->store);
+  restore(rig, shards);
   const struct restored_session *one = &shards[0].sessions[0], *other = &shards[0].sessions[1];
   assert_int_equal(one->since_ms, now_ms);
   assert_int_equal(one->expiry_s, 50);
@@ -217,111 +209,99 @@ static void who_was_connected_is_away_from_now_on(void **state)
   assert_int_equal(other->sent_waiting, 11);
   assert_int_equal(other->waiting, count);
   assert_int_equal(other->waiting_bytes % count, 0);
-  rig_deinit(&rig);
 }
 
 static void retained_messages_come_to_all_but_the_expired(void **state)
 {
-  (void)state;
-  struct rig rig;
+  struct rig *rig = *state;
   struct shard shards[SHARDS];
   struct buffer records = {0};
-  rig_init(&rig, 3);
-  rig_open(&rig);
-  uint64_t now_ms = rig.now.ms + store_epoch_ms(rig.store);
+  rig_open(rig);
+  uint64_t now_ms = rig->now.ms + store_epoch_ms(rig->store);
   put_retained(&records, "forever", 0);
   put_retained(&records, "long", now_ms + 3600000);
   put_retained(&records, "short", now_ms + 30000);
-  commit(&rig, &records);
-  rig.wall.ms += 60000;
-  reopen(&rig);
-  restore(&rig, shards);
+  commit(rig, &records);
+  rig->wall.ms += 60000;
+  reopen(rig, shards);
   for (unsigned i = 0; i < SHARDS; i++) {
     assert_int_equal(shards[i].topic_count, 2);
     assert_string_equal(shards[i].topics[0], "forever");  // as in the log
     assert_string_equal(shards[i].topics[1], "long");
   }
   // The checkpoint forgets it.
-  assert_int_equal(rig_counters(&rig).retained, 3);
+  assert_int_equal(rig_counters(rig).retained, 3);
   put_retained(&records, "more", 0);
-  rig.batches = 0;
-  commit(&rig, &records);
-  assert_ok(store_finish(rig.store, rig.now, rig.wall));
-  assert_int_equal(rig_counters(&rig).retained, 3);
-  reopen(&rig);
-  restore(&rig, shards);
+  rig->batches = 0;
+  commit(rig, &records);
+  assert_ok(store_finish(rig->store, rig->now, rig->wall));
+  assert_int_equal(rig_counters(rig).retained, 3);
+  reopen(rig, shards);
   assert_int_equal(shards[1].topic_count, 3);
-  rig_deinit(&rig);
 }
 
 static void what_cannot_be_read_is_told(void **state)
 {
-  (void)state;
-  struct rig rig;
+  struct rig *rig = *state;
   struct shard shards[SHARDS];
   struct buffer records = {0};
-  rig_init(&rig, 4);
-  rig_open(&rig);
-  put_session(&rig, &records, 1, "one");
+  rig_open(rig);
+  put_session(&records, 1, "one");
   struct record_will will = {.session = 1, .qos = 1, .topic = span_text("gone"), .payload = span_text("bye")};
   assert_ok(record_put_will(&records, &will));
   put_retained(&records, "kept", 0);
-  commit(&rig, &records);
-  reopen(&rig);
-  const struct catalog_session *session = catalog_find(store_catalog(rig.store), 1);
-  sim_disk_flip(rig.disk, "0000000001.segment", (uint32_t)session->will_position + 20, 1);
+  commit(rig, &records);
+  rig_crash_blind(rig, SIM_POWER_CUT);
+  const struct catalog_session *session = catalog_find(store_catalog(rig->store), 1);
+  sim_disk_flip(rig->disk, "0000000001.segment", (uint32_t)session->will_position + 20, 1);
   size_t cursor = 0;
-  const struct catalog_retained *retained = map_next(&store_catalog(rig.store)->retained, &cursor);
-  sim_disk_flip(rig.disk, "0000000001.segment", (uint32_t)retained->position + 20, 1);
-  restore(&rig, shards);
+  const struct catalog_retained *retained = map_next(&store_catalog(rig->store)->retained, &cursor);
+  sim_disk_flip(rig->disk, "0000000001.segment", (uint32_t)retained->position + 20, 1);
+  restore(rig, shards);
   assert_int_equal(shards[0].session_count, 1);
   assert_int_equal(shards[0].topic_count, 0);
-  assert_true(rig_logged(&rig, "journal_will_lost"));
-  assert_true(rig_logged(&rig, "journal_retained_lost"));
-  rig_deinit(&rig);
+  assert_true(rig_logged(rig, "journal_will_lost"));
+  assert_true(rig_logged(rig, "journal_retained_lost"));
 }
 
 // The end of a session was lost, and its client has begun another one.
 static void of_two_sessions_of_a_client_the_later_one_stays(void **state)
 {
-  (void)state;
-  struct rig rig;
+  struct rig *rig = *state;
   struct shard shards[SHARDS] = {0};
   struct buffer records = {0};
-  rig_init(&rig, 6);
-  rig_open(&rig);
-  put_session(&rig, &records, 1, "one");
-  put_session(&rig, &records, 2, "two");
+  rig_open(rig);
+  put_session(&records, 1, "one");
+  put_session(&records, 2, "two");
   put_message(&records, 1, 0);
-  put_session(&rig, &records, 3, "one");
-  put_session(&rig, &records, 4, "one");
+  put_session(&records, 3, "one");
+  put_session(&records, 4, "one");
   put_message(&records, 4, 0);
-  commit(&rig, &records);
-  reopen(&rig);
-  assert_true(rig_logged(&rig, "journal_session_superseded"));
-  restore(&rig, shards);
+  commit(rig, &records);
+  rig_crash_blind(rig, SIM_POWER_CUT);
+  assert_true(rig_logged(rig, "journal_session_superseded"));
+  restore(rig, shards);
   assert_int_equal(shards[0].session_count, 2);
   assert_int_equal(shards[0].sessions[0].number, 2);
   assert_int_equal(shards[0].sessions[1].number, 4);
   assert_int_equal(shards[0].sessions[1].waiting, 1);
   for (unsigned i = 0; i < 2; i++) {  // for good
-    assert_null(catalog_find(store_catalog(rig.store), 1));
-    assert_null(catalog_find(store_catalog(rig.store), 3));
-    assert_int_equal(store_catalog(rig.store)->sessions.count, 2);
-    assert_int_equal(rig_logged(&rig, "journal_session_superseded"), i == 0);
-    reopen(&rig);
+    assert_null(catalog_find(store_catalog(rig->store), 1));
+    assert_null(catalog_find(store_catalog(rig->store), 3));
+    assert_int_equal(store_catalog(rig->store)->sessions.count, 2);
+    assert_int_equal(rig_logged(rig, "journal_session_superseded"), i == 0);
+    rig_crash_blind(rig, SIM_POWER_CUT);
   }
-  rig_deinit(&rig);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sessions_come_in_order_to_the_keeper),
-      cmocka_unit_test(who_was_connected_is_away_from_now_on),
-      cmocka_unit_test(retained_messages_come_to_all_but_the_expired),
-      cmocka_unit_test(what_cannot_be_read_is_told),
-      cmocka_unit_test(of_two_sessions_of_a_client_the_later_one_stays),
+      WITH_RIG(sessions_come_in_order_to_the_keeper),
+      WITH_RIG(who_was_connected_is_away_from_now_on),
+      WITH_RIG(retained_messages_come_to_all_but_the_expired),
+      WITH_RIG(what_cannot_be_read_is_told),
+      WITH_RIG(of_two_sessions_of_a_client_the_later_one_stays),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,22 @@ void rig_deinit(struct rig *rig)
   free(rig->history);
 }
 
+int make_rig(void **state)
+{
+  struct rig *rig = malloc(sizeof *rig);
+  assert_non_null(rig);
+  rig_init(rig, 1);
+  *state = rig;
+  return 0;
+}
+
+int free_rig(void **state)
+{
+  rig_deinit(*state);
+  free(*state);
+  return 0;
+}
+
 enum status rig_try_open(struct rig *rig, struct error *error)
 {
   rig->batches = 0;
@@ -110,6 +126,34 @@ void rig_submit(struct rig *rig, unsigned count)
   for (unsigned i = 0; i < count; i++) model_next(&rig->model, &rig->prng, &rig->mix, &records);
   rig_submit_records(rig, &records);
   buffer_deinit(&records);
+}
+
+static void submit_and_settle(struct rig *rig, struct buffer *records)
+{
+  rig_submit_records(rig, records);
+  rig_rounds(rig, 1);
+  buffer_deinit(records);
+}
+
+void rig_put_session(struct rig *rig)
+{
+  struct buffer records = {0};
+  model_put_session(&rig->model, &records);
+  submit_and_settle(rig, &records);
+}
+
+void rig_put_messages(struct rig *rig, uint32_t session, unsigned count, unsigned size)
+{
+  struct buffer records = {0};
+  for (unsigned i = 0; i < count; i++) model_put_message(&rig->model, session, size, &records);
+  submit_and_settle(rig, &records);
+}
+
+void rig_put_done(struct rig *rig, uint32_t session, uint64_t place, uint32_t count)
+{
+  struct buffer records = {0};
+  model_put_done(&rig->model, session, place, count, &records);
+  submit_and_settle(rig, &records);
 }
 
 static void note_committed(struct rig *rig)
@@ -210,12 +254,24 @@ void rig_check_prefix(struct rig *rig)
   buffer_deinit(&store_text);
 }
 
-void rig_crash(struct rig *rig, enum sim_crash how)
+void rig_crash_blind(struct rig *rig, enum sim_crash how)
 {
   rig_close(rig);
   sim_disk_crash(rig->disk, how, &rig->prng);
   rig_open(rig);
+}
+
+void rig_crash(struct rig *rig, enum sim_crash how)
+{
+  rig_crash_blind(rig, how);
   rig_check_prefix(rig);
+}
+
+void rig_survives(struct rig *rig, enum sim_crash how)
+{
+  rig_check(rig);
+  rig_crash(rig, how);
+  rig_check(rig);
 }
 
 struct store_counters rig_counters(struct rig *rig)
