@@ -22,10 +22,10 @@ struct framing {
   enum phase phase;
   struct buffer head;  // what has arrived of a PROXY header or a request
   struct websocket websocket;
-  uint64_t frame_left;                                             // bytes of MQTT that the frame under way still takes
-  uint8_t unsent[WEBSOCKET_MAX_REPLY * 2 + WEBSOCKET_MAX_HEADER];  // of ours, to be written first
+  uint64_t frame_left;                                         // bytes of MQTT that the frame under way still takes
+  uint8_t unsent[WEBSOCKET_MAX_REPLY + WEBSOCKET_MAX_HEADER];  // of ours, to be written first: a reply, then a header
   uint8_t unsent_size, unsent_at;
-  uint8_t reply[WEBSOCKET_MAX_REPLY];  // waits for the end of the frame under way
+  uint8_t reply[WEBSOCKET_MAX_REPLY];  // waits for the end of the frame, or reply, under way
   uint8_t reply_size;
 };
 
@@ -287,11 +287,14 @@ static ssize_t write_three(struct transport *transport, const struct span spans[
 static void begin_frame(struct framing *framing, size_t total)
 {
   if (framing->frame_left > 0) return;
-  assert((size_t)framing->unsent_size + framing->reply_size + WEBSOCKET_MAX_HEADER <= sizeof framing->unsent);
-  memcpy(framing->unsent + framing->unsent_size, framing->reply, framing->reply_size);
-  framing->unsent_size = (uint8_t)(framing->unsent_size + framing->reply_size);
-  framing->reply_size = 0;
+  // One reply at a time: a peer may send any number of Pings and read none of the Pongs.
+  if (framing->unsent_size == 0) {
+    memcpy(framing->unsent, framing->reply, framing->reply_size);
+    framing->unsent_size = framing->reply_size;
+    framing->reply_size = 0;
+  }
   if (total == 0) return;
+  assert(framing->unsent_size <= WEBSOCKET_MAX_REPLY);
   size_t size = websocket_write_header(framing->unsent + framing->unsent_size, total, WEBSOCKET_BINARY, NULL);
   framing->unsent_size = (uint8_t)(framing->unsent_size + size);
   framing->frame_left = total;
