@@ -1,8 +1,10 @@
 // The frame around the commands that connect to a broker. See client_command.h.
 #include "cli/client_command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/commands.h"
 
@@ -13,6 +15,13 @@ void client_complain(const struct client_options *options, const char *format, .
   va_start(arguments, format);
   option_complain_list(options->command, format, arguments);
   va_end(arguments);
+}
+
+bool client_flush_output(const struct client_options *options)
+{
+  if (fflush(stdout) == 0 && !ferror(stdout)) return true;
+  client_complain(options, "standard output: %s", strerror(errno));
+  return false;
 }
 
 int client_command_run(const struct client_command *command, int argc, char **argv)

@@ -18,3 +18,6 @@ int client_command_run(const struct client_command *command, int argc, char **ar
 
 // Writes "skerry sub: " and the text to standard error, unless the user wants quiet.
 void client_complain(const struct client_options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// Sends on its way what was printed. False, with a complaint: standard output does not take it.
+CHECK_RESULT bool client_flush_output(const struct client_options *options);

@@ -1,9 +1,13 @@
 // The entry: finds the command by its name and hands it the rest of the line. Holds no logic of any command.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "cli/commands.h"
 #include "base/nearest.h"
+#include "cli/commands.h"
 
 #ifndef SKERRY_VERSION
 #error "SKERRY_VERSION comes from the build"
@@ -61,9 +65,14 @@ static int unknown_command(const char *name)
   return COMMAND_USAGE;
 }
 
+static bool is_help(const char *word)
+{
+  return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static int help(int argc, char **argv)
 {
-  if (argc < 2) {
+  if (argc < 2 || is_help(argv[1])) {
     print_overview(stdout);
     return COMMAND_OK;
   }
@@ -75,7 +84,7 @@ static int help(int argc, char **argv)
   return command->run(2, line);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
   if (argc < 2) {
     print_overview(stderr);
@@ -86,7 +95,26 @@ int main(int argc, char **argv)
     printf("skerry %s\n", SKERRY_VERSION);
     return COMMAND_OK;
   }
-  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) return help(argc - 1, argv + 1);
+  if (is_help(name)) return help(argc - 1, argv + 1);
   const struct command *command = find_command(name);
   return command ? command->run(argc - 1, argv + 1) : unknown_command(name);
+}
+
+// Where one of the three standard streams is closed, the next file or socket that is opened would get its number, and the
+// log lines. What takes its place can be used the other way round only, so that using it still fails.
+static bool fill_standard_streams(void)
+{
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) return false;
+  return true;
+}
+
+int main(int argc, char **argv)
+{
+  if (!fill_standard_streams()) return COMMAND_FAILED;
+  int exit_code = run(argc, argv);
+  errno = 0;
+  if ((fflush(stdout) == 0 && !ferror(stdout)) || exit_code != COMMAND_OK) return exit_code;
+  fprintf(stderr, "skerry: standard output: %s\n", strerror(errno ? errno : EIO));
+  return COMMAND_FAILED;
 }

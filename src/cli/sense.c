@@ -67,7 +67,7 @@ static enum status print_message(void *context, struct span topic, struct span p
 {
   (void)context;
   printf("%.*s %.*s\n", (int)topic.size, (const char *)topic.at, (int)payload.size, (const char *)payload.at);
-  return ferror(stdout) ? ERR_IO : OK;
+  return OK;
 }
 
 static enum status publish_message(void *context, struct span topic, struct span payload)
@@ -159,7 +159,7 @@ static void run_printing(struct sense *sense, int signal_fd)
     struct pollfd fd = {.fd = signal_fd, .events = POLLIN};
     if (poll(&fd, 1, until_ms(sense)) > 0 && signals_take(signal_fd) != 0) return;
     report_if_due(sense);
-    fflush(stdout);
+    if (!client_flush_output(&sense->options->client)) sense->exit_code = COMMAND_FAILED;
   }
 }
 

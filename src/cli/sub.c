@@ -1,5 +1,4 @@
 // `skerry sub`: subscribes and prints what comes.
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -326,8 +325,7 @@ static int64_t until_ms(const struct sub *sub)
 // What was printed must have left before it is acknowledged, which client_wait does.
 static void flush_output(struct sub *sub)
 {
-  if (fflush(stdout) == 0 && !ferror(stdout)) return;
-  if (!sub->over) client_complain(&sub->options->client, "standard output: %s", strerror(errno));
+  if (sub->exit_code == COMMAND_FAILED || client_flush_output(&sub->options->client)) return;
   finish(sub, COMMAND_FAILED);
 }
 

@@ -176,7 +176,7 @@ static void show(struct top *top)
   struct span bytes = buffer_peek(&top->screen);
   if (status == OK) fwrite(bytes.at, 1, bytes.size, stdout);
   buffer_consume(&top->screen, bytes.size);
-  if (fflush(stdout) != 0) top->exit_code = COMMAND_FAILED;
+  if (!client_flush_output(&top->options->client)) top->exit_code = COMMAND_FAILED;
 }
 
 static void tick_if_due(struct top *top)

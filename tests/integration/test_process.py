@@ -191,11 +191,36 @@ def test_usage_errors(args):
 
 
 def test_help_and_version():
-    for args in (["--help"], ["broker", "--help"], ["help", "config"]):
+    for args in (["--help"], ["help", "help"], ["help", "--help"], ["broker", "--help"], ["help", "config"]):
         code, output = run(*args)
         assert code == 0 and len(output) > 100
     code, output = run("--version")
     assert code == 0 and "skerry" in output
+
+
+@pytest.mark.parametrize("args", ["--version", "help config", "pub --help", "check {}", "sense -n", "top --interval 0.1"])
+def test_output_that_cannot_be_written(args, tmp_path):
+    """A full disk, or nothing where output should go, is told and not taken for success."""
+    words = args.format(write(tmp_path / "c.yaml", "sys: {interval: 5s}")).split()
+    for redirection, reason in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        line = ["sh", "-c", f'exec "$0" "$@" {redirection}', skerry_binary(), *words]
+        done = subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=START_S)
+        assert done.returncode == 1
+        assert f"standard output: {reason}" in done.stderr
+
+
+def test_closed_streams_stay_nobodys(tmp_path):
+    """What the broker opens does not take their numbers: log lines would go into it."""
+    line = 'exec "$0" broker --listen "$1" <&- >&- 2>&-'
+    path = tmp_path / "mqtt.sock"
+    with subprocess.Popen(["sh", "-c", line, skerry_binary(), f"unix://{path}"]) as broker:
+        try:
+            eventually(path.exists, "the socket")
+            streams = [os.readlink(f"/proc/{broker.pid}/fd/{number}") for number in (0, 1, 2)]
+        finally:
+            broker.terminate()
+            code = broker.wait(START_S)
+    assert streams == ["/dev/null"] * 3 and code == 0
 
 
 def test_address_in_use(make_broker, tmp_path):
