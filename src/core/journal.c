@@ -192,7 +192,10 @@ void journal_mail_taken(struct shard *shard, uint8_t from, const struct message 
   struct milestone *mails = &journal->mails[from];
   uint64_t taken = journal->mails_taken[from] += message_size(message);
   uint64_t need = buffer_size(&journal->records) > records_before ? journal->batch : 0;
-  // Without a record of its own it is as safe as those before it.
+  // Without a record of its own it is as safe as those before it; a value that is not retained, because a later one is, as
+  // safe as that, whoever that came from.
+  if (need == 0 && message->retain) need = buffer_size(&journal->records) > 0 ? journal->batch : journal->batch - 1;
+  if (need <= journal->committed) need = 0;
   if (need == 0 && mails->batch[0]) need = mails->batch[1] ? mails->batch[1] : mails->batch[0];
   if (need > 0) {
     milestone_reach(mails, need, taken);
