@@ -133,14 +133,15 @@ static struct pending *idle_of(const struct handshaker *handshaker, const struct
   return NULL;
 }
 
-// Whether its address may have it in progress too. Otherwise the oldest from there goes, or it itself: then false.
+// Whether its address may have it in progress too. Otherwise the oldest from there goes, or it itself: then false. That may
+// be the same one: it was long in telling its address.
 static bool fits(struct handshaker *handshaker, struct pending *pending)
 {
   const struct peer *peer = pending->peer;
   if (peer->count <= handshaker->settings.most_per_address) return true;
   struct pending *idle = idle_of(handshaker, peer);
   crowd_out(handshaker, idle ? idle : pending);
-  return idle;
+  return idle && idle != pending;
 }
 
 static void bury(struct handshaker *handshaker)

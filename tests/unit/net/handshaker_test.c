@@ -425,6 +425,29 @@ static void behind_a_proxy_clients_count_by_their_own_addresses(void **state)
   end(&bench);
 }
 
+static void who_tells_its_address_late_goes_itself_where_it_is_one_too_many(void **state)
+{
+  (void)state;
+  struct bench bench;
+  begin(&bench, 10, 1);
+  atomic_store(&bench.listener->proxy_protocol, true);
+  int late = client(&bench, 1, "PROXY TCP4 192.0.2.1");
+  EVENTUALLY(&bench, tls_in_progress, 1);
+  pass_time(&bench, 3000);
+  int other = client(&bench, 1, "PROXY TCP4 192.0.2.1 192.0.2.9 1111 8883\r\n");
+  EVENTUALLY(&bench, tls_in_progress, 2);
+  assert_int_equal(send(late, " 192.0.2.9 2222 8883\r\n", 22, MSG_NOSIGNAL), 22);
+  assert_true(ended(late));
+  EVENTUALLY(&bench, tls_in_progress, 1);
+  assert_int_equal(counters(&bench).tls_crowded, 1);
+  assert_int_equal(counters(&bench).tls_closed + counters(&bench).tls_failed, 0);
+  assert_true(open_still(other));
+  send(other, "+", 1, MSG_NOSIGNAL);
+  wait_through(&bench);
+  EVENTUALLY(&bench, tls_in_progress, 0);
+  end(&bench);
+}
+
 static void connection_limits_hold_after_the_handshake_too(void **state)
 {
   (void)state;
@@ -500,6 +523,7 @@ int main(void)
       cmocka_unit_test(drops_of_bytes_do_not_hold_the_room),
       cmocka_unit_test(an_address_has_its_share),
       cmocka_unit_test(behind_a_proxy_clients_count_by_their_own_addresses),
+      cmocka_unit_test(who_tells_its_address_late_goes_itself_where_it_is_one_too_many),
       cmocka_unit_test(connection_limits_hold_after_the_handshake_too),
       cmocka_unit_test(handshakes_outlive_their_listener),
       cmocka_unit_test(what_is_in_progress_ends_with_it),
