@@ -14,7 +14,7 @@ enum {
   ACCEPT_BATCH = 64,  // per turn and listener
   ACCEPT_GATHER_MS = 1,
   ACCEPT_FULL_MS = 5,     // when there is no room
-  ACCEPT_PAUSE_MS = 100,  // after an error such as EMFILE
+  ACCEPT_PAUSE_MS = 100,  // after an error such as EMFILE, or ENOSPC of epoll
 };
 
 static void format_address(const struct sockaddr_storage *address, char out[ADDRESS_TEXT])
@@ -38,15 +38,23 @@ static void format_address(const struct sockaddr_storage *address, char out[ADDR
   }
 }
 
-static void set_accepting(struct accepter *accepter, struct accepting *accepting, bool on)
+// When the kernel has no more room for what is watched (fs.epoll.max_user_watches) it is asked again in a moment.
+static void watch(struct accepter *accepter, struct accepting *accepting)
 {
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = accepting};
-  (void)epoll_ctl(accepter->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, accepting->listener->fd, &event);
+  bool watched = epoll_ctl(accepter->epoll, EPOLL_CTL_ADD, accepting->listener->fd, &event) == 0;
+  accepting->paused_until_ms = watched ? 0 : accepter->now->ms + ACCEPT_PAUSE_MS;
+}
+
+static void unwatch(struct accepter *accepter, struct accepting *accepting)
+{
+  if (accepting->paused_until_ms != 0) return;
+  (void)epoll_ctl(accepter->epoll, EPOLL_CTL_DEL, accepting->listener->fd, NULL);
 }
 
 static void pause_until(struct accepter *accepter, struct accepting *accepting, uint64_t until_ms)
 {
-  if (accepting->paused_until_ms == 0) set_accepting(accepter, accepting, false);
+  unwatch(accepter, accepting);
   accepting->paused_until_ms = until_ms;
 }
 
@@ -55,8 +63,7 @@ void accepter_resume(struct accepter *accepter)
   LIST_EACH (link, &accepter->accepting) {
     struct accepting *accepting = CONTAINER_OF(link, struct accepting, link);
     if (accepting->paused_until_ms == 0 || accepter->now->ms < accepting->paused_until_ms) continue;
-    accepting->paused_until_ms = 0;
-    set_accepting(accepter, accepting, true);
+    watch(accepter, accepting);
   }
 }
 
@@ -186,12 +193,12 @@ void accepter_add(struct accepter *accepter, struct listener *listener)
   accepting->source = SOURCE_LISTENER;
   accepting->listener = listener_ref(listener);
   list_append(&accepter->accepting, &accepting->link);
-  set_accepting(accepter, accepting, true);
+  watch(accepter, accepting);
 }
 
 static void stop_accepting(struct accepter *accepter, struct accepting *accepting)
 {
-  if (accepting->paused_until_ms == 0) set_accepting(accepter, accepting, false);
+  unwatch(accepter, accepting);
   list_remove(&accepting->link);
   listener_unref(accepting->listener);
   accepting->listener = NULL;

@@ -124,11 +124,46 @@ static void an_event_of_a_removed_listener_is_nothing(void **state)
   finish(&world);
 }
 
+// As when the system's room for what is watched is full: the descriptor of epoll takes nothing for a while.
+static void a_listener_that_cannot_be_watched_is_tried_again(void **state)
+{
+  (void)state;
+  struct world world;
+  begin(&world);
+  int fd = connect_to(world.listener), again = connect_to(world.listener), epoll = world.accepter.epoll;
+  accepter_accept(&world.accepter, wait_for_event(&world));
+  assert_int_equal(world.opened, 2);
+  // The next round comes so soon that it pauses.
+  int third = connect_to(world.listener);
+  accepter_accept(&world.accepter, wait_for_event(&world));
+  assert_int_equal(world.opened, 3);
+  assert_int_equal(accepter_resumes_ms(&world.accepter), 1);
+  world.accepter.epoll = -1;
+  for (unsigned i = 0; i < 3; i++) {
+    world.now.ms += (uint64_t)accepter_resumes_ms(&world.accepter);
+    accepter_resume(&world.accepter);
+    assert_true(accepter_resumes_ms(&world.accepter) > 0);
+  }
+  world.accepter.epoll = epoll;
+  world.now.ms += (uint64_t)accepter_resumes_ms(&world.accepter);
+  accepter_resume(&world.accepter);
+  assert_int_equal(accepter_resumes_ms(&world.accepter), -1);
+  int fourth = connect_to(world.listener);
+  accepter_accept(&world.accepter, wait_for_event(&world));
+  assert_int_equal(world.opened, 4);
+  close(fd);
+  close(again);
+  close(third);
+  close(fourth);
+  finish(&world);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_connection_is_taken),
       cmocka_unit_test(an_event_of_a_removed_listener_is_nothing),
+      cmocka_unit_test(a_listener_that_cannot_be_watched_is_tried_again),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
