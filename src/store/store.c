@@ -198,12 +198,8 @@ static enum status drain(struct store *store, struct mono now, struct wall wall)
   return OK;
 }
 
-enum status store_finish(struct store *store, struct mono now, struct wall wall)
+static enum status finish(struct store *store, struct mono now, struct wall wall)
 {
-  if (store->settings.read_only) return OK;
-  store->retry_ms = store->anchor_retry_ms = now.ms;  // one last try, whatever failed before
-  if (store->references_waiting > 0) store->references_waiting = STORE_REFERENCES_WAIT;  // blocks make the checkpoint small
-  if (store->copying.segment && store->copying.stage == COPY_READ) store->copying.stage = COPY_MOVE;
   enum status status = drain(store, now, wall);
   if (status) return status;
   const struct checkpoint *checkpoint = &store->checkpoint;
@@ -212,6 +208,18 @@ enum status store_finish(struct store *store, struct mono now, struct wall wall)
   store->checkpoint.wanted = true;
   status = drain(store, now, wall);
   return !status && store->anchor_due ? ERR_IO : status;
+}
+
+enum status store_finish(struct store *store, struct mono now, struct wall wall)
+{
+  if (store->settings.read_only) return OK;
+  store->retry_ms = store->anchor_retry_ms = now.ms;  // one last try, whatever failed before
+  if (store->references_waiting > 0) store->references_waiting = STORE_REFERENCES_WAIT;  // blocks make the checkpoint small
+  if (store->copying.segment && store->copying.stage == COPY_READ) store_upkeep_leave_copy(store);
+  store->finishing = true;
+  enum status status = finish(store, now, wall);
+  store->finishing = false;
+  return status;
 }
 
 // ---- Watching

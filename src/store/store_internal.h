@@ -117,6 +117,7 @@ struct store {
   uint64_t references_waiting;             // that have come since no full block was left: about what is held in memory
   bool upkeep_failed;                      // memory was short for own records
   bool recovering;                         // nothing is decided from what is applied
+  bool finishing;                          // no segment is begun to be copied
   bool review_due;                         // look again what could be freed
   uint32_t reviewed_segment;               // that was being written when this was last done
   uint64_t reviewed_deaths;                // segments that had died by then
@@ -163,6 +164,9 @@ void store_upkeep_undo(struct store *store);
 
 // The same for want of room.
 void store_upkeep_refused(struct store *store);
+
+// Copying a segment ends where it is, what was copied stays; another time it begins anew.
+void store_upkeep_leave_copy(struct store *store);
 
 // After a round was applied: anchor, removal, what comes next.
 void store_upkeep_applied(struct store *store);

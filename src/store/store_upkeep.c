@@ -423,7 +423,7 @@ static bool worth_freeing(const struct store *store, uint64_t freeable)
 static bool worth_copying(const struct store *store, const struct review *found)
 {
   uint64_t gain = found->gain + found->freeable, checkpoint = store->checkpoint.last_bytes;
-  if (!found->best || store->futile) return false;
+  if (!found->best || store->futile || store->finishing) return false;
   if (store->state == JOURNAL_FULL)
     return gain > 2 * checkpoint &&
            journal_log_room(store->journal) > found->best_live + found->best_used / 4 + checkpoint_room(store);
@@ -448,7 +448,7 @@ static void review(struct store *store)
   if (found.dead < store->futile_dead) store->futile_dead = found.dead;
   if (found.dead - store->futile_dead >= settings->segment_bytes) store->futile = false;
   if (store->checkpoint.writing || store->copying.segment || store->anchor_due) return;
-  uint32_t segment = next_repair(store);
+  uint32_t segment = store->finishing ? 0 : next_repair(store);
   if (segment) {
     begin_copying(store, segment, UINT64_MAX);
   } else if (worth_freeing(store, found.freeable)) {
@@ -509,9 +509,14 @@ void store_upkeep_undo(struct store *store)
 void store_upkeep_refused(struct store *store)
 {
   store_upkeep_undo(store);
+  store_upkeep_leave_copy(store);
+  store->reviewed_ms = store->now.ms;
+}
+
+void store_upkeep_leave_copy(struct store *store)
+{
   if (store->copying.segment) store->moves_pending = true;
   store->copying = (struct copying){0};
-  store->reviewed_ms = store->now.ms;
 }
 
 void store_upkeep_applied(struct store *store)
