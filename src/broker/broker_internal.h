@@ -47,7 +47,7 @@ struct broker {
   struct memory_budget budget;
   struct storage storage;
   struct net *net;
-  struct listener **listeners;  // one per config.listeners, same order
+  struct listener **listeners;  // one per config.listeners, same order; NULL: lost, see reload.c
   struct event_base *base;
   struct event *signals;
   struct event *sys_timer;

@@ -27,6 +27,7 @@ struct control {
   void *context;
   struct link clients;
   unsigned count;
+  struct control *older;  // retired before it was; NULL: none
 };
 
 struct client {
@@ -319,7 +320,7 @@ void control_set_mode(struct control *control, uint32_t mode)
   (void)!chmod(control->path, mode);
 }
 
-void control_retire(struct control *control)
+static void stop_listening(struct control *control)
 {
   if (control->fd < 0) return;
   if (control->accepting) event_del(control->accepting);
@@ -328,12 +329,20 @@ void control_retire(struct control *control)
   if (control->path) unlink(control->path);
 }
 
+void control_retire(struct control *control, struct control *older)
+{
+  stop_listening(control);
+  control->older = older;
+}
+
 void control_close(struct control *control)
 {
-  if (!control) return;
-  while (!list_empty(&control->clients)) close_client(CONTAINER_OF(control->clients.next, struct client, link));
-  control_retire(control);
-  if (control->accepting) event_free(control->accepting);
-  free(control->path);
-  free(control);
+  for (struct control *older; control; control = older) {
+    older = control->older;
+    while (!list_empty(&control->clients)) close_client(CONTAINER_OF(control->clients.next, struct client, link));
+    stop_listening(control);
+    if (control->accepting) event_free(control->accepting);
+    free(control->path);
+    free(control);
+  }
 }

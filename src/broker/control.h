@@ -51,6 +51,7 @@ CHECK_RESULT enum status control_open(struct event_base *base, const char *path,
                                       void *context, struct control **out, struct error *error);
 void control_set_mode(struct control *control, uint32_t mode);
 
-// Takes no more clients, and removes the socket; those that are there get the answers that they wait for.
-void control_retire(struct control *control);
-void control_close(struct control *control);  // and removes the socket. NULL is harmless
+// Takes no more clients, and removes the socket; those that are there get the answers that they wait for. One that has been
+// retired before stays as long as this one: it may be one of its clients that has asked for this. NULL: there is none.
+void control_retire(struct control *control, struct control *older);
+void control_close(struct control *control);  // and removes the socket; not while it answers. NULL is harmless

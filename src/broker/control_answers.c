@@ -113,7 +113,8 @@ static void describe_listeners(struct answer *answer)
   control_json_open(&answer->json, "listeners", '[');
   for (size_t i = 0; i < broker->config.listener_count; i++) {
     const struct listener_config *config = &broker->config.listeners[i];
-    uint32_t connections = atomic_load(&broker->listeners[i]->connections);
+    const struct listener *listener = broker->listeners[i];
+    uint32_t connections = listener ? atomic_load(&listener->connections) : 0;
     int64_t issued_ms, end_ms = entrance_end_ms(&broker->doors.entrance, i);
     int64_t crl_end_ms = entrance_crl_end_ms(&broker->doors.entrance, i, &issued_ms);
     control_json_open(&answer->json, NULL, '{');
@@ -122,10 +123,12 @@ static void describe_listeners(struct answer *answer)
     control_json_truth(&answer->json, "tls", config->has_tls);
     control_json_truth(&answer->json, "anonymous", config->anonymous);
     control_json_number(&answer->json, "connections", connections);
+    if (!listener) control_json_truth(&answer->json, "lost", true);
     if (end_ms) control_json_number(&answer->json, "certificate_end_s", end_ms / 1000);
     if (crl_end_ms) control_json_number(&answer->json, "crl_end_s", crl_end_ms / 1000);
     control_json_close(&answer->json, '}');
-    answer_say(answer, "  %s: %u connections%s", config->address.text, connections, config->anonymous ? ", anonymous" : "");
+    answer_say(answer, "  %s: %u connections%s%s", config->address.text, connections, config->anonymous ? ", anonymous" : "",
+               listener ? "" : ", lost: see listener_lost in the log");
     if (end_ms) answer_say(answer, ", certificate ends in %" PRId64 " days", (end_ms - today_ms) / day_ms);
     if (crl_end_ms) answer_say(answer, ", CRL ends in %" PRId64 " days", (crl_end_ms - today_ms) / day_ms);
     answer_say(answer, "\n");

@@ -280,7 +280,7 @@ static void refresh(struct broker *broker, bool last_time)
     keep_what_failed(&doors->entrance, &next);
     log_differences(broker, &doors->entrance, &next);
     for (size_t i = 0; i < next.count; i++)
-      if (next.gates[i] != doors->entrance.gates[i])
+      if (next.gates[i] != doors->entrance.gates[i] && broker->listeners[i])
         net_set_gate(broker->net, broker->listeners[i], gate_ref(next.gates[i]));
     broker_take_entrance(broker, &next, &old);
     entrance_deinit(&old);

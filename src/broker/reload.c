@@ -114,15 +114,15 @@ static bool clashes(const struct listener_config *a, const struct listener_confi
   return listen_address_clashes(&a->address, a->ipv6_only, &b->address, b->ipv6_only);
 }
 
-// Opens what is new and takes over what stays; `added` and `stays` are told by the new and the old list. A listener that
-// goes is closed first only when a new one needs its address.
+// Opens what is new, or was lost, and takes over what stays; `added` and `goes` are told by the new and the old list. A
+// listener that goes is closed first only when a new one needs its address.
 static enum status open_listeners(struct broker *broker, const struct config *config, struct listener **next, bool *added,
                                   const bool *goes, struct error *error)
 {
   const struct config *old = &broker->config;
   for (size_t i = 0; i < config->listener_count; i++) {
     size_t before = find_listener(old, config->listeners[i].address.text);
-    if (before < old->listener_count && !goes[before]) {
+    if (before < old->listener_count && !goes[before] && broker->listeners[before]) {
       next[i] = broker->listeners[before];
       continue;
     }
@@ -139,7 +139,8 @@ static enum status open_listeners(struct broker *broker, const struct config *co
   return OK;
 }
 
-// Listeners that were closed for the sake of new ones come back when these could not be opened.
+// Listeners that were closed for the sake of new ones come back when these could not be opened. One that cannot be opened
+// either is lost until a reload that can.
 static void reopen(struct broker *broker)
 {
   for (size_t i = 0; i < broker->config.listener_count; i++) {
@@ -241,15 +242,14 @@ static void close_control(evutil_socket_t fd, short what, void *context)
   broker->retired_control = NULL;
 }
 
-// Whoever asked for the reload on the socket that goes gets the answer yet.
+// Whoever asked for the reload on the socket that goes, or on one that has gone a moment ago, gets the answer yet.
 static void retire_control(struct broker *broker)
 {
-  control_close(broker->retired_control);
-  broker->retired_control = broker->control;
   if (!broker->control) return;
-  control_retire(broker->control);
+  control_retire(broker->control, broker->retired_control);
+  broker->retired_control = broker->control;
   const struct timeval soon = {.tv_sec = 1};
-  if (event_base_once(broker->base, -1, EV_TIMEOUT, close_control, broker, &soon) < 0) close_control(-1, 0, broker);
+  (void)event_base_once(broker->base, -1, EV_TIMEOUT, close_control, broker, &soon);  // or with the next, or at the stop
 }
 
 static bool open_sockets(struct reload *reload, struct sockets *out)

@@ -279,6 +279,30 @@ def test_the_socket_itself_moves(controlled, tmp_path):
     controlled.alive()
 
 
+@pytest.mark.parametrize("second", ["reload", "rollback"])
+def test_the_socket_moves_twice_for_one_who_asks(controlled, tmp_path, second):
+    """On one connection, to a socket that has gone with the first time already."""
+    with socket.socket(socket.AF_UNIX) as stream, stream.makefile("rb") as answers:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(controlled.control)
+
+        def ask_here(**request):
+            stream.sendall(json.dumps(request).encode() + b"\n")
+            return json.loads(answers.readline())
+
+        change(controlled, control={"socket": str(tmp_path / "second.sock")})
+        assert ask_here(command="reload", confirm_ms=60_000 if second == "rollback" else 0)["ok"]
+        change(controlled, control={"socket": str(tmp_path / "third.sock")})
+        assert ask_here(command=second)["ok"]
+        assert ask_here(command="status")["ok"]
+        assert answers.readline() == b""  # closed a moment later
+    if second == "reload":
+        controlled.control = str(tmp_path / "third.sock")
+    assert ctl(controlled, "status")[0] == 0
+    controlled.stop()
+    assert not list(tmp_path.glob("**/*.sock"))
+
+
 # ------------------------------------------------------------------------------------------------------------ clients
 
 

@@ -254,6 +254,44 @@ def test_a_socket_from_systemd_gets_tls_and_loses_it(tmp_path):
 DAY_S = 24 * 3600
 
 
+def test_a_listener_that_is_lost_comes_back(make_broker, tmp_path):
+    """It was closed for another one that could not be opened, and then not again itself: its directory is gone."""
+    files, place = tmp_path / "files", tmp_path / "place"
+    files.mkdir()
+    place.mkdir()
+    add_password(files / "passwd.txt", "ann", "secret")
+    control = str(tmp_path / "control.sock")
+    broker = make_broker(options={"auth": {"passwords": str(files / "passwd.txt")}, "control": {"socket": control}})
+    lost = {"url": f"unix://{place}/b.sock", "auth": ["password"]}
+    broker.config["listeners"].append(lost)
+
+    def reload(**changes):
+        lost.update(changes)
+        broker.write_config()
+        return subprocess.run([skerry_binary(), "ctl", "-s", control, "reload"], capture_output=True, timeout=30).returncode
+
+    def connack():
+        client = Client(Stream(f"{place}/b.sock"))
+        client.send_connect(username="ann", password=b"secret")
+        return client.expect(T.CONNACK).reason
+
+    assert reload() == 0
+    assert connack() == R.SUCCESS
+    place.rename(tmp_path / "elsewhere")
+    assert reload(mode="0600") == 2
+    broker.wait_event("listener_lost")
+    status = subprocess.run([skerry_binary(), "ctl", "-s", control, "status"], capture_output=True, text=True, timeout=30)
+    assert status.returncode == 0 and f"  unix://{place}/b.sock: 0 connections, lost" in status.stdout
+    add_password(files / "passwd.txt", "bob", "secret")
+    broker.wait_event("credentials_changed")
+    assert reload(mode="0666") == 2
+    broker.alive()
+    place.mkdir()
+    assert reload(mode="0666") == 0
+    assert connack() == R.SUCCESS
+    broker.stop()
+
+
 @pytest.fixture
 def listed(make_broker, tmp_path):
     """make(start_s, end_s): a broker that wants certificates of clients and has a list with this life; broker.come_in() is such a client."""

@@ -99,7 +99,7 @@ static void the_socket_is_its_owners(void **state)
   assert_int_equal(info.st_mode & 07777, 0660);
   assert_int_equal(control_open(base, path, 0600, never, NULL, &other, &error), ERR_EXISTS);
   assert_non_null(strstr(error.text, "another process listens"));
-  control_retire(control);
+  control_retire(control, NULL);
   assert_int_equal(access(path, F_OK), -1);
   assert_int_equal(control_open(base, path, 0600, never, NULL, &other, &error), OK);
   control_close(control);  // the path is the other's now
