@@ -5,9 +5,9 @@
 
 enum { START_MS = 1000000 };
 
-struct trial trial_begin(uint64_t seed, uint64_t steps, bool trace)
+struct trial trial_begin(uint64_t seed, bool trace)
 {
-  struct trial trial = {.seed = seed, .steps = steps, .trace = trace, .now_ms = START_MS};
+  struct trial trial = {.seed = seed, .trace = trace, .now_ms = START_MS};
   prng_seed(&trial.prng, seed);
   return trial;
 }

@@ -14,7 +14,7 @@ struct world;
 #define NEVER UINT64_MAX
 
 struct trial {
-  uint64_t seed, steps;
+  uint64_t seed;
   bool trace;
   bool failed;
   char failure[512];  // the first one
@@ -23,12 +23,16 @@ struct trial {
   uint64_t tick;  // counts up before everything that is done
 };
 
-struct trial trial_begin(uint64_t seed, uint64_t steps, bool trace);
+struct trial trial_begin(uint64_t seed, bool trace);
 
 static inline struct trial *trial_of(struct world *world)
 {
   return (struct trial *)world;
 }
+
+// Runs one seed; `failure` of its trial says which oracle failed. world_free frees all of it. Each simulation has its own.
+struct world *world_run(uint64_t seed, uint64_t steps, bool trace);
+void world_free(struct world *world);
 
 // The first failure is kept.
 void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -354,17 +354,18 @@ static void drain(struct world *world)
   for (unsigned b = 0; b < world->plan.brokers && !world->trial.failed; b++) oracle_drained(&world->brokers[b]);
 }
 
-bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace)
+struct world *world_run(uint64_t seed, uint64_t steps, bool trace)
 {
   static_assert(offsetof(struct world, trial) == 0, "trial_of");
-  *world = (struct world){.trial = trial_begin(seed, steps, trace)};
+  struct world *world = sim_alloc(sizeof *world);
+  world->trial = trial_begin(seed, trace);
   start(world);
   for (uint64_t i = 0; i < steps && !world->trial.failed; i++) step(world);
   if (!world->trial.failed) heal(world);
   if (!world->trial.failed) probe(world);
   if (!world->trial.failed) look_at_retained(world);
   if (!world->trial.failed) drain(world);
-  return !world->trial.failed;
+  return world;
 }
 
 static void free_broker(struct broker *broker)
@@ -391,4 +392,5 @@ void world_free(struct world *world)
   }
   free(world->dead_links.items);
   free(world->messages.items);
+  free(world);
 }

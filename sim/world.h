@@ -139,10 +139,6 @@ struct world {
   unsigned long long events, delivered;
 };
 
-// Runs one seed; false when an oracle failed, `world->trial.failure` says which. world_free frees what is left.
-bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace);
-void world_free(struct world *world);
-
 // ---- Brokers (broker.c)
 
 void broker_start(struct broker *broker);

@@ -372,10 +372,11 @@ static void drain(struct world *world)
   oracle_empty(world);
 }
 
-bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace)
+struct world *world_run(uint64_t seed, uint64_t steps, bool trace)
 {
   static_assert(offsetof(struct world, trial) == 0, "trial_of");
-  *world = (struct world){.trial = trial_begin(seed, steps, trace)};
+  struct world *world = sim_alloc(sizeof *world);
+  world->trial = trial_begin(seed, trace);
   start(world);
   for (uint64_t i = 0; i < steps && !world->trial.failed; i++) step(world);
   if (!world->trial.failed) heal(world);
@@ -383,7 +384,7 @@ bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace)
   if (!world->trial.failed) look_at_retained(world);
   if (!world->trial.failed) drain(world);
   if (!world->trial.failed) life_stop(world);
-  return !world->trial.failed;
+  return world;
 }
 
 void world_free(struct world *world)
@@ -407,4 +408,5 @@ void world_free(struct world *world)
   free(world->broker.links.items);
   free(world->sessions.items);
   free(world->messages.items);
+  free(world);
 }

@@ -277,10 +277,6 @@ struct world {
   struct statistics statistics;
 };
 
-// Runs one seed; false when an oracle failed, `world->trial.failure` says which. world_free frees what is left.
-bool world_run(struct world *world, uint64_t seed, uint64_t steps, bool trace);
-void world_free(struct world *world);
-
 extern const char *const TOPIC_NAMES[TOPICS];
 extern const char *const FILTER_NAMES[FILTERS];
 
