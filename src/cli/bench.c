@@ -12,6 +12,7 @@
 #include "cli/client_options.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "mqtt/topic.h"
 
 enum { SPARE_DESCRIPTORS = 16, RAW_GROUPS = 256, LATENCY_RATE = 1000, BACKLOG_MESSAGES = 100000, PREFIX_MAX = 64 };
 
@@ -142,8 +143,9 @@ static const char *wrong_combination(const struct mode *mode, const struct bench
   if (options->subscribers && options->topics > options->subscribers)
     return "--topics: more topics than subscribers; some would be heard by nobody";
   if (options->filters && options->topics > 1) return "--filters and --topics cannot be combined";
-  if (options->prefix[0] == '\0' || strlen(options->prefix) > PREFIX_MAX || strpbrk(options->prefix, "+#"))
-    return "--prefix must have 1 to 64 bytes and no wildcards";
+  if (options->prefix[0] == '\0' || strlen(options->prefix) > PREFIX_MAX || strpbrk(options->prefix, "+#") ||
+      !mqtt_utf8_valid(span_text(options->prefix)))
+    return "--prefix must have 1 to 64 bytes of UTF-8 and no wildcards";
   if (!options->raw) return NULL;
   if (mode->run != bench_throughput || options->filters) return "--raw works with throughput and latency, without --filters";
   if (options->topics > RAW_GROUPS) return "--raw takes at most 256 topics";
@@ -173,6 +175,8 @@ static enum status settle_address(struct bench_options *options, struct error *e
     if (!options->user_name) options->user_name = url->user_name;
     if (!options->password) options->password = url->password;
   }
+  if (options->user_name && !mqtt_utf8_valid(span_text(options->user_name)))
+    return error_set(error, ERR_INVALID, "the user name is not UTF-8");
   if (!options->host) options->host = "127.0.0.1";
   if (!options->port) options->port = tls ? URL_PORT_MQTTS : URL_PORT_MQTT;
   options->use_tls = tls;

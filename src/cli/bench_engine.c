@@ -107,14 +107,14 @@ static enum status connect_unix(struct engine *engine, int *out_fd, struct error
 {
   const char *path = engine->options->unix_path;
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) return error_set(error, ERR_INVALID, "%s: the path is too long", path);
+  if (strlen(path) >= sizeof address.sun_path) return error_set(error, ERR_INVALID, "the path is too long");
   memcpy(address.sun_path, path, strlen(path) + 1);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return error_set(error, status_from_errno(errno), "socket: %s", strerror(errno));
   enum status status = start_connecting(fd, (const struct sockaddr *)&address, sizeof address, error);
   if (status) {
     close(fd);
-    return error_prefix(error, "%s", path);
+    return status;
   }
   *out_fd = fd;
   return OK;
@@ -128,7 +128,7 @@ static enum status connect_tcp(struct engine *engine, int *out_fd, struct error 
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
   struct addrinfo *found = NULL;
   int problem = getaddrinfo(options->host, port, &hints, &found);
-  if (problem) return error_set(error, ERR_NOT_FOUND, "%s: %s", options->host, gai_strerror(problem));
+  if (problem) return error_set(error, ERR_NOT_FOUND, "%s", gai_strerror(problem));
   enum status status = OK;
   int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) {
@@ -141,9 +141,15 @@ static enum status connect_tcp(struct engine *engine, int *out_fd, struct error 
     if (status) close(fd);
   }
   freeaddrinfo(found);
-  if (status) return error_prefix(error, "%s:%s", options->host, port);
+  if (status) return status;
   *out_fd = fd;
   return OK;
+}
+
+static enum status name_broker(const struct bench_options *options, struct error *error)
+{
+  if (options->unix_path) return error_prefix(error, "%s", options->unix_path);
+  return error_prefix(error, "%s port %u", options->host, (unsigned)options->port);
 }
 
 enum status engine_open(struct engine *engine, struct engine_connection *connection, struct error *error)
@@ -151,7 +157,7 @@ enum status engine_open(struct engine *engine, struct engine_connection *connect
   assert(connection->state == ENGINE_CLOSED);
   enum status status = engine->options->unix_path ? connect_unix(engine, &connection->fd, error)
                                                   : connect_tcp(engine, &connection->fd, error);
-  if (status) return status;
+  if (status) return name_broker(engine->options, error);
   engine->opened++;
   connection->state = ENGINE_CONNECTING;
   connection->opened_ns = bench_now_ns();
@@ -505,7 +511,10 @@ static enum status wait_for_ready(struct engine *engine, struct engine_opening *
   }
   while (opening->opened - *opening->ready_count > most) {
     enum status status = engine_poll(engine, OPEN_TURN_NS, error);
-    if (status) return error_prefix(error, "connection %u of %u", *opening->ready_count + 1, opening->opened);
+    if (status) {
+      (void)error_prefix(error, "connection %u of %u", *opening->ready_count + 1, opening->opened);
+      return name_broker(engine->options, error);
+    }
     if (*opening->ready_count != opening->seen_ready) {
       opening->seen_ready = *opening->ready_count;
       opening->seen_ns = engine->now_ns;

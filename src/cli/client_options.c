@@ -10,7 +10,7 @@
 
 #include "mqtt/topic.h"
 
-enum { KEEP_ALIVE_DEFAULT_S = 60, ID_MAX_3_1 = 23 };
+enum { KEEP_ALIVE_DEFAULT_S = 60, ID_MAX_3_1 = 23, PASSWORD_LINE_SIZE = MQTT_MAX_STRING + sizeof "\r\n" };
 
 // ---- Options that are more than a field
 
@@ -237,6 +237,7 @@ static enum status fill_user(const struct client_options *options, struct client
   if ((password || options->password_file) && !user_name && settings->version != MQTT_5_0)
     return error_set(error, ERR_INVALID, "before MQTT 5.0 a password (-P, --pw-file) needs a user name (-u)");
   if (user_name) {
+    if (!mqtt_utf8_valid(span_text(user_name))) return error_set(error, ERR_INVALID, "the user name is not UTF-8");
     settings->has_user_name = true;
     settings->user_name = span_text(user_name);
   }
@@ -255,8 +256,10 @@ static enum status fill_will(struct client_options *options, struct client_setti
                  properties->present;
     return other ? error_set(error, ERR_INVALID, "a will needs --will-topic") : OK;
   }
-  if (!mqtt_topic_valid(span_text(options->will_topic)))
-    return error_set(error, ERR_INVALID, "--will-topic \"%s\" is no topic name: it is empty or has a wildcard",
+  struct span topic = span_text(options->will_topic);
+  if (!mqtt_topic_valid(topic) || !mqtt_utf8_valid(topic))
+    return error_set(error, ERR_INVALID,
+                     "--will-topic \"%s\" is no topic name: empty, not UTF-8, or with a wildcard (+ or #)",
                      options->will_topic);
   if (options->will_delay_given) {
     properties->present |= 1ULL << MQTT_PROPERTY_WILL_DELAY;
@@ -266,7 +269,7 @@ static enum status fill_will(struct client_options *options, struct client_setti
       .present = true,
       .qos = (uint8_t)options->will_qos,
       .retain = options->will_retain,
-      .topic = span_text(options->will_topic),
+      .topic = topic,
       .payload = span_text(options->will_payload ? options->will_payload : ""),
       .properties = *properties,
   };
@@ -315,22 +318,23 @@ enum status client_options_settings(struct client_options *options, struct clien
 
 enum status client_read_password(const char *path, char **out, struct error *error)
 {
-  FILE *file = fopen(path, "re");
-  if (!file) return error_set(error, status_from_errno(errno), "%s: %s", path, strerror(errno));
-  char *line = NULL;
-  size_t room = 0;
+  char *line = malloc(PASSWORD_LINE_SIZE);
+  if (!line) return error_set(error, ERR_NO_MEMORY, "out of memory");
   errno = 0;
-  ssize_t size = getline(&line, &room, file);
+  FILE *file = fopen(path, "re");
+  bool found = file && fgets(line, PASSWORD_LINE_SIZE, file);
   int number = errno;
-  fclose(file);
+  if (file) fclose(file);
+  size_t size = found ? strlen(line) : 0;
   while (size > 0 && (line[size - 1] == '\n' || line[size - 1] == '\r')) line[--size] = '\0';
-  if (size > 0) {
+  if (size > 0 && size <= MQTT_MAX_STRING) {
     *out = line;
     return OK;
   }
   free(line);
-  if (number) return error_set(error, status_from_errno(number), "%s: %s", path, strerror(number));
-  return error_set(error, ERR_INVALID, "%s: its first line is empty: expected the password there", path);
+  if (!found && number) return error_set(error, status_from_errno(number), "%s: %s", path, strerror(number));
+  return error_set(error, ERR_INVALID, "%s: its first line is %s: expected the password there", path,
+                   size > 0 ? "longer than 65535 bytes" : "empty");
 }
 
 enum status client_options_read(struct client_options *options, struct client_settings *settings, struct error *error)

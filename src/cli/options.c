@@ -70,8 +70,8 @@ enum status option_parse_duration(const char *text, uint64_t minimum_ms, uint64_
     return error_set(error, ERR_INVALID, "\"%s\" is not a time; write seconds (0.5), or 250ms, 10s, 5m, 1h", text);
   double ms = number * unit;
   if (!(ms >= (double)minimum_ms && ms <= (double)maximum_ms))
-    return error_set(error, ERR_INVALID, "%s is out of range; allowed is %g to %g seconds", text, (double)minimum_ms / 1000,
-                     (double)maximum_ms / 1000);
+    return error_set(error, ERR_INVALID, "%s is out of range; allowed is %.10g to %.10g seconds", text,
+                     (double)minimum_ms / 1000, (double)maximum_ms / 1000);
   *out_ms = (uint64_t)(ms + 0.5);
   return OK;
 }

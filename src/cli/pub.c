@@ -252,7 +252,7 @@ static enum status check(void *target, struct client_settings *settings, struct 
   if (!options->topic) return error_set(error, ERR_INVALID, "the topic (-t) is missing");
   struct span topic = span_text(options->topic);
   if (!mqtt_topic_valid(topic) || !mqtt_utf8_valid(topic) || topic.size > MQTT_MAX_STRING)
-    return error_set(error, ERR_INVALID, "\"%s\" is no topic name: empty, too long, not UTF-8, or with a wildcard (+ or #)",
+    return error_set(error, ERR_INVALID, "\"%.80s\" is no topic name: empty, too long, not UTF-8, or with a wildcard (+ or #)",
                      options->topic);
   if (options->lines && options->repeat) return error_set(error, ERR_INVALID, "--repeat does not go with -l");
   settings->reconnect = options->lines || options->repeat > 1;

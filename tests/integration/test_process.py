@@ -223,6 +223,17 @@ def test_closed_streams_stay_nobodys(tmp_path):
     assert streams == ["/dev/null"] * 3 and code == 0
 
 
+def test_bench_says_which_broker(tmp_path):
+    port = free_port()
+    code, output = run("bench", "-p", str(port))
+    assert code == 1 and f"127.0.0.1 port {port}: connection 1 of 1: Connection refused" in output
+    code, output = run("bench", "--unix", str(tmp_path / "none"))
+    assert code == 1 and f"{tmp_path}/none: cannot connect" in output
+    for option in ("-u", "--prefix"):
+        code, output = run("bench", option, b"\xff")
+        assert code == 2 and "UTF-8" in output
+
+
 def test_address_in_use(make_broker, tmp_path):
     """Exit 1 and a message that names the address; what was opened before is closed again."""
     broker = make_broker()

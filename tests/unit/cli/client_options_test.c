@@ -132,10 +132,18 @@ static void versions_of_tls(void **state)
 static void passwords_from_files(void **state)
 {
   (void)state;
-  static const struct {
+  static char longest[MQTT_MAX_STRING + sizeof "\r\nmore"], too_long[MQTT_MAX_STRING + 2];
+  memset(longest, 'x', MQTT_MAX_STRING);
+  char *password = strdup(longest);
+  memcpy(longest + MQTT_MAX_STRING, "\r\nmore", sizeof "\r\nmore");
+  memset(too_long, 'x', MQTT_MAX_STRING + 1);
+  const struct {
     const char *content;
     const char *password;  // NULL: refused
-  } cases[] = {{"secret", "secret"}, {"se cret\r\nmore\n", "se cret"}, {"", NULL}, {"\nsecret\n", NULL}};
+    const char *why;
+  } cases[] = {{"secret", "secret", NULL},       {"se cret\r\nmore\n", "se cret", NULL},
+               {longest, password, NULL},        {"", NULL, "is empty"},
+               {"\nsecret\n", NULL, "is empty"}, {too_long, NULL, "is longer than 65535 bytes"}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     char path[] = "/tmp/skerry-options-XXXXXX", line[64];
     int fd = mkstemp(path);
@@ -150,11 +158,13 @@ static void passwords_from_files(void **state)
       assert_true(parsed->settings.has_password);
       assert_true(span_equal(parsed->settings.password, span_text(cases[i].password)));
     } else {
-      assert_non_null(strstr(parsed->error.text, "its first line is empty: expected the password there"));
+      assert_non_null(strstr(parsed->error.text, cases[i].why));
+      assert_non_null(strstr(parsed->error.text, ": expected the password there"));
     }
     release(parsed);
     unlink(path);
   }
+  free(password);
   refuse("-u ann -P secret --pw-file p", "the password is given twice");
   refuse("-V 3.1.1 --pw-file p", "needs a user name");
 }
@@ -231,6 +241,7 @@ static void users(void **state)
   assert_false(parsed->settings.has_user_name);
   release(parsed);
   refuse("-P token -V 311", "needs a user name");
+  refuse("-u ann\xff", "the user name is not UTF-8");
 }
 
 static void wills(void **state)
@@ -247,6 +258,7 @@ static void wills(void **state)
   release(parsed);
   refuse("--will-payload p", "needs --will-topic");
   refuse("--will-topic a/#", "wildcard");
+  refuse("--will-topic a\xff", "not UTF-8");
   refuse("--will-qos 3 --will-topic a", "out of range");
   refuse("-V 311 --will-topic a --will-delay 1", "need MQTT 5.0");
 }

@@ -189,6 +189,10 @@ static void errors_say_what_is_wrong(void **state)
   refuses("--verbose=yes", "--verbose: takes no argument");
   refuses("-W soon", "-W: \"soon\" is not a time; write seconds (0.5), or 250ms, 10s, 5m, 1h");
   refuses("-W 2h", "-W: 2h is out of range; allowed is 0.001 to 3600 seconds");
+  uint64_t year_ms;
+  struct error error;
+  assert_int_equal(option_parse_duration("0", 1, UINT64_C(365) * 86400000, &year_ms, &error), ERR_INVALID);
+  assert_string_equal(error.text, "0 is out of range; allowed is 0.001 to 31536000 seconds");
   refuses("stray", "\"stray\" is one word too many");
 }
 
