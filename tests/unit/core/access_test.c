@@ -78,28 +78,23 @@ static void publish(struct client *client, const char *topic, uint8_t qos)
 
 static void without_a_list_everything_goes(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   assert_null(client->connection->access);  // it costs nothing
   assert_null(access_identity(client->connection));
   client_subscribe(client, "#", 2);
   client_publish(client, "a", "x", 1, false);
   client_take(client, "a", "x", 1);
   assert_null(client->connection->access);
-  bench_deinit(&bench);
 }
 
 static void denied_publishes_are_told(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *watching = client_new(&bench, MQTT_5_0, "w");
+  struct bench *bench = *state;
+  struct client *watching = client_new(bench, MQTT_5_0, "w");
   client_subscribe(watching, "#", 2);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
-  SET(&bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
+  struct client *client = client_new(bench, MQTT_5_0, "c");
+  SET(bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
   publish(client, "no/0", 0);
   publish(client, "no/1", 1);
   client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
@@ -109,26 +104,22 @@ static void denied_publishes_are_told(void **state)
   client_publish(client, "yes", "x", 1, false);
   client_take(watching, "yes", "x", 1);
   client_expect_nothing(watching);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.publish_refused[REFUSE_NOT_AUTHORIZED], 3);
   assert_int_equal(counters.access_denied[0], 3);
   assert_int_equal(counters.faults[MQTT_NOT_AUTHORIZED], 2);
-  assert_true(bench_logged(&bench, "access_denied"));
-  bench_deinit(&bench);
+  assert_true(bench_logged(bench, "access_denied"));
 }
 
 static void quality_and_retain_count(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
-  SET(&bench, {.allow = true, .verbs = PUB, .topic = "#", .qos_less = 1});
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
+  SET(bench, {.allow = true, .verbs = PUB, .topic = "#", .qos_less = 1});
   publish(client, "a", 2);
   client_expect_ack(client, MQTT_PUBREC, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
   publish(client, "a", 1);
   client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NO_MATCHING_SUBSCRIBERS);
-  bench_deinit(&bench);
 }
 
 static void older_clients_are_answered_or_closed(void **state)
@@ -198,32 +189,27 @@ static void subscriptions_are_judged_one_by_one(void **state)
 
 static void the_granted_quality_is_what_comes(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct bench *bench = *state;
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "t", "kept", 2, true);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
-  SET(&bench, {.allow = true, .verbs = SUB, .topic = "t", .qos_less = 1}, ALLOW(REC | PUB, "#"));
+  struct client *client = client_new(bench, MQTT_5_0, "c");
+  SET(bench, {.allow = true, .verbs = SUB, .topic = "t", .qos_less = 1}, ALLOW(REC | PUB, "#"));
   client_subscribe_with(client, &(struct sub){.filter = "t", .qos = 2}, MQTT_GRANTED_QOS_1);
   client_take(client, "t", "kept", 1);
   client_publish(publisher, "t", "live", 2, false);
   client_take(client, "t", "live", 1);
-  bench_deinit(&bench);
 }
 
 // ---- Receiving
 
 static void what_may_not_be_received_is_dropped(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct bench *bench = *state;
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "secret/kept", "x", 1, true);
   client_publish(publisher, "open/kept", "y", 1, true);
-  SET(&bench, ALLOW(PUB | SUB, "#"), DENY(REC, "secret/#"), ALLOW(REC, "#"));
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  SET(bench, ALLOW(PUB | SUB, "#"), DENY(REC, "secret/#"), ALLOW(REC, "#"));
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe(client, "#", 2);
   client_take(client, "open/kept", "y", 1);
   client_expect_nothing(client);
@@ -239,21 +225,18 @@ static void what_may_not_be_received_is_dropped(void **state)
   client_publish(publisher, "open/shared", "y", 1, false);
   client_take(client, "open/shared", "y", 1);
   client_expect_nothing(client);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_NOT_AUTHORIZED], 5);
   assert_int_equal(counters.access_denied[2], 5);
   assert_int_equal(counters.copies_queued, 0);
   assert_int_equal(counters.copies_in_flight, 0);
-  bench_deinit(&bench);
 }
 
 static void what_was_queued_before_is_asked_about_when_it_goes(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
-  struct client *client = client_lasting(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
+  struct client *client = client_lasting(bench, MQTT_5_0, "c");
   client_subscribe(client, "#", 2);
   client_publish(publisher, "secret", "in flight", 1, false);  // sent, never acknowledged
   client_expect_publish(client, "secret", "in flight");
@@ -262,15 +245,14 @@ static void what_was_queued_before_is_asked_about_when_it_goes(void **state)
   client_drop(client);
   client_publish(publisher, "secret", "queued", 1, false);
   client_publish(publisher, "open", "queued", 1, false);
-  SET(&bench, DENY(ALL, "secret"), ALLOW(ALL, "#"));
-  client = client_lasting(&bench, MQTT_5_0, "c");
+  SET(bench, DENY(ALL, "secret"), ALLOW(ALL, "#"));
+  client = client_lasting(bench, MQTT_5_0, "c");
   client_take(client, "open", "in flight", 1);
   client_take(client, "open", "queued", 1);
   client_expect_nothing(client);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_NOT_AUTHORIZED], 2);
   assert_int_equal(counters.copies_in_flight, 0);
-  bench_deinit(&bench);
 }
 
 static void a_group_passes_over_members_that_may_not_have_it(void **state)
@@ -380,64 +362,55 @@ static void a_new_list_holds_from_now_on(void **state)
 
 static void the_list_before_is_not_kept(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
-  SET(&bench, ALLOW(ALL, "#"));
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
+  SET(bench, ALLOW(ALL, "#"));
   client_publish(client, "a", "x", 1, false);
-  int64_t before = bench.budget.used_bytes;
-  SET(&bench, ALLOW(ALL, "#"));
+  int64_t before = bench->budget.used_bytes;
+  SET(bench, ALLOW(ALL, "#"));
   client_publish(client, "a", "x", 1, false);
-  assert_int_equal(bench.budget.used_bytes, before);
+  assert_int_equal(bench->budget.used_bytes, before);
   assert_non_null(client->connection->access);
-  bench_deinit(&bench);
 }
 
 static void the_brokers_topics_need_a_rule(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe(client, "$SYS/#", 0);
-  shard_publish(bench.shards[0], span_text("$SYS/a"), span_text("1"), 0, true);
-  bench_run(&bench);
+  shard_publish(bench->shards[0], span_text("$SYS/a"), span_text("1"), 0, true);
+  bench_run(bench);
   client_take(client, "$SYS/a", "1", 0);
-  SET(&bench, ALLOW(ALL, "#"));
-  shard_publish(bench.shards[0], span_text("$SYS/a"), span_text("2"), 0, true);
-  bench_run(&bench);
+  SET(bench, ALLOW(ALL, "#"));
+  shard_publish(bench->shards[0], span_text("$SYS/a"), span_text("2"), 0, true);
+  bench_run(bench);
   client_expect_nothing(client);
   client_subscribe_with(client, &(struct sub){.filter = "$SYS/a"}, MQTT_NOT_AUTHORIZED);
-  SET(&bench, ALLOW(ALL, "#"), ALLOW(ALL, "$SYS/#"));
+  SET(bench, ALLOW(ALL, "#"), ALLOW(ALL, "$SYS/#"));
   client_subscribe(client, "$SYS/a", 0);
   client_take(client, "$SYS/a", "2", 0);
   publish(client, "$SYS/a", 1);  // whatever a rule says
   client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
-  bench_deinit(&bench);
 }
 
 static void a_trial_denies_nothing(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   const struct row all[] = {ALLOW(ALL, "#")}, trial[] = {ALLOW(SUB, "#"), DENY(PUB, "b")};
   struct acl *acl = list_of(all, 1);
   acl_set_shadow(acl, list_of(trial, 2));
-  set_list(&bench, acl);
+  set_list(bench, acl);
   client_subscribe(client, "a", 0);
   client_publish(client, "a", "x", 0, false);
   client_take(client, "a", "x", 0);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.trial_denied[0], 1);
   assert_int_equal(counters.trial_denied[1], 0);
   assert_int_equal(counters.trial_denied[2], 1);
   assert_int_equal(counters.access_denied[0] + counters.access_denied[1] + counters.access_denied[2], 0);
-  assert_true(bench_logged(&bench, "access_trial_denied"));
-  assert_false(bench_logged(&bench, "access_denied"));
-  bench_deinit(&bench);
+  assert_true(bench_logged(bench, "access_trial_denied"));
+  assert_false(bench_logged(bench, "access_denied"));
 }
 
 // ---- Wills
@@ -567,20 +540,20 @@ static void a_will_that_outlives_the_process_is_asked_about(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(without_a_list_everything_goes),
-      cmocka_unit_test(denied_publishes_are_told),
-      cmocka_unit_test(quality_and_retain_count),
+      WITH_BENCH(without_a_list_everything_goes),
+      WITH_BENCH(denied_publishes_are_told),
+      WITH_BENCH(quality_and_retain_count),
       cmocka_unit_test(older_clients_are_answered_or_closed),
       cmocka_unit_test(subscriptions_are_judged_one_by_one),
-      cmocka_unit_test(the_granted_quality_is_what_comes),
-      cmocka_unit_test(what_may_not_be_received_is_dropped),
+      WITH_BENCH(the_granted_quality_is_what_comes),
+      WITH_BENCH(what_may_not_be_received_is_dropped),
       cmocka_unit_test(a_group_passes_over_members_that_may_not_have_it),
-      cmocka_unit_test(what_was_queued_before_is_asked_about_when_it_goes),
+      WITH_BENCH(what_was_queued_before_is_asked_about_when_it_goes),
       cmocka_unit_test(durable_queues_go_on_behind_it),
       cmocka_unit_test(a_new_list_holds_from_now_on),
-      cmocka_unit_test(the_list_before_is_not_kept),
-      cmocka_unit_test(the_brokers_topics_need_a_rule),
-      cmocka_unit_test(a_trial_denies_nothing),
+      WITH_BENCH(the_list_before_is_not_kept),
+      WITH_BENCH(the_brokers_topics_need_a_rule),
+      WITH_BENCH(a_trial_denies_nothing),
       cmocka_unit_test(wills_are_asked_about_when_they_are_sent),
       cmocka_unit_test(a_will_that_outlives_the_process_is_asked_about),
   };

@@ -285,44 +285,39 @@ static void auth_out_of_turn_is_an_error(void **state)
 // [MQTT-4.12.0-6, -7]
 static void who_named_no_method_has_none(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_as(&bench, MQTT_5_0, "c", "ann");
+  struct bench *bench = *state;
+  struct client *client = client_as(bench, MQTT_5_0, "c", "ann");
   struct mqtt_packet packet = auth_packet(MQTT_RE_AUTHENTICATE, "M", NULL);
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_PROTOCOL_ERROR);
-  struct client *old = client_as(&bench, MQTT_3_1_1, "o", "ann");
+  struct client *old = client_as(bench, MQTT_3_1_1, "o", "ann");
   client_send_bytes(old, "\xf0\6\x19\4\x15\0\1M", 8);
   client_expect_closed(old);
   // Nor has it been asked on a listener that does not ask.
-  bench.authenticate = false;
-  client = client_new(&bench, MQTT_5_0, "d");
+  bench->authenticate = false;
+  client = client_new(bench, MQTT_5_0, "d");
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_PROTOCOL_ERROR);
-  bench_deinit(&bench);
 }
 
 // What is known of it may have changed: its will is recorded as its own again.
 static void who_shows_again_who_it_is_makes_its_will_anew(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  bench.authenticate = true;
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  bench->authenticate = true;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   set_method(&packet.connect.properties, "M", NULL);
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("gone"), .payload = span_text("x")};
   property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
   packet.connect.properties.session_expiry_s = 100;
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.user = "ann"});
+  bench_answer(bench, &(struct answer){.user = "ann"});
   client_expect(client, MQTT_CONNACK);
   for (size_t wills = 1; wills <= 3; wills++) {
     struct span body;
     struct record_will will;
-    assert_int_equal(store_bench_records(bench.store, RECORD_WILL, 0, &body), wills);
+    assert_int_equal(store_bench_records(bench->store, RECORD_WILL, 0, &body), wills);
     assert_true(record_get_will(body, &will));
     const struct identity *maker = identity_read(will.maker);
     assert_non_null(maker);
@@ -331,10 +326,9 @@ static void who_shows_again_who_it_is_makes_its_will_anew(void **state)
     identity_unref(maker);
     packet = auth_packet(MQTT_RE_AUTHENTICATE, "M", NULL);
     client_send(client, &packet);
-    bench_answer(&bench, &(struct answer){.user = "ann"});
+    bench_answer(bench, &(struct answer){.user = "ann"});
     expect_auth(client, MQTT_SUCCESS, NULL);
   }
-  bench_deinit(&bench);
 }
 
 int main(void)
@@ -347,10 +341,10 @@ int main(void)
       cmocka_unit_test(an_exchange_may_be_left),
       cmocka_unit_test(an_auth_must_fit),
       cmocka_unit_test(a_client_may_show_again_who_it_is),
-      cmocka_unit_test(who_shows_again_who_it_is_makes_its_will_anew),
+      WITH_JOURNAL(who_shows_again_who_it_is_makes_its_will_anew),
       cmocka_unit_test(a_refusal_ends_the_connection),
       cmocka_unit_test(auth_out_of_turn_is_an_error),
-      cmocka_unit_test(who_named_no_method_has_none),
+      WITH_AUTHENTICATION(who_named_no_method_has_none),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

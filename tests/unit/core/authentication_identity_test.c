@@ -114,46 +114,40 @@ static void identities_expire(void **state)
 
 static void an_identity_may_have_expired_when_it_arrives(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "token");
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.user = "ann", .expires = {1}});
-  bench_advance(&bench, 1);
+  bench_answer(bench, &(struct answer){.user = "ann", .expires = {1}});
+  bench_advance(bench, 1);
   client_expect(client, MQTT_CONNACK);
   client_expect_disconnect(client, MQTT_MAXIMUM_CONNECT_TIME);
-  bench_deinit(&bench);
 }
 
 static void showing_it_again_gives_time(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_enhanced(&bench, "c", "ann", bench.now.ms + 1000);
+  struct bench *bench = *state;
+  struct client *client = client_enhanced(bench, "c", "ann", bench->now.ms + 1000);
   struct mqtt_packet packet = auth_packet(MQTT_RE_AUTHENTICATE, "M", NULL);
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.user = "ann", .expires = {bench.now.ms + 3000}});
+  bench_answer(bench, &(struct answer){.user = "ann", .expires = {bench->now.ms + 3000}});
   expect_auth(client, MQTT_SUCCESS, NULL);
-  bench_advance(&bench, 2999);
+  bench_advance(bench, 2999);
   assert_non_null(client->connection);
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.user = "ann"});  // for ever, this time
+  bench_answer(bench, &(struct answer){.user = "ann"});  // for ever, this time
   expect_auth(client, MQTT_SUCCESS, NULL);
-  bench_advance(&bench, 100 * 1000);
+  bench_advance(bench, 100 * 1000);
   assert_non_null(client->connection);
   // But asking alone does not, nor does an exchange that stays unfinished.
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.user = "ann", .expires = {bench.now.ms + 1000}});
+  bench_answer(bench, &(struct answer){.user = "ann", .expires = {bench->now.ms + 1000}});
   expect_auth(client, MQTT_SUCCESS, NULL);
   client_send(client, &packet);
-  bench_answer(&bench, &(struct answer){.reason = MQTT_CONTINUE_AUTHENTICATION});
+  bench_answer(bench, &(struct answer){.reason = MQTT_CONTINUE_AUTHENTICATION});
   expect_auth(client, MQTT_CONTINUE_AUTHENTICATION, NULL);
-  bench_advance(&bench, 1000);
+  bench_advance(bench, 1000);
   client_expect_disconnect(client, MQTT_MAXIMUM_CONNECT_TIME);
-  bench_deinit(&bench);
 }
 
 // ---- Whose sessions are
@@ -176,46 +170,40 @@ static void try_as(struct bench *bench, const char *id, const char *user, bool c
 
 static void sessions_are_their_users(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  bench.believe = true;
-  struct client *owner = client_as(&bench, MQTT_5_0, "pump", "ann");
-  try_as(&bench, "pump", "bob", true, false);
-  try_as(&bench, "pump", "bob", false, false);
-  try_as(&bench, "pump", NULL, true, false);
+  struct bench *bench = *state;
+  bench->believe = true;
+  struct client *owner = client_as(bench, MQTT_5_0, "pump", "ann");
+  try_as(bench, "pump", "bob", true, false);
+  try_as(bench, "pump", "bob", false, false);
+  try_as(bench, "pump", NULL, true, false);
   client_publish(owner, "t", "x", 1, false);  // who was there has not noticed
-  struct client *again = client_as(&bench, MQTT_3_1_1, "pump", "ann");
+  struct client *again = client_as(bench, MQTT_3_1_1, "pump", "ann");
   client_expect_disconnect(owner, MQTT_SESSION_TAKEN_OVER);
   client_disconnect(again, MQTT_SUCCESS);
-  try_as(&bench, "pump", "bob", true, true);  // the session has ended, the identifier is free
-  try_as(&bench, "pump", "ann", true, false);
-  try_as(&bench, "pump", "bob", false, true);
+  try_as(bench, "pump", "bob", true, true);  // the session has ended, the identifier is free
+  try_as(bench, "pump", "ann", true, false);
+  try_as(bench, "pump", "bob", false, true);
   // One that outlives its connection stays its user's until it ends.
-  bench_advance(&bench, 100 * 1000 + 1);
-  try_as(&bench, "pump", "ann", true, true);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench.shards[0]->owners.count, 1);
-  bench_deinit(&bench);
+  bench_advance(bench, 100 * 1000 + 1);
+  try_as(bench, "pump", "ann", true, true);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench->shards[0]->owners.count, 1);
 }
 
 static void sessions_of_nobody_become_the_next_users(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  bench.believe = true;
-  try_as(&bench, "pump", NULL, false, true);
-  try_as(&bench, "pump", NULL, false, true);
-  assert_int_equal(bench.shards[0]->owners.count, 0);
-  try_as(&bench, "pump", "ann", false, true);
-  try_as(&bench, "pump", NULL, false, false);
-  try_as(&bench, "pump", "bob", false, false);
-  try_as(&bench, "pump", "ann", true, true);
+  struct bench *bench = *state;
+  bench->believe = true;
+  try_as(bench, "pump", NULL, false, true);
+  try_as(bench, "pump", NULL, false, true);
+  assert_int_equal(bench->shards[0]->owners.count, 0);
+  try_as(bench, "pump", "ann", false, true);
+  try_as(bench, "pump", NULL, false, false);
+  try_as(bench, "pump", "bob", false, false);
+  try_as(bench, "pump", "ann", true, true);
   // A listener that asks nobody lets nobody have them.
-  bench.authenticate = false;
-  try_as(&bench, "pump", "ann", true, false);
-  bench_deinit(&bench);
+  bench->authenticate = false;
+  try_as(bench, "pump", "ann", true, false);
 }
 
 // With a journal the two sessions of one identifier may be on different shards.
@@ -285,10 +273,10 @@ int main(void)
       cmocka_unit_test(identities_move_with_their_connections),
       cmocka_unit_test(an_identity_may_be_lost_on_its_way),
       cmocka_unit_test(identities_expire),
-      cmocka_unit_test(an_identity_may_have_expired_when_it_arrives),
-      cmocka_unit_test(showing_it_again_gives_time),
-      cmocka_unit_test(sessions_are_their_users),
-      cmocka_unit_test(sessions_of_nobody_become_the_next_users),
+      WITH_AUTHENTICATION(an_identity_may_have_expired_when_it_arrives),
+      WITH_AUTHENTICATION(showing_it_again_gives_time),
+      WITH_AUTHENTICATION(sessions_are_their_users),
+      WITH_AUTHENTICATION(sessions_of_nobody_become_the_next_users),
       cmocka_unit_test(sessions_are_their_users_on_all_shards),
       cmocka_unit_test(sessions_are_their_users_after_a_crash),
   };

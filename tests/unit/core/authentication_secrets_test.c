@@ -34,15 +34,13 @@ static void passwords_are_not_kept(void **state)
 // ... nor while an exchange goes on, with a packet length that is longer than it need be.
 static void passwords_are_not_kept_in_exchanges(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   static const char connect[] = "\x10\x9f\0\0\4MQTT\5\xc2\0\x3c\4\x15\0\1M\0\1c\0\3ann\0\6s3cret";
   client_send_bytes(client, connect, sizeof connect - 1);
-  assert_span_text(bench_question(&bench)->password, "s3cret");
-  assert_span_text(bench_question(&bench)->method, "M");
-  bench_answer(&bench, &(struct answer){.reason = MQTT_CONTINUE_AUTHENTICATION});
+  assert_span_text(bench_question(bench)->password, "s3cret");
+  assert_span_text(bench_question(bench)->method, "M");
+  bench_answer(bench, &(struct answer){.reason = MQTT_CONTINUE_AUTHENTICATION});
   expect_auth(client, MQTT_CONTINUE_AUTHENTICATION, NULL);
   const struct admission *admission = admission_of(client->connection);
   assert_int_equal(admission->connect_size, sizeof connect - 1);
@@ -50,11 +48,10 @@ static void passwords_are_not_kept_in_exchanges(void **state)
   assert_false(holds(span_of(admission->connect, admission->connect_size), "s3cret"));
   struct mqtt_packet auth = auth_packet(MQTT_CONTINUE_AUTHENTICATION, "M", NULL);
   client_send(client, &auth);
-  assert_span_text(bench_question(&bench)->user, "ann");
-  assert_false(bench_question(&bench)->has_password);
-  bench_answer(&bench, &(struct answer){.user = "ann"});
+  assert_span_text(bench_question(bench)->user, "ann");
+  assert_false(bench_question(bench)->has_password);
+  bench_answer(bench, &(struct answer){.user = "ann"});
   client_expect(client, MQTT_CONNACK);
-  bench_deinit(&bench);
 }
 
 static void authentications_are_copies(void **state)
@@ -90,7 +87,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(passwords_are_not_kept),
-      cmocka_unit_test(passwords_are_not_kept_in_exchanges),
+      WITH_AUTHENTICATION(passwords_are_not_kept_in_exchanges),
       cmocka_unit_test(authentications_are_copies),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,58 +45,52 @@ static void a_connect_is_a_question(void **state)
 
 static void what_a_client_does_not_show_is_not_asked(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "", NULL, NULL);
   client_send(client, &packet);
-  const struct authentication *question = bench_question(&bench);
+  const struct authentication *question = bench_question(bench);
   assert_false(question->has_user);
   assert_false(question->has_password);
   assert_int_equal(question->client_id.size, 0);
   assert_int_equal(question->user.size, 0);
-  bench_answer(&bench, &(struct answer){0});  // an anonymous client, by the word of who answers
+  bench_answer(bench, &(struct answer){0});  // an anonymous client, by the word of who answers
   assert_true(MQTT_HAS(&client_expect(client, MQTT_CONNACK)->connack.properties, ASSIGNED_CLIENT_ID));
   assert_user(client, "");
   // Of several they are asked in order.
   struct client *clients[3];
   static const char *const ids[] = {"a", "b", "c"};
   for (size_t i = 0; i < 3; i++) {
-    clients[i] = client_open(&bench, MQTT_3_1_1, 0);
+    clients[i] = client_open(bench, MQTT_3_1_1, 0);
     packet = connect_as(MQTT_3_1_1, ids[i], ids[i], NULL);
     client_send(clients[i], &packet);
   }
   for (size_t i = 0; i < 3; i++) {
-    assert_span_text(bench_question(&bench)->client_id, ids[i]);
-    bench_answer(&bench, &(struct answer){.user = ids[i]});
+    assert_span_text(bench_question(bench)->client_id, ids[i]);
+    bench_answer(bench, &(struct answer){.user = ids[i]});
     client_expect(clients[i], MQTT_CONNACK);
   }
-  bench_deinit(&bench);
 }
 
 static void answers_may_come_in_any_order(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *first = client_open(&bench, MQTT_5_0, 0), *second = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *first = client_open(bench, MQTT_5_0, 0), *second = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "first", "one", "1");
   client_send(first, &packet);
   packet = connect_as(MQTT_5_0, "second", "two", "2");
   client_send(second, &packet);
-  struct authentication *held = bench.questions;
-  bench.questions = held->next;
-  bench_answer(&bench, &(struct answer){.user = "two"});
+  struct authentication *held = bench->questions;
+  bench->questions = held->next;
+  bench_answer(bench, &(struct answer){.user = "two"});
   client_expect(second, MQTT_CONNACK);
   client_expect_nothing(first);
   held->next = NULL;
-  bench.questions = held;
-  bench_answer(&bench, &(struct answer){.user = "one"});
+  bench->questions = held;
+  bench_answer(bench, &(struct answer){.user = "one"});
   client_expect(first, MQTT_CONNACK);
   assert_user(first, "one");
   assert_user(second, "two");
-  bench_deinit(&bench);
 }
 
 static void refusals_are_told(void **state)
@@ -141,25 +135,20 @@ static void refusals_are_told(void **state)
 // What a client may not do is found out when it is known who it is, and not told to others.
 static void other_checks_come_after_the_answer(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("$SYS/x")};
   client_send(client, &packet);
   client_expect_nothing(client);
-  bench_answer(&bench, &(struct answer){.user = "ann"});
+  bench_answer(bench, &(struct answer){.user = "ann"});
   client_expect_refused(client, MQTT_NOT_AUTHORIZED);
-  bench_deinit(&bench);
 }
 
 static void wills_ask_the_list(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  bench.believe = true;
+  struct bench *bench = *state;
+  bench->believe = true;
   struct acl *acl;
   assert_ok(acl_create(&acl));
   struct error error;
@@ -172,14 +161,14 @@ static void wills_ask_the_list(void **state)
                                 .topics = topics,
                                 .topic_count = 1};
   assert_ok(acl_add(acl, &rule, &error));
-  access_set_list(bench.shards[0], acl);
+  access_set_list(bench->shards[0], acl);
   acl_unref(acl);
   static const struct {
     const char *user, *topic;
     bool allowed;
   } cases[] = {{"ann", "of/ann/x", true}, {"ann", "of/bob/x", false}, {"bob", "of/bob/x", false}};
   for (size_t i = 0; i < 3; i++) {
-    struct client *client = client_open(&bench, MQTT_5_0, 0);
+    struct client *client = client_open(bench, MQTT_5_0, 0);
     struct mqtt_packet packet = connect_as(MQTT_5_0, cases[i].topic, cases[i].user, "secret");
     packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text(cases[i].topic)};
     client_send(client, &packet);
@@ -188,34 +177,30 @@ static void wills_ask_the_list(void **state)
     else
       client_expect_refused(client, MQTT_NOT_AUTHORIZED);
   }
-  access_set_list(bench.shards[0], NULL);
-  bench_deinit(&bench);
+  access_set_list(bench->shards[0], NULL);
 }
 
 // ---- Time, and clients that do not wait
 
 static void the_time_of_connect_goes_on(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   client_send(client, &packet);
-  uint64_t most = bench.limits.connect_timeout_ms;
-  bench_advance(&bench, most - 1);
+  uint64_t most = bench->limits.connect_timeout_ms;
+  bench_advance(bench, most - 1);
   assert_non_null(client->connection);
-  bench_advance(&bench, 1);
+  bench_advance(bench, 1);
   client_expect_closed(client);
-  assert_int_equal(bench_counters(&bench).connect_timeouts, 1);
-  bench_answer(&bench, &(struct answer){.user = "ann"});  // too late for anything
-  assert_int_equal(bench_counters(&bench).connections, 0);
-  assert_int_equal(bench_counters(&bench).sessions, 0);
+  assert_int_equal(bench_counters(bench).connect_timeouts, 1);
+  bench_answer(bench, &(struct answer){.user = "ann"});  // too late for anything
+  assert_int_equal(bench_counters(bench).connections, 0);
+  assert_int_equal(bench_counters(bench).sessions, 0);
   // The steps of an exchange share the same time.
-  client = client_in_exchange(&bench, "c");
-  bench_advance(&bench, most);
+  client = client_in_exchange(bench, "c");
+  bench_advance(bench, most);
   client_expect_closed(client);
-  bench_deinit(&bench);
 }
 
 static void a_client_may_go_before_the_answer(void **state)
@@ -240,10 +225,8 @@ static void a_client_may_go_before_the_answer(void **state)
 
 static void a_question_that_nobody_has_taken_goes_with_its_client(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 1);
-  struct shard *shard = bench.shards[0];
+  struct bench *bench = *state;
+  struct shard *shard = bench->shards[0];
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   uint8_t bytes[100];
   size_t size = mqtt_encode(MQTT_5_0, &packet, bytes, sizeof bytes), taken;
@@ -265,7 +248,6 @@ static void a_question_that_nobody_has_taken_goes_with_its_client(void **state)
   // And with the shard.
   connections[0] = shard_open(shard, NULL, &origin);
   assert_int_equal(shard_receive(shard, connections[0], span_of(bytes, size), &taken), RECEIVE_PAUSED);
-  bench_deinit(&bench);
 }
 
 static void a_stop_does_not_wait_for_answers(void **state)
@@ -316,14 +298,14 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_connect_is_a_question),
-      cmocka_unit_test(what_a_client_does_not_show_is_not_asked),
-      cmocka_unit_test(answers_may_come_in_any_order),
+      WITH_AUTHENTICATION(what_a_client_does_not_show_is_not_asked),
+      WITH_AUTHENTICATION(answers_may_come_in_any_order),
       cmocka_unit_test(refusals_are_told),
-      cmocka_unit_test(other_checks_come_after_the_answer),
-      cmocka_unit_test(wills_ask_the_list),
-      cmocka_unit_test(the_time_of_connect_goes_on),
+      WITH_AUTHENTICATION(other_checks_come_after_the_answer),
+      WITH_AUTHENTICATION(wills_ask_the_list),
+      WITH_AUTHENTICATION(the_time_of_connect_goes_on),
       cmocka_unit_test(a_client_may_go_before_the_answer),
-      cmocka_unit_test(a_question_that_nobody_has_taken_goes_with_its_client),
+      WITH_AUTHENTICATION(a_question_that_nobody_has_taken_goes_with_its_client),
       cmocka_unit_test(a_stop_does_not_wait_for_answers),
       cmocka_unit_test(input_may_be_cut_anywhere),
   };

@@ -120,6 +120,33 @@ void bench_deinit(struct bench *bench)
   }
 }
 
+static struct bench *allocate(void **state)
+{
+  struct bench *bench = malloc(sizeof *bench);
+  assert_non_null(bench);
+  *state = bench;
+  return bench;
+}
+
+int make_bench(void **state)
+{
+  bench_init(allocate(state), 1, NULL);
+  return 0;
+}
+
+int make_journal_bench(void **state)
+{
+  bench_init_journal(allocate(state), 1, NULL, true);
+  return 0;
+}
+
+int free_bench(void **state)
+{
+  bench_deinit(*state);
+  free(*state);
+  return 0;
+}
+
 void bench_set_limits(struct bench *bench, const struct limits *limits)
 {
   bench->limits = *limits;
@@ -881,4 +908,48 @@ void client_take(struct client *client, const char *topic, const char *payload, 
   client_ack(client, MQTT_PUBREC, id, MQTT_SUCCESS);
   client_expect_ack(client, MQTT_PUBREL, id, MQTT_SUCCESS);
   client_ack(client, MQTT_PUBCOMP, id, MQTT_SUCCESS);
+}
+
+struct client *client_durable(struct bench *bench, const char *id, const char *filter, uint8_t qos)
+{
+  struct client *client = client_lasting(bench, MQTT_5_0, id);
+  client_subscribe(client, filter, qos);
+  return client;
+}
+
+struct client *client_back(struct bench *bench, const char *id)
+{
+  struct client *client = client_open(bench, MQTT_5_0, 0);
+  assert_true(client_connect(client, id, false, 3600)->session_present);
+  return client;
+}
+
+// ---- Numbered messages
+
+struct number {
+  char text[16];
+};
+
+static struct number number_text(unsigned value)
+{
+  struct number number;
+  snprintf(number.text, sizeof number.text, "%u", value);
+  return number;
+}
+
+void publish_numbers(struct client *client, const char *topic, unsigned from, unsigned to, uint8_t qos)
+{
+  for (unsigned i = from; i < to; i++) client_publish(client, topic, number_text(i).text, qos, false);
+}
+
+void take_numbers(struct client *client, const char *topic, unsigned from, unsigned to, uint8_t qos)
+{
+  for (unsigned i = from; i < to; i++) client_take(client, topic, number_text(i).text, qos);
+}
+
+uint16_t expect_number(struct client *client, const char *topic, unsigned number, bool dup)
+{
+  const struct mqtt_publish *publish = client_expect_publish(client, topic, number_text(number).text);
+  assert_int_equal(publish->dup, dup);
+  return publish->packet_id;
 }

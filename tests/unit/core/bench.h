@@ -63,10 +63,18 @@ struct client {
 void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits);
 void bench_deinit(struct bench *bench);  // checks that all memory came back
 
+// Around a test: *state is a bench of one shard with the defaults, or such a one with a journal and durability `commit`.
+int make_bench(void **state);
+int make_journal_bench(void **state);
+int free_bench(void **state);
+#define WITH_BENCH(test) cmocka_unit_test_setup_teardown(test, make_bench, free_bench)
+#define WITH_JOURNAL(test) cmocka_unit_test_setup_teardown(test, make_journal_bench, free_bench)
+
 // With a journal; `waits`: durability `commit`. Batches are taken and safe and loads answered at once, unless bench->store
 // holds them.
 // When nothing is held, every run ends with a comparison: what the store knows must be what the shard knows.
 void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct limits *limits, bool waits);
+
 void bench_commit(struct bench *bench, size_t count);                     // so many batches more are safe; and runs
 void bench_answer_load(struct bench *bench);                              // the oldest that is held; and runs
 void bench_journal_state(struct bench *bench, enum journal_state state);  // when it is not OK, nothing becomes safe
@@ -126,6 +134,10 @@ struct client *client_new(struct bench *bench, enum mqtt_version version, const 
 // Opens and connects to a session that outlives its connection.
 struct client *client_lasting(struct bench *bench, enum mqtt_version version, const char *id);
 
+// A client of 5.0 whose session outlives its connection and has one subscription; and the same come back to that session.
+struct client *client_durable(struct bench *bench, const char *id, const char *filter, uint8_t qos);
+struct client *client_back(struct bench *bench, const char *id);
+
 // The next packet from the broker must be this one. Valid until the next call for the same client.
 const struct mqtt_packet *client_expect(struct client *client, enum mqtt_packet_type type);
 const struct mqtt_publish *client_expect_publish(struct client *client, const char *topic, const char *payload);
@@ -155,3 +167,10 @@ void client_ack(struct client *client, enum mqtt_packet_type type, uint16_t pack
 
 // Expects a PUBLISH at the QoS and completes the exchange.
 void client_take(struct client *client, const char *topic, const char *payload, uint8_t qos);
+
+// ---- Messages that are numbered: the payload is "0", "1" …; of several, up to `to` and without it
+
+void publish_numbers(struct client *client, const char *topic, unsigned from, unsigned to, uint8_t qos);
+void take_numbers(struct client *client, const char *topic, unsigned from, unsigned to, uint8_t qos);
+uint16_t expect_number(struct client *client, const char *topic, unsigned number,
+                       bool dup);  // returns its packet identifier

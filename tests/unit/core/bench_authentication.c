@@ -8,6 +8,14 @@ void bench_init_authentication(struct bench *bench, uint8_t shard_count)
   bench->authenticate = true;
 }
 
+int make_authentication_bench(void **state)
+{
+  make_bench(state);
+  struct bench *bench = *state;
+  bench->authenticate = true;
+  return 0;
+}
+
 struct mqtt_packet connect_as(enum mqtt_version version, const char *id, const char *user, const char *password)
 {
   struct mqtt_packet packet = connect_packet(version, id);

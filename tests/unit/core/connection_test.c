@@ -73,10 +73,8 @@ static void input_may_be_cut_anywhere(void **state)
 // The same cut once at every place: two portions.
 static void input_may_be_cut_once(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *model = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *model = client_open(bench, MQTT_5_0, 0);
   queue_conversation(model);
   uint8_t conversation[2048];
   struct span bytes = span_of(conversation, buffer_size(&model->outgoing));
@@ -84,16 +82,15 @@ static void input_may_be_cut_once(void **state)
   memcpy(conversation, buffer_peek(&model->outgoing).at, bytes.size);
   client_drop(model);
   for (size_t cut = 0; cut <= bytes.size; cut++) {
-    struct client *client = client_open(&bench, MQTT_5_0, 0);
+    struct client *client = client_open(bench, MQTT_5_0, 0);
     if (cut) client_send_bytes(client, bytes.at, cut);
     if (cut < bytes.size) client_send_bytes(client, bytes.at + cut, bytes.size - cut);
     assert_non_null(client->connection);
     assert_null(client->connection->input);
-    struct counters counters = bench_counters(&bench);
+    struct counters counters = bench_counters(bench);
     assert_int_equal(counters.publish_received, 3 * (cut + 1));
     client_drop(client);
   }
-  bench_deinit(&bench);
 }
 
 static void packets_are_limited(void **state)
@@ -143,42 +140,36 @@ static void packets_are_limited(void **state)
 
 static void packets_of_servers_are_errors(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   static const char *const packets[] = {"\x20\2\0\0", "\x90\3\0\1\0", "\xb0\2\0\1", "\xd0\0", "\0\0"};
   static const size_t sizes[] = {4, 5, 4, 2, 2};
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
   for (size_t i = 0; i < 5; i++) {
-    struct client *client = client_new(&bench, MQTT_3_1_1, "c");
+    struct client *client = client_new(bench, MQTT_3_1_1, "c");
     client_send_bytes(client, packets[i], sizes[i]);
     client_expect_closed(client);
   }
-  assert_int_equal(bench_counters(&bench).disconnects_protocol, 5);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).disconnects_protocol, 5);
 }
 
 // ---- Time
 
 static void connecting_has_a_limit(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *silent = client_open(&bench, MQTT_5_0, 0);
-  struct client *slow = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *silent = client_open(bench, MQTT_5_0, 0);
+  struct client *slow = client_open(bench, MQTT_5_0, 0);
   client_send_bytes(slow, "\x10\x20\0\4", 4);
-  bench_advance(&bench, 9000);
+  bench_advance(bench, 9000);
   client_send_bytes(slow, "MQ", 2);
-  struct client *fine = client_new(&bench, MQTT_5_0, "fine");
-  bench_advance(&bench, 999);
+  struct client *fine = client_new(bench, MQTT_5_0, "fine");
+  bench_advance(bench, 999);
   assert_non_null(silent->connection);
-  bench_advance(&bench, 1);
+  bench_advance(bench, 1);
   client_expect_closed(silent);
   client_expect_closed(slow);
-  bench_advance(&bench, 20000);
+  bench_advance(bench, 20000);
   assert_non_null(fine->connection);
-  assert_int_equal(bench_counters(&bench).connect_timeouts, 2);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).connect_timeouts, 2);
 }
 
 static void keep_alive_is_one_and_a_half(void **state)
@@ -209,18 +200,15 @@ static void keep_alive_is_one_and_a_half(void **state)
 
 static void closing_does_not_wait_for_ever(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
   client_send_bytes(client, "\x30\3\0\1#", 5);
-  bench_advance(&bench, LINGER_MS - 1);
+  bench_advance(bench, LINGER_MS - 1);
   assert_non_null(client->connection);
-  bench_advance(&bench, 1);
+  bench_advance(bench, 1);
   assert_null(client->connection);
   client_expect_closed(client);
-  bench_deinit(&bench);
 }
 
 // ---- Ends
@@ -251,18 +239,15 @@ static void disconnects_are_told(void **state)
 // A driver that ends does not wait for those that take nothing.
 static void whatever_is_left_can_be_closed(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
-  shard_disconnect_all(bench.shards[0], MQTT_SERVER_SHUTTING_DOWN);
-  bench_run(&bench);
+  shard_disconnect_all(bench->shards[0], MQTT_SERVER_SHUTTING_DOWN);
+  bench_run(bench);
   assert_non_null(client->connection);
-  assert_ptr_equal(shard_any_connection(bench.shards[0]), client->connection);
+  assert_ptr_equal(shard_any_connection(bench->shards[0]), client->connection);
   client_drop(client);
-  assert_null(shard_any_connection(bench.shards[0]));
-  bench_deinit(&bench);
+  assert_null(shard_any_connection(bench->shards[0]));
 }
 
 // Acknowledgements that were not written yet go out in front of the DISCONNECT; nothing goes behind it.
@@ -293,16 +278,13 @@ static void the_disconnect_is_last(void **state)
 
 static void bytes_behind_the_end_are_ignored(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_queue_bytes(client, "\xe0\0\xc0\0garbage", 11);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_closed(client);
-  assert_int_equal(bench_counters(&bench).disconnects_clean, 1);
-  assert_int_equal(bench_counters(&bench).disconnects_protocol, 0);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).disconnects_clean, 1);
+  assert_int_equal(bench_counters(bench).disconnects_protocol, 0);
 }
 
 // ---- Pauses
@@ -310,10 +292,8 @@ static void bytes_behind_the_end_are_ignored(void **state)
 // A client that does not read its acknowledgements is not read from either; when it reads, it goes on where it was.
 static void unread_answers_pause(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
   client->read_chunk = 4096;
   unsigned sent = 0;
@@ -322,25 +302,24 @@ static void unread_answers_pause(void **state)
     if (packet.publish.packet_id == 0) packet.publish.packet_id = client->next_id++;
     client_queue(client, &packet);
   }
-  bench_run(&bench);
+  bench_run(bench);
   assert_true(client->paused);
-  assert_int_equal(bench_counters(&bench).paused_connections, 1);
-  uint64_t received = bench_counters(&bench).publish_received;
+  assert_int_equal(bench_counters(bench).paused_connections, 1);
+  uint64_t received = bench_counters(bench).publish_received;
   assert_true(received < 20000);
   assert_true(buffer_size(client->connection->control) < CONTROL_HIGH + 4096);
   client_unstall(client);
   assert_false(client->paused);
-  assert_int_equal(bench_counters(&bench).publish_received, sent);
-  assert_int_equal(bench_counters(&bench).paused_connections, 0);
+  assert_int_equal(bench_counters(bench).publish_received, sent);
+  assert_int_equal(bench_counters(bench).paused_connections, 0);
   for (unsigned i = 0; i < sent; i++) client_expect(client, MQTT_PUBACK);
   // But it may be dead: keep alive goes on.
   client->stalled = true;
   for (unsigned i = 0; i < 40000; i++) client_queue_bytes(client, "\xc0\0", 2);
-  bench_run(&bench);
+  bench_run(bench);
   assert_true(client->paused);
-  bench_advance(&bench, 900 * 1000 + LINGER_MS + 1);
+  bench_advance(bench, 900 * 1000 + LINGER_MS + 1);
   client_expect_closed(client);
-  bench_deinit(&bench);
 }
 
 static void a_full_mailbox_pauses_publishers(void **state)
@@ -381,89 +360,83 @@ static void a_full_mailbox_pauses_publishers(void **state)
 // Above the soft mark publishers go on slowly, one read at a time.
 static void tight_memory_slows_publishers(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
-  struct client *other = client_new(&bench, MQTT_5_0, "o");
-  bench.budget.limit_bytes = 1000000;
-  bench.budget.used_bytes += 800000;
-  bench_run(&bench);  // seen at the end of a turn
+  struct bench *bench = *state;
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
+  struct client *other = client_new(bench, MQTT_5_0, "o");
+  bench->budget.limit_bytes = 1000000;
+  bench->budget.used_bytes += 800000;
+  bench_run(bench);  // seen at the end of a turn
   for (unsigned i = 0; i < 5; i++) client_queue_bytes(publisher, "\x30\5\0\1t\0x", 7);
-  bench_run(&bench);
+  bench_run(bench);
   assert_true(publisher->paused);
-  assert_int_equal(bench_counters(&bench).publish_received, 1);
+  assert_int_equal(bench_counters(bench).publish_received, 1);
   client_send_bytes(other, "\xc0\0", 2);  // who does not publish is not slowed
   client_expect(other, MQTT_PINGRESP);
-  assert_in_range(shard_next_ms(bench.shards[0]), 1, SLOW_MS);
-  bench_advance(&bench, SLOW_MS);
-  assert_int_equal(bench_counters(&bench).publish_received, 2);
-  bench_advance(&bench, SLOW_MS);
-  assert_int_equal(bench_counters(&bench).publish_received, 3);
-  bench.budget.used_bytes -= 800000;
-  bench_advance(&bench, 1);
-  assert_int_equal(bench_counters(&bench).publish_received, 5);
+  assert_in_range(shard_next_ms(bench->shards[0]), 1, SLOW_MS);
+  bench_advance(bench, SLOW_MS);
+  assert_int_equal(bench_counters(bench).publish_received, 2);
+  bench_advance(bench, SLOW_MS);
+  assert_int_equal(bench_counters(bench).publish_received, 3);
+  bench->budget.used_bytes -= 800000;
+  bench_advance(bench, 1);
+  assert_int_equal(bench_counters(bench).publish_received, 5);
   assert_false(publisher->paused);
-  bench_deinit(&bench);
 }
 
 // Over the limit: 5.0 clients are told, older ones wait unacknowledged, QoS 0 goes on and its copies are dropped.
 static void full_memory_refuses(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 1);
-  struct client *new = client_new(&bench, MQTT_5_0, "n");
-  struct client *old = client_new(&bench, MQTT_3_1_1, "o");
-  bench.budget.limit_bytes = 1000000;
-  bench.budget.used_bytes += 2000000;
-  bench_run(&bench);
+  struct client *new = client_new(bench, MQTT_5_0, "n");
+  struct client *old = client_new(bench, MQTT_3_1_1, "o");
+  bench->budget.limit_bytes = 1000000;
+  bench->budget.used_bytes += 2000000;
+  bench_run(bench);
   struct mqtt_packet packet = publish_packet(new, "t", "new", 1);
   client_send(new, &packet);
   client_expect_ack(new, MQTT_PUBACK, packet.publish.packet_id, MQTT_QUOTA_EXCEEDED);
   packet = publish_packet(old, "t", "old", 1);
   client_queue(old, &packet);
   client_queue_bytes(old, "\xc0\0", 2);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_nothing(old);
   assert_true(old->paused);
-  bench_advance(&bench, 5 * SLOW_MS);
+  bench_advance(bench, 5 * SLOW_MS);
   client_expect_nothing(old);
   client_publish(new, "t", "zero", 0, false);
   client_expect_nothing(subscriber);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.publish_refused[REFUSE_MEMORY], 1);
   assert_int_equal(counters.dropped[DROP_MEMORY], 1);
   client_subscribe_with(subscriber, &(struct sub){.filter = "more"}, MQTT_QUOTA_EXCEEDED);
-  bench.budget.used_bytes -= 2000000;
-  bench_advance(&bench, SLOW_MS);
+  bench->budget.used_bytes -= 2000000;
+  bench_advance(bench, SLOW_MS);
   client_expect_ack(old, MQTT_PUBACK, packet.publish.packet_id, MQTT_SUCCESS);
   client_expect(old, MQTT_PINGRESP);
   client_take(subscriber, "t", "old", 1);
-  assert_int_equal(bench_counters(&bench).packets_received[MQTT_PUBLISH], 3);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).packets_received[MQTT_PUBLISH], 3);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(input_may_be_cut_anywhere),
-      cmocka_unit_test(input_may_be_cut_once),
+      WITH_BENCH(input_may_be_cut_once),
       cmocka_unit_test(packets_are_limited),
-      cmocka_unit_test(packets_of_servers_are_errors),
-      cmocka_unit_test(connecting_has_a_limit),
+      WITH_BENCH(packets_of_servers_are_errors),
+      WITH_BENCH(connecting_has_a_limit),
       cmocka_unit_test(keep_alive_is_one_and_a_half),
-      cmocka_unit_test(closing_does_not_wait_for_ever),
+      WITH_BENCH(closing_does_not_wait_for_ever),
       cmocka_unit_test(disconnects_are_told),
-      cmocka_unit_test(whatever_is_left_can_be_closed),
+      WITH_BENCH(whatever_is_left_can_be_closed),
       cmocka_unit_test(the_disconnect_is_last),
-      cmocka_unit_test(bytes_behind_the_end_are_ignored),
-      cmocka_unit_test(unread_answers_pause),
+      WITH_BENCH(bytes_behind_the_end_are_ignored),
+      WITH_BENCH(unread_answers_pause),
       cmocka_unit_test(a_full_mailbox_pauses_publishers),
-      cmocka_unit_test(tight_memory_slows_publishers),
-      cmocka_unit_test(full_memory_refuses),
+      WITH_BENCH(tight_memory_slows_publishers),
+      WITH_BENCH(full_memory_refuses),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,47 +10,6 @@ static struct session *session_of(const struct bench *bench, const char *id)
   return session;
 }
 
-static struct client *subscriber(struct bench *bench, const char *id, const char *filter, uint8_t qos)
-{
-  struct client *client = client_lasting(bench, MQTT_5_0, id);
-  client_subscribe(client, filter, qos);
-  return client;
-}
-
-static struct client *back(struct bench *bench, const char *id)
-{
-  struct client *client = client_open(bench, MQTT_5_0, 0);
-  assert_true(client_connect(client, id, false, 3600)->session_present);
-  return client;
-}
-
-static void publish_numbers(struct client *pub, const char *topic, unsigned from, unsigned to, uint8_t qos)
-{
-  for (unsigned i = from; i < to; i++) {
-    char payload[16];
-    snprintf(payload, sizeof payload, "%u", i);
-    client_publish(pub, topic, payload, qos, false);
-  }
-}
-
-static void take_numbers(struct client *sub, const char *topic, unsigned from, unsigned to, uint8_t qos)
-{
-  for (unsigned i = from; i < to; i++) {
-    char payload[16];
-    snprintf(payload, sizeof payload, "%u", i);
-    client_take(sub, topic, payload, qos);
-  }
-}
-
-static uint16_t expect_number(struct client *sub, const char *topic, unsigned number, bool dup)
-{
-  char payload[16];
-  snprintf(payload, sizeof payload, "%u", number);
-  const struct mqtt_publish *publish = client_expect_publish(sub, topic, payload);
-  assert_int_equal(publish->dup, dup);
-  return publish->packet_id;
-}
-
 // How many places of a queue came to this end.
 static size_t outcomes(const struct bench *bench, const char *id, enum record_outcome outcome)
 {
@@ -65,19 +24,17 @@ static size_t outcomes(const struct bench *bench, const char *id, enum record_ou
 
 static void runs_of_acknowledgements_are_one_record(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 20, 1);
-  size_t batches = bench.store->batch_count;
-  bench.store->hold_batches = true;
+  size_t batches = bench->store->batch_count;
+  bench->store->hold_batches = true;
   take_numbers(sub, "t", 0, 20, 1);
-  bench.store->hold_batches = false;
-  bench_run(&bench);
+  bench->store->hold_batches = false;
+  bench_run(bench);
   struct span body;
   struct record_done done;
-  assert_int_equal(store_bench_records(bench.store, RECORD_DONE, batches, &body), 1);
+  assert_int_equal(store_bench_records(bench->store, RECORD_DONE, batches, &body), 1);
   assert_true(record_get_done(body, &done));
   assert_int_equal(done.place, 0);
   assert_int_equal(done.count, 20);
@@ -86,30 +43,29 @@ static void runs_of_acknowledgements_are_one_record(void **state)
   publish_numbers(pub, "t", 20, 26, 1);
   uint16_t ids[6];
   for (unsigned i = 0; i < 6; i++) ids[i] = expect_number(sub, "t", 20 + i, false);
-  batches = bench.store->batch_count;
-  bench.store->hold_batches = true;
+  batches = bench->store->batch_count;
+  bench->store->hold_batches = true;
   client_ack(sub, MQTT_PUBACK, ids[2], MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, ids[3], MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, ids[0], MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, ids[0], MQTT_SUCCESS);  // again: nothing
   client_ack(sub, MQTT_PUBACK, ids[1], MQTT_NOT_AUTHORIZED);
-  bench.store->hold_batches = false;
-  bench_run(&bench);
-  assert_int_equal(store_bench_records(bench.store, RECORD_DONE, batches, &body), 3);
+  bench->store->hold_batches = false;
+  bench_run(bench);
+  assert_int_equal(store_bench_records(bench->store, RECORD_DONE, batches, &body), 3);
   assert_true(record_get_done(body, &done));
   assert_int_equal(done.outcome, OUTCOME_REFUSED);
-  assert_int_equal(store_bench_find(bench.store, "sub")->waiting, 2);
+  assert_int_equal(store_bench_find(bench->store, "sub")->waiting, 2);
   // The rest comes again, with what it had.
   client_drop(sub);
-  sub = back(&bench, "sub");
+  sub = client_back(bench, "sub");
   assert_int_equal(expect_number(sub, "t", 24, true), ids[4]);
   assert_int_equal(expect_number(sub, "t", 25, true), ids[5]);
   client_expect_nothing(sub);
   client_ack(sub, MQTT_PUBACK, ids[5], MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, ids[4], MQTT_SUCCESS);
-  assert_int_equal(store_bench_find(bench.store, "sub")->waiting, 0);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_REFUSED], 1);
-  bench_deinit(&bench);
+  assert_int_equal(store_bench_find(bench->store, "sub")->waiting, 0);
+  assert_int_equal(bench_counters(bench).dropped[DROP_REFUSED], 1);
 }
 
 static void identifiers_survive_everything(void **state)
@@ -118,7 +74,7 @@ static void identifiers_survive_everything(void **state)
   for (int crash = 0; crash < 2; crash++) {
     struct bench bench;
     bench_init_journal(&bench, 1, NULL, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
     publish_numbers(pub, "t", 0, 3, 1);
     take_numbers(sub, "t", 0, 3, 1);
     publish_numbers(pub, "t", 3, 6, 2);
@@ -134,7 +90,7 @@ static void identifiers_survive_everything(void **state)
         client_drop(sub);
       }
       if (times == 0) publish_numbers(pub, "t", 6, 8, 2);
-      sub = back(&bench, "sub");
+      sub = client_back(&bench, "sub");
       assert_int_equal(expect_number(sub, "t", 3, true), ids[3]);
       client_expect_ack(sub, MQTT_PUBREL, ids[4], MQTT_SUCCESS);
       assert_int_equal(expect_number(sub, "t", 5, true), ids[5]);
@@ -173,11 +129,9 @@ static void move_on(struct bench *bench, const char *id, size_t place)
 
 static void identifiers_wrap(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
-  move_on(&bench, "sub", 65530);
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
+  move_on(bench, "sub", 65530);
   publish_numbers(pub, "t", 0, 10, 1);
   uint16_t ids[10];
   for (unsigned i = 0; i < 10; i++) {
@@ -190,15 +144,14 @@ static void identifiers_wrap(void **state)
   client_ack(sub, MQTT_PUBACK, ids[5], MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, ids[8], MQTT_SUCCESS);
   client_drop(sub);
-  sub = back(&bench, "sub");
+  sub = client_back(bench, "sub");
   static const unsigned left[] = {0, 2, 3, 6, 7, 9};
   for (unsigned i = 0; i < 6; i++) assert_int_equal(expect_number(sub, "t", left[i], true), ids[left[i]]);
   client_ack(sub, MQTT_PUBACK, ids[5], MQTT_SUCCESS);  // done before
   client_ack(sub, MQTT_PUBACK, 20000, MQTT_SUCCESS);   // never sent
   for (unsigned i = 6; i > 0; i--) client_ack(sub, MQTT_PUBACK, ids[left[i - 1]], MQTT_SUCCESS);
-  assert_int_equal(store_bench_find(bench.store, "sub")->waiting, 0);
-  assert_int_equal(session_of(&bench, "sub")->window.count, 0);
-  bench_deinit(&bench);
+  assert_int_equal(store_bench_find(bench->store, "sub")->waiting, 0);
+  assert_int_equal(session_of(bench, "sub")->window.count, 0);
 }
 
 // A message that is never acknowledged keeps its identifier: the one that would get the same waits.
@@ -210,7 +163,7 @@ static void identifiers_are_given_once(void **state)
   limits.in_flight = 65535;
   struct bench bench;
   bench_init_journal(&bench, 1, &limits, false);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_3_1_1, "pub");
+  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_3_1_1, "pub");
   move_on(&bench, "sub", 1000);
   publish_numbers(pub, "t", 0, 1, 1);
   uint16_t first = expect_number(sub, "t", 0, false);
@@ -247,7 +200,7 @@ static void queues_spill_and_come_back_in_order(void **state)
   limits.in_flight = 5;
   struct bench bench;
   bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, MANY, 1);
   const struct session *session = session_of(&bench, "sub");
   assert_int_equal(session->waiting, MANY - 5);
@@ -273,20 +226,18 @@ static void queues_spill_and_come_back_in_order(void **state)
 
 static void absent_clients_need_no_memory(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 100, 1);  // some in flight, some waiting
   client_drop(sub);
-  int64_t before = bench.budget.used_bytes;
+  int64_t before = bench->budget.used_bytes;
   publish_numbers(pub, "t", 100, 3000, 1);
-  bench_run(&bench);
-  assert_in_range(bench.budget.used_bytes, 0, (uint64_t)before + 2048);
-  const struct session *session = session_of(&bench, "sub");
+  bench_run(bench);
+  assert_in_range(bench->budget.used_bytes, 0, (uint64_t)before + 2048);
+  const struct session *session = session_of(bench, "sub");
   assert_int_equal(session->queue.count, 0);
   assert_int_equal(session->waiting, 3000);
-  sub = back(&bench, "sub");
+  sub = client_back(bench, "sub");
   for (unsigned i = 0; i < 32; i++) {
     uint16_t id = expect_number(sub, "t", i, true);
     client_ack(sub, MQTT_PUBACK, id, MQTT_SUCCESS);
@@ -295,7 +246,6 @@ static void absent_clients_need_no_memory(void **state)
   client_expect_nothing(sub);
   assert_int_equal(session->waiting, 0);
   assert_int_equal(session->waiting_bytes, 0);
-  bench_deinit(&bench);
 }
 
 static void loads_wait_until_it_is_safe(void **state)
@@ -303,7 +253,7 @@ static void loads_wait_until_it_is_safe(void **state)
   (void)state;
   struct bench bench;
   bench_init_journal(&bench, 1, NULL, false);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 3, 1);
   bench.store->hold_commits = true;
   uint16_t id = expect_number(sub, "t", 0, false);
@@ -315,7 +265,7 @@ static void loads_wait_until_it_is_safe(void **state)
     client_publish(pub, "t", payload, 1, false);
   }
   // That the first one was acknowledged is not safe yet: it would be loaded again.
-  sub = back(&bench, "sub");
+  sub = client_back(&bench, "sub");
   client_expect_nothing(sub);
   assert_int_equal(bench.store->loads_asked, 0);
   bench.store->hold_commits = false;
@@ -336,26 +286,26 @@ static void loads_that_come_late(void **state)
   for (enum way way = AWAY; way < LAST; way++) {
     struct bench bench;
     bench_init_journal(&bench, 1, NULL, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
     client_drop(sub);
     publish_numbers(pub, "t", 0, 40, 1);
     bench.store->hold_loads = true;
-    sub = back(&bench, "sub");
+    sub = client_back(&bench, "sub");
     assert_int_equal(bench.store->load_count, 1);
     client_expect_nothing(sub);
     switch (way) {
       case AWAY: client_drop(sub); break;
       case BACK:
         client_drop(sub);
-        sub = back(&bench, "sub");
+        sub = client_back(&bench, "sub");
         assert_int_equal(bench.store->load_count, 2);
         break;
-      case TAKEN_OVER: sub = back(&bench, "sub"); break;
+      case TAKEN_OVER: sub = client_back(&bench, "sub"); break;
       case ENDED: sub = client_new(&bench, MQTT_5_0, "sub"); break;
       case NEW:
         sub = client_new(&bench, MQTT_5_0, "sub");
         client_disconnect(sub, MQTT_SUCCESS);
-        sub = subscriber(&bench, "sub", "t", 1);
+        sub = client_durable(&bench, "sub", "t", 1);
         break;
       case MORE: publish_numbers(pub, "t", 40, 50, 1); break;
       case LAST: break;
@@ -365,7 +315,7 @@ static void loads_that_come_late(void **state)
     if (way != MORE) client_expect_nothing(sub);
     bench.store->hold_loads = false;
     bench_run(&bench);
-    if (way == AWAY) sub = back(&bench, "sub");
+    if (way == AWAY) sub = client_back(&bench, "sub");
     unsigned expected = way == ENDED || way == NEW ? 0 : way == MORE ? 50 : 40;
     take_numbers(sub, "t", 0, expected, 1);
     client_expect_nothing(sub);
@@ -379,31 +329,28 @@ static void loads_that_come_late(void **state)
 
 static void damaged_messages_are_counted(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "#", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "#", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "bad/1", 0, 1, 1);  // in flight, even
   client_expect(sub, MQTT_PUBLISH);
   client_drop(sub);
   publish_numbers(pub, "good", 0, 2, 1);
   publish_numbers(pub, "bad/2", 0, 3, 1);
   publish_numbers(pub, "good", 2, 4, 1);
-  bench.store->damage = span_text("bad");
-  sub = back(&bench, "sub");
+  bench->store->damage = span_text("bad");
+  sub = client_back(bench, "sub");
   take_numbers(sub, "good", 0, 4, 1);
   client_expect_nothing(sub);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_DAMAGED], 4);
-  assert_int_equal(outcomes(&bench, "sub", OUTCOME_DAMAGED), 4);
-  assert_true(bench_logged(&bench, "message_damaged"));
-  assert_int_equal(session_of(&bench, "sub")->waiting_bytes, 0);
+  assert_int_equal(bench_counters(bench).dropped[DROP_DAMAGED], 4);
+  assert_int_equal(outcomes(bench, "sub", OUTCOME_DAMAGED), 4);
+  assert_true(bench_logged(bench, "message_damaged"));
+  assert_int_equal(session_of(bench, "sub")->waiting_bytes, 0);
   // The only one there is.
   client_drop(sub);
   publish_numbers(pub, "bad/3", 0, 1, 1);
-  sub = back(&bench, "sub");
+  sub = client_back(bench, "sub");
   client_expect_nothing(sub);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_DAMAGED], 5);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).dropped[DROP_DAMAGED], 5);
 }
 
 // What is short of memory lives on disk.
@@ -414,7 +361,7 @@ static void short_memory_spills(void **state)
   limits.in_flight = 1;
   struct bench bench;
   bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 2, 1);
   static char large[200001];
   memset(large, 'x', sizeof large - 1);
@@ -447,7 +394,7 @@ static void full_queues_drop_their_oldest(void **state)
     limits.in_flight = 2;
     struct bench bench;
     bench_init_journal(&bench, 1, &limits, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
     if (connected) {
       bench_advance(&bench, 2000);
       publish_numbers(pub, "t", 0, 2, 1);  // in flight
@@ -463,7 +410,7 @@ static void full_queues_drop_their_oldest(void **state)
     if (connected)
       take_numbers(sub, "t", 0, 2, 1);
     else
-      sub = back(&bench, "sub");
+      sub = client_back(&bench, "sub");
     take_numbers(sub, "t", from + 25, from + 35, 1);
     client_expect_nothing(sub);
     assert_int_equal(session_of(&bench, "sub")->waiting_bytes, 0);
@@ -481,7 +428,7 @@ static void full_queues_keep_what_was_sent(void **state)
     limits.in_flight = 3;
     struct bench bench;
     bench_init_journal(&bench, 1, &limits, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
     publish_numbers(pub, "t", 0, 3, 2);
     uint16_t ids[3];
     for (unsigned i = 0; i < 3; i++) ids[i] = expect_number(sub, "t", i, false);
@@ -493,7 +440,7 @@ static void full_queues_keep_what_was_sent(void **state)
       pub = client_new(&bench, MQTT_5_0, "pub");
     }
     publish_numbers(pub, "t", 3, 20, 1);
-    sub = back(&bench, "sub");
+    sub = client_back(&bench, "sub");
     client_expect_ack(sub, MQTT_PUBREL, ids[0], MQTT_SUCCESS);
     assert_int_equal(expect_number(sub, "t", 1, true), ids[1]);
     assert_int_equal(expect_number(sub, "t", 2, true), ids[2]);
@@ -520,7 +467,7 @@ static void full_queues_by_bytes(void **state)
   limits.queue_bytes = 3000;
   struct bench bench;
   bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
   client_drop(sub);
   publish_numbers(pub, "t", 0, 200, 1);
   const struct session *session = session_of(&bench, "sub");
@@ -531,7 +478,7 @@ static void full_queues_by_bytes(void **state)
   large[5000] = '\0';
   client_publish(pub, "t", large, 1, false);
   assert_int_equal(session->waiting, 1);
-  sub = back(&bench, "sub");
+  sub = client_back(&bench, "sub");
   client_take(sub, "t", large, 1);
   client_expect_nothing(sub);
   assert_int_equal(session->waiting_bytes, 0);
@@ -548,7 +495,7 @@ static void full_queues_may_drop_the_new_one_or_refuse(void **state)
     limits.queue_drop = reject ? QUEUE_REJECT : QUEUE_DROP_NEWEST;
     struct bench bench;
     bench_init_journal(&bench, 1, &limits, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
     struct client *old = client_new(&bench, MQTT_3_1_1, "old");
     client_drop(sub);
     publish_numbers(pub, "t", 0, 3, 1);
@@ -565,7 +512,7 @@ static void full_queues_may_drop_the_new_one_or_refuse(void **state)
     struct counters counters = bench_counters(&bench);
     assert_int_equal(counters.publish_refused[REFUSE_QUEUE_FULL], reject ? 2 : 0);
     assert_int_equal(counters.dropped[DROP_QUEUE_FULL], reject ? 1 : 3);
-    sub = back(&bench, "sub");
+    sub = client_back(&bench, "sub");
     take_numbers(sub, "t", 0, 3, 1);
     client_expect_nothing(sub);
     if (reject) client_publish(pub, "t", "again", 2, false);
@@ -579,7 +526,7 @@ static void messages_expire_while_their_receiver_is_away(void **state)
   for (int crash = 0; crash < 2; crash++) {
     struct bench bench;
     bench_init_journal(&bench, 1, NULL, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
     client_drop(sub);
     for (uint32_t i = 1; i <= 4; i++) {
       struct mqtt_packet packet = publish_packet(pub, "t", i == 3 ? "stays" : "goes", 1);
@@ -592,7 +539,7 @@ static void messages_expire_while_their_receiver_is_away(void **state)
       bench_crash(&bench, 50 * 1000);
     else
       bench_advance(&bench, 50 * 1000);
-    sub = back(&bench, "sub");
+    sub = client_back(&bench, "sub");
     const struct mqtt_publish *publish = client_expect_publish(sub, "t", "stays");
     assert_int_equal(publish->properties.message_expiry_s, 50);
     assert_int_equal(publish->packet_id, 3);
@@ -685,7 +632,7 @@ static void looks_that_come_late(void **state)
     limits.keep_alive_max_s = 0;
     struct bench bench;
     bench_init_journal(&bench, 1, &limits, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+    struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
     client_drop(sub);
     publish_numbers(pub, "t", 0, 20, 1);
     bench.store->hold_loads = true;
@@ -693,7 +640,7 @@ static void looks_that_come_late(void **state)
     assert_int_equal(bench.store->load_count, 1);
     unsigned from = 20, to = 20;
     if (way == DROPPED) publish_numbers(pub, "t", 20, to = 25, 1);
-    if (way == BACK || way == BACK_AND_AWAY) sub = back(&bench, "sub");
+    if (way == BACK || way == BACK_AND_AWAY) sub = client_back(&bench, "sub");
     if (way == BACK_AND_AWAY) client_drop(sub);
     if (way == ENDED) client_new(&bench, MQTT_5_0, "sub");
     bench.store->hold_loads = false;
@@ -701,7 +648,7 @@ static void looks_that_come_late(void **state)
     if (way == ENDED) {
       assert_int_equal(bench_counters(&bench).dropped[DROP_SESSION_ENDED], 20);
     } else {
-      if (way != BACK) sub = back(&bench, "sub");
+      if (way != BACK) sub = client_back(&bench, "sub");
       take_numbers(sub, "t", from, to, 1);
       client_expect_nothing(sub);
       assert_int_equal(session_of(&bench, "sub")->waiting, 0);
@@ -745,7 +692,7 @@ static void retained_messages_are_queued(void **state)
         dropped = true;
         // Some are in flight, some queued, the rest waits in the cursor.
         client_drop(sub);
-        sub = back(&bench, "sub");
+        sub = client_back(&bench, "sub");
         i--;
         continue;
       }
@@ -771,7 +718,7 @@ static void retained_messages_come_behind_a_backlog(void **state)
   struct client *pub = client_new(&bench, MQTT_5_0, "pub");
   client_publish(pub, "r/1", "one", 1, true);
   client_publish(pub, "r/0", "zero", 0, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1);
+  struct client *sub = client_durable(&bench, "sub", "t", 1);
   sub->stalled = true;
   publish_numbers(pub, "t", 0, MANY, 1);
   client_publish(pub, "t", "live", 0, false);
@@ -806,24 +753,22 @@ static void retained_messages_come_behind_a_backlog(void **state)
 // What the SUBACK promises is in the journal with the subscription, whatever waits in front of it.
 static void retained_messages_are_safe_before_suback(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { MANY = 1500, FIRST = 1024, WAITING = 20 };
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *pub = client_new(bench, MQTT_5_0, "pub");
   for (unsigned i = 0; i < MANY; i++) {
     char topic[16];
     snprintf(topic, sizeof topic, "r/%u", i);
     client_publish(pub, topic, "x", 1, true);
   }
-  struct client *sub = subscriber(&bench, "sub", "t", 1);
+  struct client *sub = client_durable(bench, "sub", "t", 1);
   sub->stalled = true;
   publish_numbers(pub, "t", 0, WAITING, 1);
   client_queue_subscribe(sub, &(struct sub){.filter = "r/#", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_unstall(sub);
   client_expect(sub, MQTT_SUBACK);
-  assert_true(store_bench_find(bench.store, "sub")->tail >= WAITING + FIRST);
+  assert_true(store_bench_find(bench->store, "sub")->tail >= WAITING + FIRST);
   take_numbers(sub, "t", 0, WAITING, 1);
   for (unsigned i = 0; i < MANY; i++) {
     const struct mqtt_publish *publish = &client_expect(sub, MQTT_PUBLISH)->publish;
@@ -831,21 +776,20 @@ static void retained_messages_are_safe_before_suback(void **state)
     client_ack(sub, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
   }
   client_expect_nothing(sub);
-  bench_deinit(&bench);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(runs_of_acknowledgements_are_one_record),
+      WITH_JOURNAL(runs_of_acknowledgements_are_one_record),
       cmocka_unit_test(identifiers_survive_everything),
-      cmocka_unit_test(identifiers_wrap),
+      WITH_JOURNAL(identifiers_wrap),
       cmocka_unit_test(identifiers_are_given_once),
       cmocka_unit_test(queues_spill_and_come_back_in_order),
-      cmocka_unit_test(absent_clients_need_no_memory),
+      WITH_JOURNAL(absent_clients_need_no_memory),
       cmocka_unit_test(loads_wait_until_it_is_safe),
       cmocka_unit_test(loads_that_come_late),
-      cmocka_unit_test(damaged_messages_are_counted),
+      WITH_JOURNAL(damaged_messages_are_counted),
       cmocka_unit_test(short_memory_spills),
       cmocka_unit_test(full_queues_drop_their_oldest),
       cmocka_unit_test(full_queues_keep_what_was_sent),
@@ -857,7 +801,7 @@ int main(void)
       cmocka_unit_test(looks_that_come_late),
       cmocka_unit_test(retained_messages_are_queued),
       cmocka_unit_test(retained_messages_come_behind_a_backlog),
-      cmocka_unit_test(retained_messages_are_safe_before_suback),
+      WITH_JOURNAL(retained_messages_are_safe_before_suback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,24 +5,21 @@
 
 static void all_versions_connect(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   static const enum mqtt_version versions[] = {MQTT_3_1, MQTT_3_1_1, MQTT_5_0};
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
   for (size_t i = 0; i < 3; i++) {
-    struct client *client = client_new(&bench, versions[i], "client");
+    struct client *client = client_new(bench, versions[i], "client");
     client_expect_nothing(client);
     client_disconnect(client, MQTT_SUCCESS);
   }
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.connects_accepted, 3);
   assert_int_equal(counters.connections_accepted, 3);
   assert_int_equal(counters.disconnects_clean, 3);
   assert_int_equal(counters.connections, 0);
   assert_int_equal(counters.sessions, 0);
-  assert_true(bench_logged(&bench, "client_connected"));
-  assert_true(bench_logged(&bench, "client_disconnected"));
-  bench_deinit(&bench);
+  assert_true(bench_logged(bench, "client_connected"));
+  assert_true(bench_logged(bench, "client_disconnected"));
 }
 
 static void connack_tells_the_limits(void **state)
@@ -115,22 +112,19 @@ static void identifiers_are_assigned(void **state)
 
 static void response_information_is_given_when_asked(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "me");
   property_set(&packet.connect.properties, MQTT_PROPERTY_REQUEST_RESPONSE_INFORMATION);
   packet.connect.properties.request_response_information = 1;
   assert_span_text(client_connect_packet(client, &packet)->properties.response_information, "responses/me");
   // ... and fits.
-  client = client_open(&bench, MQTT_5_0, 0);
+  client = client_open(bench, MQTT_5_0, 0);
   property_set(&packet.connect.properties, MQTT_PROPERTY_MAXIMUM_PACKET_SIZE);
   packet.connect.properties.maximum_packet_size = 26;
   const struct mqtt_connack *connack = client_connect_packet(client, &packet);
   assert_false(MQTT_HAS(&connack->properties, RESPONSE_INFORMATION));
   assert_true(client->packet_size <= 26);
-  bench_deinit(&bench);
 }
 
 // ---- Refused
@@ -157,23 +151,20 @@ static void strangers_are_refused(void **state)
 
 static void authentication_methods_are_unknown(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   property_set(&packet.connect.properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);
   packet.connect.properties.authentication_method = span_text("SCRAM-SHA-1");
   client_send(client, &packet);
   client_expect_refused(client, MQTT_BAD_AUTHENTICATION_METHOD);
   // AUTH without a method is a protocol error.
-  client = client_new(&bench, MQTT_5_0, "c");
+  client = client_new(bench, MQTT_5_0, "c");
   packet = (struct mqtt_packet){.type = MQTT_AUTH, .disconnect = {.reason = MQTT_RE_AUTHENTICATE}};
   property_set(&packet.disconnect.properties, MQTT_PROPERTY_AUTHENTICATION_METHOD);
   packet.disconnect.properties.authentication_method = span_text("x");
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_PROTOCOL_ERROR);
-  bench_deinit(&bench);
 }
 
 static void bad_connects_are_answered_or_not(void **state)
@@ -213,49 +204,40 @@ static void bad_connects_are_answered_or_not(void **state)
 // A client that takes no CONNACK of any kind is let go without one.
 static void a_connack_must_fit(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   connection_set_address(client->connection, "203.0.113.9:9");
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   property_set(&packet.connect.properties, MQTT_PROPERTY_MAXIMUM_PACKET_SIZE);
   packet.connect.properties.maximum_packet_size = 4;
   client_send(client, &packet);
   client_expect_closed(client);
-  assert_true(bench_logged(&bench, "connection_abandoned"));
-  assert_int_equal(bench_counters(&bench).sessions, 0);
-  bench_deinit(&bench);
+  assert_true(bench_logged(bench, "connection_abandoned"));
+  assert_int_equal(bench_counters(bench).sessions, 0);
 }
 
 static void a_second_connect_is_an_error(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_PROTOCOL_ERROR);
-  bench_deinit(&bench);
 }
 
 static void memory_full_refuses_new_sessions(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *old = client_lasting(&bench, MQTT_5_0, "old");
+  struct bench *bench = *state;
+  struct client *old = client_lasting(bench, MQTT_5_0, "old");
   client_drop(old);
-  bench.budget.limit_bytes = 1;
-  bench_run(&bench);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  bench->budget.limit_bytes = 1;
+  bench_run(bench);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "new");
   client_send(client, &packet);
   client_expect_refused(client, MQTT_SERVER_BUSY);
-  old = client_open(&bench, MQTT_5_0, 0);  // one that is there may come back
+  old = client_open(bench, MQTT_5_0, 0);  // one that is there may come back
   assert_true(client_connect(old, "old", false, 10)->session_present);
-  bench_deinit(&bench);
 }
 
 // A will is a PUBLISH to come: the same names are refused.
@@ -397,17 +379,17 @@ static void migrating_connections_may_be_lost(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(all_versions_connect),
+      WITH_BENCH(all_versions_connect),
       cmocka_unit_test(connack_tells_the_limits),
       cmocka_unit_test(keep_alive_without_a_maximum),
       cmocka_unit_test(identifiers_are_assigned),
-      cmocka_unit_test(response_information_is_given_when_asked),
+      WITH_BENCH(response_information_is_given_when_asked),
       cmocka_unit_test(strangers_are_refused),
-      cmocka_unit_test(authentication_methods_are_unknown),
+      WITH_BENCH(authentication_methods_are_unknown),
       cmocka_unit_test(bad_connects_are_answered_or_not),
-      cmocka_unit_test(a_connack_must_fit),
-      cmocka_unit_test(a_second_connect_is_an_error),
-      cmocka_unit_test(memory_full_refuses_new_sessions),
+      WITH_BENCH(a_connack_must_fit),
+      WITH_BENCH(a_second_connect_is_an_error),
+      WITH_BENCH(memory_full_refuses_new_sessions),
       cmocka_unit_test(wills_obey_the_rules_of_publishing),
       cmocka_unit_test(the_later_connection_wins),
       cmocka_unit_test(connections_go_to_their_owners),

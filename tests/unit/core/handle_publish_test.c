@@ -43,12 +43,10 @@ static void answers_say_whether_anybody_listens(void **state)
 // [MQTT-4.3.3-10..12]: what comes again before its PUBREL is not delivered again, over reconnects too.
 static void qos_2_is_delivered_once(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 0);
-  struct client *publisher = client_lasting(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_lasting(bench, MQTT_5_0, "p");
   struct mqtt_packet packet = publish_packet(publisher, "t", "x", 2);
   uint16_t id = packet.publish.packet_id;
   for (unsigned i = 0; i < 4; i++) {
@@ -57,12 +55,12 @@ static void qos_2_is_delivered_once(void **state)
     packet.publish.dup = true;
     if (i != 1) continue;
     client_drop(publisher);
-    publisher = client_open(&bench, MQTT_5_0, 0);
+    publisher = client_open(bench, MQTT_5_0, 0);
     client_connect(publisher, "p", false, 100);
   }
   client_expect_publish(subscriber, "t", "x");
   client_expect_nothing(subscriber);
-  assert_int_equal(bench_counters(&bench).publish_refused[REFUSE_DUPLICATE], 3);
+  assert_int_equal(bench_counters(bench).publish_refused[REFUSE_DUPLICATE], 3);
   client_ack(publisher, MQTT_PUBREL, id, MQTT_SUCCESS);
   client_expect_ack(publisher, MQTT_PUBCOMP, id, MQTT_SUCCESS);
   client_ack(publisher, MQTT_PUBREL, id, MQTT_SUCCESS);
@@ -71,25 +69,21 @@ static void qos_2_is_delivered_once(void **state)
   client_send(publisher, &packet);  // the identifier is free for another message
   client_expect_ack(publisher, MQTT_PUBREC, id, MQTT_SUCCESS);
   client_expect_publish(subscriber, "t", "x");
-  bench_deinit(&bench);
 }
 
 // A clean start forgets what was half received.
 static void a_clean_start_forgets_identifiers(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 0);
   for (unsigned i = 0; i < 3; i++) {
-    struct client *publisher = client_open(&bench, MQTT_5_0, 0);
+    struct client *publisher = client_open(bench, MQTT_5_0, 0);
     client_connect(publisher, "p", true, 100);
     struct mqtt_packet packet = publish_packet(publisher, "t", "x", 2);
     client_send(publisher, &packet);
     client_expect_publish(subscriber, "t", "x");
   }
-  bench_deinit(&bench);
 }
 
 // ---- Receive maximum
@@ -412,8 +406,8 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(answers_say_whether_anybody_listens),
-      cmocka_unit_test(qos_2_is_delivered_once),
-      cmocka_unit_test(a_clean_start_forgets_identifiers),
+      WITH_BENCH(qos_2_is_delivered_once),
+      WITH_BENCH(a_clean_start_forgets_identifiers),
       cmocka_unit_test(receive_maximum_is_exact),
       cmocka_unit_test(refused_messages_give_their_place_back),
       cmocka_unit_test(refusals_have_reasons),

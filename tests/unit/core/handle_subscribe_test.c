@@ -54,14 +54,12 @@ static void filters_are_judged(void **state)
 
 static void overlaps_are_one_copy(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = *state;
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe_with(client, &(struct sub){.filter = "a/b", .qos = 0, .id = 1}, MQTT_SUCCESS);
   client_subscribe_with(client, &(struct sub){.filter = "a/+", .qos = 2, .id = 2}, MQTT_GRANTED_QOS_2);
   client_subscribe_with(client, &(struct sub){.filter = "#", .qos = 1}, MQTT_GRANTED_QOS_1);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "a/b", "x", 2, false);
   const struct mqtt_publish *publish = client_expect_publish(client, "a/b", "x");
   assert_int_equal(publish->qos, 2);
@@ -78,7 +76,6 @@ static void overlaps_are_one_copy(void **state)
   publish = client_expect_publish(client, "a/c", "x");
   assert_int_equal(publish->qos, 1);
   assert_int_equal(publish->properties.subscription_id_count, 0);
-  bench_deinit(&bench);
 }
 
 static void no_local_leaves_out_ones_own(void **state)
@@ -178,17 +175,15 @@ static void live_messages_lose_the_flag(void **state)
 // Many retained messages go through a small window, in step with acknowledgements, while live ones come behind them.
 static void retained_messages_obey_flow_control(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { COUNT = 200 };
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   char topic[16];
   for (unsigned i = 0; i < COUNT; i++) {
     snprintf(topic, sizeof topic, "t/%u", i);
     client_publish(publisher, topic, "old", (uint8_t)(i % 3), true);
   }
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   property_set(&packet.connect.properties, MQTT_PROPERTY_RECEIVE_MAXIMUM);
   packet.connect.properties.receive_maximum = 3;
@@ -221,14 +216,13 @@ static void retained_messages_obey_flow_control(void **state)
     }
     if (rounds == 20) {  // over a reconnect too
       client_drop(client);
-      client = client_open(&bench, MQTT_5_0, 0);
+      client = client_open(bench, MQTT_5_0, 0);
       assert_true(client_connect_packet(client, &packet)->session_present);
       for (unsigned i = 0; i < outstanding; i++) assert_true(client_expect(client, MQTT_PUBLISH)->publish.dup);
     }
     if (outstanding) client_ack(client, MQTT_PUBACK, ids[--outstanding], MQTT_SUCCESS);
   }
   assert_true(old == COUNT || old == COUNT - 1);
-  bench_deinit(&bench);
 }
 
 static void expired_retained_messages_are_not_sent(void **state)
@@ -261,24 +255,21 @@ static void expired_retained_messages_are_not_sent(void **state)
 // The cursor of a filter that matches nothing looks at many nodes: it does so in portions.
 static void cursors_take_turns(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { COUNT = 5000 };
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   char topic[16];
   for (unsigned i = 0; i < COUNT; i++) {
     snprintf(topic, sizeof topic, "t/%u/x", i);
     client_publish(publisher, topic, "v", 0, true);
   }
-  struct client *client = client_new(&bench, MQTT_3_1_1, "c");
+  struct client *client = client_new(bench, MQTT_3_1_1, "c");
   client_subscribe(client, "t/+/y", 1);
   client_expect_nothing(client);
   client_subscribe(client, "+/4999/+", 1);
   client_expect_publish(client, "t/4999/x", "v");
   client_expect_nothing(client);
-  assert_null(queue_peek(&session_find(bench.shards[0], span_text("c"))->queue));
-  bench_deinit(&bench);
+  assert_null(queue_peek(&session_find(bench->shards[0], span_text("c"))->queue));
 }
 
 // ---- Across shards
@@ -392,13 +383,13 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(filters_are_judged),
-      cmocka_unit_test(overlaps_are_one_copy),
+      WITH_BENCH(overlaps_are_one_copy),
       cmocka_unit_test(no_local_leaves_out_ones_own),
       cmocka_unit_test(retain_handling_is_obeyed),
       cmocka_unit_test(live_messages_lose_the_flag),
-      cmocka_unit_test(retained_messages_obey_flow_control),
+      WITH_BENCH(retained_messages_obey_flow_control),
       cmocka_unit_test(expired_retained_messages_are_not_sent),
-      cmocka_unit_test(cursors_take_turns),
+      WITH_BENCH(cursors_take_turns),
       cmocka_unit_test(suback_waits_for_all_shards),
       cmocka_unit_test(destroyed_while_mails_are_under_way),
       cmocka_unit_test(other_shards_forget_what_nobody_wants),

@@ -237,12 +237,10 @@ static void index_follows_the_list(void **state)
 
 static void ends_know_their_text(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   static const char *const filters[] = {"#",  "/",   "//",  "+",     "+/+", "a",  "a/#",
                                         "/#", "//#", "+/#", "a/+/b", "/a",  "a/", "$SYS/#"};
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct index *index = &bench.shards[0]->index;
+  struct index *index = &bench->shards[0]->index;
   struct filter_end *ends[sizeof filters / sizeof filters[0]];
   for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++) {
     assert_null(index_find(index, span_text(filters[i])));
@@ -265,7 +263,6 @@ static void ends_know_their_text(void **state)
     assert_null(index_find(index, span_text(filters[i])));
   }
   assert_int_equal(index->root->children, 0);
-  bench_deinit(&bench);
 }
 
 static void dollar_topics_are_not_for_wildcards(void **state)
@@ -333,20 +330,18 @@ static void longest_topics_and_filters(void **state)
 
 static void many_clients_of_one_filter(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { COUNT = 100000 };
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
   struct session **sessions = calloc(COUNT, sizeof *sessions);
   assert_non_null(sessions);
   bool is_new;
   for (unsigned i = 0; i < COUNT; i++) {
-    sessions[i] = session_create(bench.shards[0], span_of(&i, sizeof i));
+    sessions[i] = session_create(bench->shards[0], span_of(&i, sizeof i));
     assert_non_null(sessions[i]);
     assert_ok(session_subscribe(sessions[i], &(struct subscription){.qos = 1}, span_text("a/+"), 0, &is_new));
     assert_true(is_new);
   }
-  struct index *index = &bench.shards[0]->index;
+  struct index *index = &bench->shards[0]->index;
   struct span topic = span_text("a/b");
   const struct match *match = index_match(index, topic, index_hash(index, topic));
   assert_int_equal(match->target_count, COUNT);
@@ -356,7 +351,6 @@ static void many_clients_of_one_filter(void **state)
   }
   assert_int_equal(index_match(index, topic, index_hash(index, topic))->target_count, 0);
   free(sessions);
-  bench_deinit(&bench);
 }
 
 static void many_filters_of_one_client(void **state)
@@ -391,10 +385,8 @@ static void many_filters_of_one_client(void **state)
 // All identifiers are told, the same one as often as it matches [MQTT-3.3.4-4, -5].
 static void identifiers_of_many_overlaps(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct session *session = session_create(bench.shards[0], span_text("s"));
+  struct bench *bench = *state;
+  struct session *session = session_create(bench->shards[0], span_text("s"));
   assert_non_null(session);
   bool is_new;
   // 2^7 filters match a topic of seven levels.
@@ -406,13 +398,12 @@ static void identifiers_of_many_overlaps(void **state)
     }
     assert_ok(session_subscribe(session, &(struct subscription){.id = 1 + i % 50}, span_text(filter), 0, &is_new));
   }
-  struct index *index = &bench.shards[0]->index;
+  struct index *index = &bench->shards[0]->index;
   struct span topic = span_text("x/x/x/x/x/x/x");
   const struct match *match = index_match(index, topic, index_hash(index, topic));
   assert_int_equal(match->target_count, 1);
   assert_int_equal(match->targets[0].tag->id_count, 128);
   for (uint32_t id = 1; id <= 50; id++) assert_int_equal(tag_count(match->targets[0].tag, id), id <= 28 ? 3 : 2);
-  bench_deinit(&bench);
 }
 
 // ---- The cache
@@ -444,14 +435,12 @@ static void the_cache_is_bounded(void **state)
 
 static void the_cache_is_bounded_by_targets(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { COUNT = 2000 };
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct index *index = &bench.shards[0]->index;
+  struct index *index = &bench->shards[0]->index;
   bool is_new;
   for (unsigned i = 0; i < COUNT; i++) {
-    struct session *session = session_create(bench.shards[0], span_of(&i, sizeof i));
+    struct session *session = session_create(bench->shards[0], span_of(&i, sizeof i));
     assert_non_null(session);
     assert_ok(session_subscribe(session, &(struct subscription){.qos = 0}, span_text("#"), 0, &is_new));
   }
@@ -461,21 +450,20 @@ static void the_cache_is_bounded_by_targets(void **state)
     assert_int_equal(index_match(index, span_text(topic), index_hash(index, span_text(topic)))->target_count, COUNT);
     assert_true(index->cached_targets <= INDEX_CACHE_TARGETS + COUNT);
   }
-  bench_deinit(&bench);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(index_follows_the_list),
-      cmocka_unit_test(ends_know_their_text),
+      WITH_BENCH(ends_know_their_text),
       cmocka_unit_test(dollar_topics_are_not_for_wildcards),
       cmocka_unit_test(longest_topics_and_filters),
-      cmocka_unit_test(many_clients_of_one_filter),
+      WITH_BENCH(many_clients_of_one_filter),
       cmocka_unit_test(many_filters_of_one_client),
-      cmocka_unit_test(identifiers_of_many_overlaps),
+      WITH_BENCH(identifiers_of_many_overlaps),
       cmocka_unit_test(the_cache_is_bounded),
-      cmocka_unit_test(the_cache_is_bounded_by_targets),
+      WITH_BENCH(the_cache_is_bounded_by_targets),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,20 +5,6 @@
 
 enum { HIGH = 16 << 20 };  // as the bench has it
 
-static struct client *subscriber(struct bench *bench, const char *id, const char *filter, uint8_t qos)
-{
-  struct client *client = client_lasting(bench, MQTT_5_0, id);
-  client_subscribe(client, filter, qos);
-  return client;
-}
-
-static struct client *back(struct bench *bench, const char *id)
-{
-  struct client *client = client_open(bench, MQTT_5_0, 0);
-  assert_true(client_connect(client, id, false, 3600)->session_present);
-  return client;
-}
-
 static uint16_t publish(struct client *client, const char *topic, uint8_t qos, bool retain)
 {
   struct mqtt_packet packet = publish_packet(client, topic, "x", qos);
@@ -92,7 +78,7 @@ static void subscriptions_come_back_as_they_were(void **state)
   client_publish(pub, "kept/1", "after", 1, true);
   client_publish(pub, "gone", "after", 1, false);
   client_publish(pub, "shared", "after", 1, false);
-  sub = back(&bench, "sub");
+  sub = client_back(&bench, "sub");
   static const char *const expected[][2] = {
       {"kept/1", "before"}, {"shared", "before"}, {"kept/1", "after"}, {"shared", "after"}};
   for (size_t i = 0; i < 4; i++) {
@@ -112,38 +98,33 @@ static void subscriptions_come_back_as_they_were(void **state)
 
 static void what_was_not_safe_is_gone_and_was_not_promised(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_new(bench, MQTT_5_0, "pub");
   client_publish(pub, "t", "safe", 1, false);
   client_take(sub, "t", "safe", 1);
-  bench.store->hold_commits = true;
+  bench->store->hold_commits = true;
   publish(pub, "t", 1, true);
   publish(pub, "t", 2, false);
   client_expect_nothing(pub);
   client_expect_publish(sub, "t", "x");
   client_expect_nothing(sub);
-  bench.store->hold_commits = false;
-  bench_crash(&bench, 1000);
-  assert_int_equal(bench_counters(&bench).retained_messages, 0);
+  bench->store->hold_commits = false;
+  bench_crash(bench, 1000);
+  assert_int_equal(bench_counters(bench).retained_messages, 0);
   // The places are given again: no packet identifier is taken for another message's.
-  pub = client_new(&bench, MQTT_5_0, "pub");
-  sub = back(&bench, "sub");
+  pub = client_new(bench, MQTT_5_0, "pub");
+  sub = client_back(bench, "sub");
   client_expect_nothing(sub);
   client_publish(pub, "t", "again", 2, false);
   const struct mqtt_publish *message = client_expect_publish(sub, "t", "again");
   assert_int_equal(message->packet_id, 2);
   assert_false(message->dup);
-  bench_deinit(&bench);
 }
 
 static void received_identifiers_survive(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_lasting(&bench, MQTT_3_1_1, "pub");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_lasting(bench, MQTT_3_1_1, "pub");
   struct mqtt_packet packets[3];
   for (size_t i = 0; i < 3; i++) {
     packets[i] = publish_packet(pub, i == 2 ? "nobody" : "t", "m", 2);
@@ -151,10 +132,10 @@ static void received_identifiers_survive(void **state)
     client_expect_ack(pub, MQTT_PUBREC, packets[i].publish.packet_id, MQTT_SUCCESS);
   }
   client_ack(pub, MQTT_PUBREL, packets[0].publish.packet_id, MQTT_SUCCESS);
-  bench_crash(&bench, 1000);
-  pub = client_open(&bench, MQTT_3_1_1, 0);
+  bench_crash(bench, 1000);
+  pub = client_open(bench, MQTT_3_1_1, 0);
   assert_true(client_connect(pub, "pub", false, 0)->session_present);
-  size_t batches = bench.store->batch_count;
+  size_t batches = bench->store->batch_count;
   for (size_t i = 1; i < 3; i++) {  // sent again, and not taken twice
     packets[i].publish.dup = true;
     client_send(pub, &packets[i]);
@@ -162,13 +143,12 @@ static void received_identifiers_survive(void **state)
     client_ack(pub, MQTT_PUBREL, packets[i].publish.packet_id, MQTT_SUCCESS);
     client_expect_ack(pub, MQTT_PUBCOMP, packets[i].publish.packet_id, MQTT_SUCCESS);
   }
-  assert_int_equal(store_bench_records(bench.store, RECORD_MESSAGE, batches, NULL), 0);
+  assert_int_equal(store_bench_records(bench->store, RECORD_MESSAGE, batches, NULL), 0);
   client_send(pub, &packets[1]);  // a new one now
   client_expect_ack(pub, MQTT_PUBREC, packets[1].publish.packet_id, MQTT_SUCCESS);
-  assert_int_equal(store_bench_records(bench.store, RECORD_MESSAGE, batches, NULL), 1);
-  assert_int_equal(store_bench_find(bench.store, "sub")->tail, 3);
+  assert_int_equal(store_bench_records(bench->store, RECORD_MESSAGE, batches, NULL), 1);
+  assert_int_equal(store_bench_find(bench->store, "sub")->tail, 3);
   (void)sub;
-  bench_deinit(&bench);
 }
 
 static void retained_messages_survive(void **state)
@@ -238,20 +218,18 @@ static struct client *with_will(struct bench *bench, const char *id, uint32_t ex
 
 static void wills_and_expiry_go_on_while_the_broker_is_down(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *watching = subscriber(&bench, "watcher", "will", 1);
-  client_drop(with_will(&bench, "due", 1000, 50));
-  client_drop(with_will(&bench, "later", 1000, 100));
-  client_disconnect(with_will(&bench, "none", 1000, 50), MQTT_SUCCESS);
-  client_drop(with_will(&bench, "sent", 1000, 0));
+  struct bench *bench = *state;
+  struct client *watching = client_durable(bench, "watcher", "will", 1);
+  client_drop(with_will(bench, "due", 1000, 50));
+  client_drop(with_will(bench, "later", 1000, 100));
+  client_disconnect(with_will(bench, "none", 1000, 50), MQTT_SUCCESS);
+  client_drop(with_will(bench, "sent", 1000, 0));
   client_take(watching, "will", "sent", 1);
-  client_drop(with_will(&bench, "over", 60, 100));  // the session ends first, and its will with it
-  struct client *there = with_will(&bench, "there", 1000, 30);
+  client_drop(with_will(bench, "over", 60, 100));  // the session ends first, and its will with it
+  struct client *there = with_will(bench, "there", 1000, 30);
   assert_non_null(there->connection);
-  bench_crash(&bench, 70 * 1000);
-  watching = back(&bench, "watcher");
+  bench_crash(bench, 70 * 1000);
+  watching = client_back(bench, "watcher");
   // Two that fell due meanwhile, in any order.
   for (unsigned i = 0; i < 2; i++) {
     const struct mqtt_publish *message = &client_expect(watching, MQTT_PUBLISH)->publish;
@@ -259,11 +237,11 @@ static void wills_and_expiry_go_on_while_the_broker_is_down(void **state)
     client_ack(watching, MQTT_PUBACK, message->packet_id, MQTT_SUCCESS);
   }
   client_expect_nothing(watching);
-  assert_null(store_bench_find(bench.store, "over"));
-  assert_int_equal(bench_counters(&bench).sessions_expired, 1);
-  bench_advance(&bench, 29 * 1000);
+  assert_null(store_bench_find(bench->store, "over"));
+  assert_int_equal(bench_counters(bench).sessions_expired, 1);
+  bench_advance(bench, 29 * 1000);
   client_expect_nothing(watching);
-  bench_advance(&bench, 1100);
+  bench_advance(bench, 1100);
   // "later" has waited for 100 s altogether, "there" for 30 s since the broker came back.
   for (unsigned i = 0; i < 2; i++) {
     const struct mqtt_publish *message = &client_expect(watching, MQTT_PUBLISH)->publish;
@@ -271,18 +249,17 @@ static void wills_and_expiry_go_on_while_the_broker_is_down(void **state)
   }
   client_expect_nothing(watching);
   // None twice.
-  bench_crash(&bench, 70 * 1000);
-  watching = back(&bench, "watcher");
-  bench_advance(&bench, 100 * 1000);
+  bench_crash(bench, 70 * 1000);
+  watching = client_back(bench, "watcher");
+  bench_advance(bench, 100 * 1000);
   client_expect_nothing(watching);
   // The sessions' time goes on: 1000 s after they were left.
-  bench_crash(&bench, 740 * 1000);
-  assert_null(store_bench_find(bench.store, "due"));
-  assert_non_null(store_bench_find(bench.store, "there"));
-  bench_crash(&bench, 200 * 1000);
-  bench_advance(&bench, 300 * 1000);
-  assert_null(store_bench_find(bench.store, "there"));
-  bench_deinit(&bench);
+  bench_crash(bench, 740 * 1000);
+  assert_null(store_bench_find(bench->store, "due"));
+  assert_non_null(store_bench_find(bench->store, "there"));
+  bench_crash(bench, 200 * 1000);
+  bench_advance(bench, 300 * 1000);
+  assert_null(store_bench_find(bench->store, "there"));
 }
 
 // ---- A disk that takes nothing
@@ -293,7 +270,7 @@ static void full_disks_refuse_and_recover(void **state)
   for (uint8_t shard = 0; shard < 2; shard++) {
     struct bench bench;
     bench_init_journal(&bench, 2, NULL, true);
-    struct client *sub = subscriber(&bench, "sub", "t", 2);
+    struct client *sub = client_durable(&bench, "sub", "t", 2);
     struct client *pub = client_new(&bench, MQTT_5_0, id_on(&bench, shard));
     struct client *durable = client_lasting(&bench, MQTT_5_0, "durable");
     unsigned number = 0;
@@ -340,13 +317,11 @@ static void full_disks_refuse_and_recover(void **state)
 // What waits for a disk that takes nothing is bounded, and nobody stands still for it who needs it not.
 static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_3_1_1, "pub");
-  struct client *other = client_new(&bench, MQTT_5_0, "other");
+  struct bench *bench = *state;
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_3_1_1, "pub");
+  struct client *other = client_new(bench, MQTT_5_0, "other");
   client_drop(sub);
-  bench.store->hold_commits = true;
+  bench->store->hold_commits = true;
   enum { SIZE = 100 * 1000 };
   char *large = calloc(1, SIZE + 1);
   assert_non_null(large);
@@ -360,22 +335,21 @@ static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
   assert_true(sent * SIZE > HIGH - SIZE);
   client_expect_nothing(pub);
   client_publish(other, "free", "m", 1, false);
-  bench_advance(&bench, 5000);
+  bench_advance(bench, 5000);
   assert_true(pub->paused);
   // QoS 0 goes on, without being kept.
-  bench_journal_state(&bench, JOURNAL_FULL);
-  int64_t before = bench.budget.used_bytes;
+  bench_journal_state(bench, JOURNAL_FULL);
+  int64_t before = bench->budget.used_bytes;
   for (unsigned i = 0; i < 100; i++) client_publish(other, "r", large, 0, true);
-  assert_true(bench.budget.used_bytes < before + 3 * SIZE);
+  assert_true(bench->budget.used_bytes < before + 3 * SIZE);
   client_expect_ack(other, MQTT_PUBACK, publish(other, "t", 1, false), MQTT_QUOTA_EXCEEDED);
-  bench_journal_state(&bench, JOURNAL_OK);
+  bench_journal_state(bench, JOURNAL_OK);
   for (unsigned i = 0; i < sent; i++) client_expect(pub, MQTT_PUBACK);
   assert_false(pub->paused);
-  assert_int_equal(store_bench_find(bench.store, "sub")->waiting, sent);
+  assert_int_equal(store_bench_find(bench->store, "sub")->waiting, sent);
   client_publish(other, "r", "last", 0, true);
-  assert_int_equal(bench.store->retained_count, 1);
+  assert_int_equal(bench->store->retained_count, 1);
   free(large);
-  bench_deinit(&bench);
 }
 
 // The publishers of each shard, of every version, wait when there is much under way: all of it together fits the store's
@@ -390,7 +364,7 @@ static void what_is_under_way_is_bounded_on_all_shards(void **state)
   for (unsigned waits = 0; waits <= 1; waits++) {
     struct bench bench;
     bench_init_journal(&bench, SHARDS, NULL, waits);
-    struct client *sub = subscriber(&bench, "sub", "t/#", 1), *pubs[SHARDS];
+    struct client *sub = client_durable(&bench, "sub", "t/#", 1), *pubs[SHARDS];
     client_drop(sub);
     unsigned sent = 0, of_one[SHARDS] = {0};
     for (uint8_t i = 0; i < SHARDS; i++) pubs[i] = client_new(&bench, i == 1 ? MQTT_3_1_1 : MQTT_5_0, id_on(&bench, i));
@@ -429,29 +403,26 @@ static void what_is_under_way_is_bounded_on_all_shards(void **state)
 
 static void retained_reads_wait_for_the_journal(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, true);
-  struct client *pub = client_new(&bench, MQTT_5_0, "pub"), *sub = subscriber(&bench, "sub", "t", 1);
+  struct bench *bench = *state;
+  struct client *pub = client_new(bench, MQTT_5_0, "pub"), *sub = client_durable(bench, "sub", "t", 1);
   client_publish(pub, "r", "one", 1, true);
   client_publish(pub, "r/2", "two", 0, true);
   sub->stalled = true;
-  bench_journal_state(&bench, JOURNAL_FULL);
-  bench.store->hold_commits = false;  // the reserve takes what is not refused
+  bench_journal_state(bench, JOURNAL_FULL);
+  bench->store->hold_commits = false;  // the reserve takes what is not refused
   client_queue_subscribe(sub, &(struct sub){.filter = "r/#", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_publish(pub, "t", "live", 0, false);
   client_unstall(sub);
   client_expect(sub, MQTT_SUBACK);
   client_take(sub, "t", "live", 0);
   client_expect_nothing(sub);
-  bench_journal_state(&bench, JOURNAL_OK);
+  bench_journal_state(bench, JOURNAL_OK);
   for (unsigned i = 0; i < 2; i++) {
     const struct mqtt_publish *message = &client_expect(sub, MQTT_PUBLISH)->publish;
     if (message->qos) client_ack(sub, MQTT_PUBACK, message->packet_id, MQTT_SUCCESS);
   }
   client_expect_nothing(sub);
-  bench_deinit(&bench);
 }
 
 // ---- Durable sessions and other shards
@@ -565,7 +536,7 @@ static void shared_subscriptions_with_durable_members(void **state)
   for (uint8_t shard_count = 1; shard_count <= 2; shard_count++) {
     struct bench bench;
     bench_init_journal(&bench, shard_count, NULL, true);
-    struct client *durable = subscriber(&bench, "durable", "$share/g/t", 1);
+    struct client *durable = client_durable(&bench, "durable", "$share/g/t", 1);
     struct client *clean = client_new(&bench, MQTT_5_0, id_on(&bench, shard_count - 1));
     client_subscribe(clean, "$share/g/t", 1);
     unsigned number = 0;
@@ -593,7 +564,7 @@ static void shared_subscriptions_with_durable_members(void **state)
       client_publish(pub, "t", "m", 1, false);
       client_take(clean, "t", "m", 1);
     }
-    durable = back(&bench, "durable");
+    durable = client_back(&bench, "durable");
     for (unsigned i = 0; i < 3; i++) client_take(durable, "t", "away", 1);
     // What a clean member cannot take any more goes to the durable one, and is recorded.
     clean->stalled = true;
@@ -620,8 +591,8 @@ static void everything_is_freed_whatever_is_open(void **state)
   (void)state;
   struct bench bench;
   bench_init_journal(&bench, 2, NULL, true);
-  struct client *sub = subscriber(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
-  struct client *away = subscriber(&bench, "away", "t", 1);
+  struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *away = client_durable(&bench, "away", "t", 1);
   client_drop(away);
   bench.store->hold_commits = true;
   publish(pub, "t", 1, true);
@@ -892,14 +863,14 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(milestones_remember_enough),
       cmocka_unit_test(subscriptions_come_back_as_they_were),
-      cmocka_unit_test(what_was_not_safe_is_gone_and_was_not_promised),
-      cmocka_unit_test(received_identifiers_survive),
+      WITH_JOURNAL(what_was_not_safe_is_gone_and_was_not_promised),
+      WITH_JOURNAL(received_identifiers_survive),
       cmocka_unit_test(retained_messages_survive),
-      cmocka_unit_test(wills_and_expiry_go_on_while_the_broker_is_down),
+      WITH_JOURNAL(wills_and_expiry_go_on_while_the_broker_is_down),
       cmocka_unit_test(full_disks_refuse_and_recover),
-      cmocka_unit_test(memory_is_bounded_while_the_disk_takes_nothing),
+      WITH_JOURNAL(memory_is_bounded_while_the_disk_takes_nothing),
       cmocka_unit_test(what_is_under_way_is_bounded_on_all_shards),
-      cmocka_unit_test(retained_reads_wait_for_the_journal),
+      WITH_JOURNAL(retained_reads_wait_for_the_journal),
       cmocka_unit_test(clean_clients_become_durable_and_back),
       cmocka_unit_test(take_overs_that_nobody_waits_for),
       cmocka_unit_test(clients_without_a_name_are_dealt_out),

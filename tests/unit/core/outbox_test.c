@@ -205,16 +205,14 @@ static void window_is_the_smaller_of_both_maxima(void **state)
 // Nothing overtakes a message that waits for room in the window, not even QoS 0.
 static void order_is_kept_across_qos(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *subscriber = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "s");
   property_set(&packet.connect.properties, MQTT_PROPERTY_RECEIVE_MAXIMUM);
   packet.connect.properties.receive_maximum = 1;
   client_connect_packet(subscriber, &packet);
   client_subscribe(subscriber, "t", 2);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "t", "1", 1, false);
   client_publish(publisher, "t", "2", 2, false);
   client_publish(publisher, "t", "3", 0, false);
@@ -228,10 +226,9 @@ static void order_is_kept_across_qos(void **state)
   client_ack(subscriber, MQTT_PUBREC, id, MQTT_UNSPECIFIED_ERROR);  // gives the place back at once
   client_take(subscriber, "t", "4", 1);
   client_expect_nothing(subscriber);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_REFUSED], 1);
   assert_int_equal(counters.delivered, 3);
-  bench_deinit(&bench);
 }
 
 // ---- Sizes
@@ -281,12 +278,10 @@ static void maximum_packet_size_is_exact(void **state)
 // What was in flight and is now too large for the client counts as sent [MQTT-3.1.2-25].
 static void maximum_may_shrink_over_a_reconnect(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = connect_with_size(&bench, "s", 200, 0);
+  struct bench *bench = *state;
+  struct client *subscriber = connect_with_size(bench, "s", 200, 0);
   client_subscribe(subscriber, "#", 2);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   char *payload = text_of(100);
   client_publish(publisher, "t", "1", 1, false);
   client_publish(publisher, "t", payload, 1, false);
@@ -295,30 +290,27 @@ static void maximum_may_shrink_over_a_reconnect(void **state)
   client_expect_publish(subscriber, "t", payload);
   uint16_t id = client_expect_publish(subscriber, "t", "3")->packet_id;
   client_drop(subscriber);
-  subscriber = connect_with_size(&bench, "s", 60, 0);
+  subscriber = connect_with_size(bench, "s", 60, 0);
   assert_true(client_expect_publish(subscriber, "t", "1")->dup);
   const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", "3");
   assert_true(publish->dup);
   assert_int_equal(publish->packet_id, id);
   client_expect_nothing(subscriber);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_PACKET_TOO_LARGE], 1);
   assert_int_equal(counters.copies_in_flight, 2);
   assert_int_equal(counters.redelivered, 2);
   free(payload);
-  bench_deinit(&bench);
 }
 
 // ---- Aliases towards the client
 
 static void aliases_are_given_once(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = connect_with_size(&bench, "s", 1000, 2);
+  struct bench *bench = *state;
+  struct client *subscriber = connect_with_size(bench, "s", 1000, 2);
   client_subscribe(subscriber, "#", 0);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   uint16_t alias[2];
   static const char *const topics[2] = {"first/topic", "second/topic"};
   for (unsigned i = 0; i < 2; i++) {
@@ -339,21 +331,18 @@ static void aliases_are_given_once(void **state)
   assert_int_equal(client_expect_publish(subscriber, "t", "x")->properties.present, 0);
   // A new connection knows nothing.
   client_drop(subscriber);
-  subscriber = connect_with_size(&bench, "s", 1000, 2);
+  subscriber = connect_with_size(bench, "s", 1000, 2);
   client_publish(publisher, topics[1], "x", 0, false);
   client_expect_publish(subscriber, topics[1], "x");
-  bench_deinit(&bench);
 }
 
 // Many more topics than aliases: whatever the policy, what the client understands is right.
 static void aliases_are_always_resolvable(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = connect_with_size(&bench, "s", 1000, 5);
+  struct bench *bench = *state;
+  struct client *subscriber = connect_with_size(bench, "s", 1000, 5);
   client_subscribe(subscriber, "#", 1);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   struct prng prng;
   prng_seed(&prng, 4);
   char known[6][32] = {{0}};
@@ -375,7 +364,6 @@ static void aliases_are_always_resolvable(void **state)
     }
   }
   assert_true(short_names > 1500);
-  bench_deinit(&bench);
 }
 
 // ---- Properties
@@ -430,20 +418,18 @@ static void publish_expiring(struct client *publisher, const char *payload, uint
 
 static void waiting_messages_expire(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 2);
   client_drop(subscriber);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   publish_expiring(publisher, "0", 1, 0);
   publish_expiring(publisher, "1", 2, 1);
   publish_expiring(publisher, "2", 1, 2);
   publish_expiring(publisher, "most", 1, UINT32_MAX);
   client_publish(publisher, "t", "for ever", 1, false);
-  bench_advance(&bench, 1001);
-  subscriber = client_open(&bench, MQTT_5_0, 0);
+  bench_advance(bench, 1001);
+  subscriber = client_open(bench, MQTT_5_0, 0);
   client_connect(subscriber, "s", false, 60);
   const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", "2");
   assert_int_equal(publish->properties.message_expiry_s, 1);  // 0.999 s left, never sent as none
@@ -452,8 +438,7 @@ static void waiting_messages_expire(void **state)
   publish = client_expect_publish(subscriber, "t", "for ever");
   assert_false(MQTT_HAS(&publish->properties, MESSAGE_EXPIRY));
   client_expect_nothing(subscriber);
-  assert_int_equal(bench_counters(&bench).expired, 2);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).expired, 2);
 }
 
 // [MQTT-4.3.3-7], [MQTT-4.4.0-1]: what has been sent is sent again, expired or not.
@@ -486,12 +471,10 @@ static void started_deliveries_do_not_expire(void **state)
 
 static void in_flight_is_resent_in_order(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_lasting(&bench, MQTT_3_1_1, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_lasting(bench, MQTT_3_1_1, "s");
   client_subscribe(subscriber, "t", 2);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   char number[8];
   uint16_t ids[10];
   for (unsigned i = 0; i < 10; i++) {
@@ -506,7 +489,7 @@ static void in_flight_is_resent_in_order(void **state)
   client_expect_ack(subscriber, MQTT_PUBREL, ids[7], MQTT_SUCCESS);
   client_drop(subscriber);
   client_publish(publisher, "t", "later", 1, false);
-  subscriber = client_open(&bench, MQTT_3_1_1, 0);
+  subscriber = client_open(bench, MQTT_3_1_1, 0);
   assert_true(client_connect(subscriber, "s", false, 0)->session_present);
   for (unsigned i = 0; i < 10; i++) {
     snprintf(number, sizeof number, "%u", i);
@@ -525,20 +508,17 @@ static void in_flight_is_resent_in_order(void **state)
   client_ack(subscriber, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
   client_ack(subscriber, MQTT_PUBCOMP, ids[3], MQTT_SUCCESS);
   client_expect_nothing(subscriber);
-  assert_int_equal(bench_counters(&bench).copies_in_flight, 8);
-  assert_int_equal(bench_counters(&bench).delivered, 3);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).copies_in_flight, 8);
+  assert_int_equal(bench_counters(bench).delivered, 3);
 }
 
 // A smaller receive maximum than before: the rest waits, new messages wait behind it; a PUBREL is no PUBLISH and need not.
 static void resending_obeys_the_receive_maximum(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
+  struct bench *bench = *state;
+  struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 2);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   char number[8];
   uint16_t ids[6];
   for (unsigned i = 0; i < 6; i++) {
@@ -549,7 +529,7 @@ static void resending_obeys_the_receive_maximum(void **state)
   client_drop(subscriber);
   client_publish(publisher, "t", "new", 0, false);
   client_publish(publisher, "t", "6", 1, false);
-  subscriber = client_open(&bench, MQTT_5_0, 0);
+  subscriber = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "s");
   packet.connect.clean_start = false;
   property_set(&packet.connect.properties, MQTT_PROPERTY_RECEIVE_MAXIMUM);
@@ -566,11 +546,10 @@ static void resending_obeys_the_receive_maximum(void **state)
     client_ack(subscriber, MQTT_PUBACK, (uint16_t)(ids[0] + i), MQTT_SUCCESS);
   }
   client_expect_nothing(subscriber);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.delivered, 7);
   assert_int_equal(counters.dropped[DROP_OFFLINE_QOS_0], 1);
   assert_int_equal(counters.copies_in_flight, 0);
-  bench_deinit(&bench);
 }
 
 // The scratch memory is so small that every packet needs its own turn.
@@ -614,16 +593,16 @@ int main(void)
       cmocka_unit_test(destroyed_in_the_middle),
       cmocka_unit_test(heads_larger_than_scratch),
       cmocka_unit_test(window_is_the_smaller_of_both_maxima),
-      cmocka_unit_test(order_is_kept_across_qos),
+      WITH_BENCH(order_is_kept_across_qos),
       cmocka_unit_test(maximum_packet_size_is_exact),
-      cmocka_unit_test(maximum_may_shrink_over_a_reconnect),
-      cmocka_unit_test(aliases_are_given_once),
-      cmocka_unit_test(aliases_are_always_resolvable),
+      WITH_BENCH(maximum_may_shrink_over_a_reconnect),
+      WITH_BENCH(aliases_are_given_once),
+      WITH_BENCH(aliases_are_always_resolvable),
       cmocka_unit_test(properties_are_forwarded),
-      cmocka_unit_test(waiting_messages_expire),
+      WITH_BENCH(waiting_messages_expire),
       cmocka_unit_test(started_deliveries_do_not_expire),
-      cmocka_unit_test(in_flight_is_resent_in_order),
-      cmocka_unit_test(resending_obeys_the_receive_maximum),
+      WITH_BENCH(in_flight_is_resent_in_order),
+      WITH_BENCH(resending_obeys_the_receive_maximum),
       cmocka_unit_test(resending_through_little_scratch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

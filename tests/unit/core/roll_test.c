@@ -61,30 +61,27 @@ static struct seen call(struct bench *bench, const char *id, const char *user, s
 
 static void the_roll_has_who_is_connected(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *pump = arrive(&bench, MQTT_3_1_1, "pump", "ann");
-  arrive(&bench, MQTT_5_0, "nobody", NULL);
-  struct client *away = client_lasting(&bench, MQTT_5_0, "away");
+  struct bench *bench = *state;
+  struct client *pump = arrive(bench, MQTT_3_1_1, "pump", "ann");
+  arrive(bench, MQTT_5_0, "nobody", NULL);
+  struct client *away = client_lasting(bench, MQTT_5_0, "away");
   client_drop(away);
-  client_open(&bench, MQTT_5_0, 0);  // has not said who it is
+  client_open(bench, MQTT_5_0, 0);  // has not said who it is
   client_subscribe(pump, "a", 0);
-  bench_advance(&bench, 5000);
-  assert_string_equal(call(&bench, NULL, NULL, 9).names, "pump:ann nobody: ");
-  assert_string_equal(call(&bench, NULL, NULL, 1).names, "pump:ann ");
-  assert_string_equal(call(&bench, "away", NULL, 9).names, "");
-  assert_string_equal(call(&bench, "nobody", NULL, 9).names, "nobody: ");
-  assert_string_equal(call(&bench, "nobody", "ann", 9).names, "");
-  struct seen seen = call(&bench, NULL, "ann", 9);
+  bench_advance(bench, 5000);
+  assert_string_equal(call(bench, NULL, NULL, 9).names, "pump:ann nobody: ");
+  assert_string_equal(call(bench, NULL, NULL, 1).names, "pump:ann ");
+  assert_string_equal(call(bench, "away", NULL, 9).names, "");
+  assert_string_equal(call(bench, "nobody", NULL, 9).names, "nobody: ");
+  assert_string_equal(call(bench, "nobody", "ann", 9).names, "");
+  struct seen seen = call(bench, NULL, "ann", 9);
   assert_string_equal(seen.names, "pump:ann ");
   assert_string_equal(seen.last.method, "password");
   assert_int_equal(seen.last.version, MQTT_3_1_1);
   assert_int_equal(seen.last.subscriptions, 1);
   assert_int_equal(seen.last.silent_ms, 5000);
   assert_ptr_equal(seen.last.transport, connection_transport(pump->connection));
-  assert_string_equal(call(&bench, "nobody", NULL, 9).last.method, "anonymous");
-  bench_deinit(&bench);
+  assert_string_equal(call(bench, "nobody", NULL, 9).last.method, "anonymous");
 }
 
 static void a_user_goes_from_every_shard(void **state)
@@ -116,59 +113,50 @@ static void a_user_goes_from_every_shard(void **state)
 
 static void one_client_goes(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *one = arrive(&bench, MQTT_5_0, "one", "ann"), *two = arrive(&bench, MQTT_5_0, "two", "ann");
-  assert_int_equal(dismiss(&bench, "one", "bob"), 0);
-  assert_int_equal(dismiss(&bench, "one", "ann"), 1);
+  struct bench *bench = *state;
+  struct client *one = arrive(bench, MQTT_5_0, "one", "ann"), *two = arrive(bench, MQTT_5_0, "two", "ann");
+  assert_int_equal(dismiss(bench, "one", "bob"), 0);
+  assert_int_equal(dismiss(bench, "one", "ann"), 1);
   client_expect_disconnect(one, MQTT_ADMINISTRATIVE_ACTION);
-  assert_int_equal(dismiss(&bench, "two", NULL), 1);
+  assert_int_equal(dismiss(bench, "two", NULL), 1);
   client_expect_disconnect(two, MQTT_ADMINISTRATIVE_ACTION);
-  bench_deinit(&bench);
 }
 
 // The session stays, and the will goes out: the client did not say goodbye.
 static void what_it_leaves(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *watcher = client_new(&bench, MQTT_5_0, "watcher");
+  struct bench *bench = *state;
+  struct client *watcher = client_new(bench, MQTT_5_0, "watcher");
   client_subscribe(watcher, "will", 0);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("will"), .payload = span_text("gone")};
   property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
   packet.connect.properties.session_expiry_s = 100;
   client_connect_packet(client, &packet);
-  assert_int_equal(dismiss(&bench, "c", NULL), 1);
+  assert_int_equal(dismiss(bench, "c", NULL), 1);
   client_expect_disconnect(client, MQTT_ADMINISTRATIVE_ACTION);
   client_expect_publish(watcher, "will", "gone");
-  struct client *again = client_open(&bench, MQTT_5_0, 0);
+  struct client *again = client_open(bench, MQTT_5_0, 0);
   assert_true(client_connect(again, "c", false, 100)->session_present);
-  bench_deinit(&bench);
 }
 
 // Whoever is being asked who it is begins again: the answer may be made of a file that has it still.
 static void who_is_being_asked_begins_again(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  bench.authenticate = true;
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  bench->authenticate = true;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   packet.connect.has_user_name = true;
   packet.connect.user_name = span_text("ann");
   client_send(client, &packet);
-  assert_int_equal(dismiss(&bench, "c", NULL), 0);
+  assert_int_equal(dismiss(bench, "c", NULL), 0);
   assert_non_null(client->connection);
-  assert_int_equal(dismiss(&bench, NULL, "ann"), 0);
+  assert_int_equal(dismiss(bench, NULL, "ann"), 0);
   client_expect_closed(client);
-  bench_answer(&bench, &(struct answer){.reason = MQTT_SUCCESS, .user = "ann"});
-  assert_int_equal(bench_counters(&bench).clients, 0);
-  bench_deinit(&bench);
+  bench_answer(bench, &(struct answer){.reason = MQTT_SUCCESS, .user = "ann"});
+  assert_int_equal(bench_counters(bench).clients, 0);
 }
 
 static bool is_not_ann(void *context, const struct roll_entry *entry)
@@ -179,28 +167,25 @@ static bool is_not_ann(void *context, const struct roll_entry *entry)
 
 static void who_does_not_stay_goes(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *ann = arrive(&bench, MQTT_5_0, "one", "ann"), *bob = arrive(&bench, MQTT_5_0, "two", "bob");
-  client_open(&bench, MQTT_5_0, 0);
-  assert_int_equal(roll_review(bench.shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 1);
-  bench_run(&bench);
+  struct bench *bench = *state;
+  struct client *ann = arrive(bench, MQTT_5_0, "one", "ann"), *bob = arrive(bench, MQTT_5_0, "two", "bob");
+  client_open(bench, MQTT_5_0, 0);
+  assert_int_equal(roll_review(bench->shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 1);
+  bench_run(bench);
   client_expect_disconnect(ann, MQTT_NOT_AUTHORIZED);
   client_publish(bob, "a", "x", 1, false);
-  assert_int_equal(roll_review(bench.shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 0);
-  bench_deinit(&bench);
+  assert_int_equal(roll_review(bench->shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 0);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(the_roll_has_who_is_connected),
+      WITH_BENCH(the_roll_has_who_is_connected),
       cmocka_unit_test(a_user_goes_from_every_shard),
-      cmocka_unit_test(one_client_goes),
-      cmocka_unit_test(what_it_leaves),
-      cmocka_unit_test(who_is_being_asked_begins_again),
-      cmocka_unit_test(who_does_not_stay_goes),
+      WITH_BENCH(one_client_goes),
+      WITH_BENCH(what_it_leaves),
+      WITH_BENCH(who_is_being_asked_begins_again),
+      WITH_BENCH(who_does_not_stay_goes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -351,26 +351,23 @@ static void queues_are_bounded_by_bytes(void **state)
 
 static void ended_sessions_count_what_they_had(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = *state;
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   client_connect(client, "c", false, 10);
   client_subscribe(client, "t", 2);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   for (unsigned i = 0; i < 40; i++) client_publish(publisher, "t", "x", (uint8_t)(1 + i % 2), false);
   uint16_t id = client_expect_publish(client, "t", "x")->packet_id;
   client_expect_publish(client, "t", "x");
   client_ack(client, MQTT_PUBREC, (uint16_t)(id + 1), MQTT_SUCCESS);
   client_drop(client);
-  assert_int_equal(bench_counters(&bench).copies_in_flight, 32);
-  bench_advance(&bench, 10000);
-  struct counters counters = bench_counters(&bench);
+  assert_int_equal(bench_counters(bench).copies_in_flight, 32);
+  bench_advance(bench, 10000);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.copies_in_flight + counters.copies_queued, 0);
   assert_int_equal(counters.dropped[DROP_SESSION_ENDED], 40);
   assert_int_equal(counters.subscriptions, 0);
   assert_int_equal(counters.sessions, 1);
-  bench_deinit(&bench);
 }
 
 int main(void)
@@ -384,7 +381,7 @@ int main(void)
       cmocka_unit_test(disconnect_may_change_the_expiry),
       cmocka_unit_test(messages_wait_for_the_client),
       cmocka_unit_test(queues_are_bounded_by_bytes),
-      cmocka_unit_test(ended_sessions_count_what_they_had),
+      WITH_BENCH(ended_sessions_count_what_they_had),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,30 +61,27 @@ static void order_holds_across_shards(void **state)
 // Many copies of many messages: the shard asks for output to be written in between.
 static void fan_out_yields(void **state)
 {
-  (void)state;
+  struct bench *bench = *state;
   enum { CLIENTS = 300, MESSAGES = 200 };
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
   struct client *clients[CLIENTS];
   char id[16];
   for (unsigned i = 0; i < CLIENTS; i++) {
     snprintf(id, sizeof id, "s%u", i);
-    clients[i] = client_new(&bench, MQTT_3_1_1, id);
+    clients[i] = client_new(bench, MQTT_3_1_1, id);
     client_subscribe(clients[i], "t", 0);
   }
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   for (unsigned portion = 0; portion < 2; portion++) {
     publisher->read_chunk = portion ? 601 : 0;  // packets cut in the middle
-    size_t before = bench.yields;
+    size_t before = bench->yields;
     for (unsigned i = 0; i < MESSAGES; i++) client_queue_bytes(publisher, "\x30\4\0\1tx", 6);
-    bench_run(&bench);
-    assert_in_range(bench.yields - before, 2, 20);
-    assert_int_equal(bench_counters(&bench).delivered, (portion + 1) * CLIENTS * MESSAGES);
-    assert_int_equal(bench_counters(&bench).dropped[DROP_SLOW_CONSUMER], 0);
+    bench_run(bench);
+    assert_in_range(bench->yields - before, 2, 20);
+    assert_int_equal(bench_counters(bench).delivered, (portion + 1) * CLIENTS * MESSAGES);
+    assert_int_equal(bench_counters(bench).dropped[DROP_SLOW_CONSUMER], 0);
   }
   for (unsigned i = 0; i < CLIENTS; i++)
     for (unsigned k = 0; k < 2 * MESSAGES; k++) client_expect_publish(clients[i], "t", "x");
-  bench_deinit(&bench);
 }
 
 static void the_broker_publishes_itself(void **state)
@@ -115,12 +112,10 @@ static void the_broker_publishes_itself(void **state)
 
 static void times_are_told(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct shard *shard = bench.shards[0];
+  struct bench *bench = *state;
+  struct shard *shard = bench->shards[0];
   assert_int_equal(shard_next_ms(shard), -1);  // an idle shard sleeps
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   int64_t next = shard_next_ms(shard);
   assert_in_range(next, 1, 10000);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
@@ -130,10 +125,9 @@ static void times_are_told(void **state)
   // Time never goes back.
   shard_set_time(shard, (struct mono){5});
   shard_tick(shard);
-  assert_int_equal(shard->now.ms, bench.now.ms);
+  assert_int_equal(shard->now.ms, bench->now.ms);
   client_disconnect(client, MQTT_SUCCESS);
   assert_int_equal(shard_next_ms(shard), -1);
-  bench_deinit(&bench);
 }
 
 static void host_mails_keep_their_place(void **state)
@@ -173,10 +167,8 @@ static void host_mails_keep_their_place(void **state)
 // Mails that never arrive are freed, whatever they are.
 static void mails_can_be_discarded(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
-  struct shard *shard = bench.shards[0];
+  struct bench *bench = *state;
+  struct shard *shard = bench->shards[0];
   for (unsigned kind = MAIL_PUBLISH; kind <= MAIL_HOST; kind++) {
     struct mail mail = {.kind = (uint8_t)kind};
     bool has_message = kind == MAIL_PUBLISH || kind == MAIL_SHARE_DELIVER || kind == MAIL_SHARE_RETURN || kind == MAIL_FREE;
@@ -192,7 +184,6 @@ static void mails_can_be_discarded(void **state)
     if (has_text) mail.text = strdup("g/t");
     mail_discard(shard, &mail);
   }
-  bench_deinit(&bench);
 }
 
 // ---- A storm
@@ -402,10 +393,14 @@ static void a_storm_of_everything(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_message_goes_through), cmocka_unit_test(order_holds_across_shards),
-      cmocka_unit_test(fan_out_yields),         cmocka_unit_test(the_broker_publishes_itself),
-      cmocka_unit_test(times_are_told),         cmocka_unit_test(host_mails_keep_their_place),
-      cmocka_unit_test(mails_can_be_discarded), cmocka_unit_test(a_storm_of_everything),
+      cmocka_unit_test(a_message_goes_through),
+      cmocka_unit_test(order_holds_across_shards),
+      WITH_BENCH(fan_out_yields),
+      cmocka_unit_test(the_broker_publishes_itself),
+      WITH_BENCH(times_are_told),
+      cmocka_unit_test(host_mails_keep_their_place),
+      WITH_BENCH(mails_can_be_discarded),
+      cmocka_unit_test(a_storm_of_everything),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

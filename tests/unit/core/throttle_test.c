@@ -355,46 +355,41 @@ static void each_listener_has_its_own(void **state)
 // A session keeps the limits of its last connection, until it comes back by another listener or that one is gone.
 static void sessions_keep_them(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
+  struct bench *bench = *state;
   struct limits tight = limits_default();
   tight.queue_messages = 2;
-  bench_set_listener_limits(&bench, 1, &tight);
-  struct client *publisher = open_by(&bench, 0, "p", false);
-  struct client *subscriber = open_by(&bench, 1, "s", true);
+  bench_set_listener_limits(bench, 1, &tight);
+  struct client *publisher = open_by(bench, 0, "p", false);
+  struct client *subscriber = open_by(bench, 1, "s", true);
   client_subscribe(subscriber, "t", 1);
   client_drop(subscriber);
   for (unsigned i = 0; i < 5; i++) client_publish(publisher, "t", "x", 1, false);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_QUEUE_FULL], 3);
-  bench_set_listener_limits(&bench, 1, NULL);  // the listener is gone: the broker's
+  assert_int_equal(bench_counters(bench).dropped[DROP_QUEUE_FULL], 3);
+  bench_set_listener_limits(bench, 1, NULL);  // the listener is gone: the broker's
   for (unsigned i = 0; i < 5; i++) client_publish(publisher, "t", "x", 1, false);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_QUEUE_FULL], 3);
-  bench_set_listener_limits(&bench, 1, &tight);  // another listener: none of its business
+  assert_int_equal(bench_counters(bench).dropped[DROP_QUEUE_FULL], 3);
+  bench_set_listener_limits(bench, 1, &tight);  // another listener: none of its business
   for (unsigned i = 0; i < 5; i++) client_publish(publisher, "t", "x", 1, false);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_QUEUE_FULL], 3);
-  subscriber = open_by(&bench, 1, "s", true);  // back by it
+  assert_int_equal(bench_counters(bench).dropped[DROP_QUEUE_FULL], 3);
+  subscriber = open_by(bench, 1, "s", true);  // back by it
   client_drop(subscriber);
   for (unsigned i = 0; i < 5; i++) client_publish(publisher, "t", "x", 1, false);  // behind what is in flight
-  assert_int_equal(bench_counters(&bench).dropped[DROP_QUEUE_FULL], 6);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).dropped[DROP_QUEUE_FULL], 6);
 }
 
 // Only queues of sessions whose listener says so reject, and only then is the publisher told.
 static void a_listener_may_reject(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
+  struct bench *bench = *state;
   struct limits tight = limits_default();
   tight.queue_messages = 1;
   tight.queue_drop = QUEUE_REJECT;
-  bench_set_listener_limits(&bench, 2, &tight);
-  struct client *publisher = open_by(&bench, 0, "p", false);
-  struct client *other = open_by(&bench, 0, "o", true);
+  bench_set_listener_limits(bench, 2, &tight);
+  struct client *publisher = open_by(bench, 0, "p", false);
+  struct client *other = open_by(bench, 0, "o", true);
   client_subscribe(other, "u", 1);
   client_drop(other);
-  struct client *subscriber = open_by(&bench, 2, "s", true);
+  struct client *subscriber = open_by(bench, 2, "s", true);
   client_subscribe(subscriber, "t", 1);
   client_drop(subscriber);
   client_publish(publisher, "t", "x", 1, false);
@@ -402,44 +397,37 @@ static void a_listener_may_reject(void **state)
   client_send(publisher, &packet);
   client_expect_ack(publisher, MQTT_PUBACK, packet.publish.packet_id, MQTT_QUOTA_EXCEEDED);
   for (unsigned i = 0; i < 3; i++) client_publish(publisher, "u", "x", 1, false);
-  bench_deinit(&bench);
 }
 
 static void the_time_for_connect_is_the_listeners(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
+  struct bench *bench = *state;
   struct limits quick = limits_default();
   quick.connect_timeout_ms = 200;
-  bench_set_listener_limits(&bench, 64, &quick);
-  struct client *slow = client_open(&bench, MQTT_5_0, 0);
-  bench.limits_number = 64;
-  struct client *fast = client_open(&bench, MQTT_5_0, 0);
-  bench_advance(&bench, 200);
+  bench_set_listener_limits(bench, 64, &quick);
+  struct client *slow = client_open(bench, MQTT_5_0, 0);
+  bench->limits_number = 64;
+  struct client *fast = client_open(bench, MQTT_5_0, 0);
+  bench_advance(bench, 200);
   client_expect_closed(fast);
   assert_non_null(slow->connection);
-  bench_advance(&bench, 9800);
+  bench_advance(bench, 9800);
   client_expect_closed(slow);
-  bench_deinit(&bench);
 }
 
 // The listener goes while its clients stay: they go on with the broker's, rates too.
 static void clients_outlive_their_listener(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 1, NULL);
+  struct bench *bench = *state;
   struct limits tight = with_rates(1, 0, RATE_SHAPE);
-  bench_set_listener_limits(&bench, 3, &tight);
-  struct client *client = open_by(&bench, 3, "c", false);
+  bench_set_listener_limits(bench, 3, &tight);
+  struct client *client = open_by(bench, 3, "c", false);
   queue_messages(client, 10, 0);
-  bench_run(&bench);
-  assert_int_equal(bench_counters(&bench).publish_received, 1);
-  bench_set_listener_limits(&bench, 3, NULL);
-  assert_int_equal(bench_counters(&bench).publish_received, 10);
+  bench_run(bench);
+  assert_int_equal(bench_counters(bench).publish_received, 1);
+  bench_set_listener_limits(bench, 3, NULL);
+  assert_int_equal(bench_counters(bench).publish_received, 10);
   assert_false(client->connection->limited);
-  bench_deinit(&bench);
 }
 
 int main(void)
@@ -457,10 +445,10 @@ int main(void)
       cmocka_unit_test(new_rates_hold_at_once),
       cmocka_unit_test(a_client_may_go_while_it_waits),
       cmocka_unit_test(each_listener_has_its_own),
-      cmocka_unit_test(sessions_keep_them),
-      cmocka_unit_test(a_listener_may_reject),
-      cmocka_unit_test(the_time_for_connect_is_the_listeners),
-      cmocka_unit_test(clients_outlive_their_listener),
+      WITH_BENCH(sessions_keep_them),
+      WITH_BENCH(a_listener_may_reject),
+      WITH_BENCH(the_time_for_connect_is_the_listeners),
+      WITH_BENCH(clients_outlive_their_listener),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
