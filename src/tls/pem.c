@@ -52,6 +52,14 @@ static enum status explain(const char *path, const char *kind, int count, const 
                    openssl_reason("malformed"), expected);
 }
 
+// OpenSSL asks for the pass phrase of what is encrypted, on the terminal: there is nobody to type it.
+static int no_pass_phrase(char *text, int size, int writing, void *asked)
+{
+  (void)text, (void)size, (void)writing;
+  *(bool *)asked = true;
+  return -1;
+}
+
 enum status pem_certificates(const char *path, STACK_OF(X509) * *out, struct error *error)
 {
   static const char expected[] = "certificates in PEM (-----BEGIN CERTIFICATE-----)";
@@ -62,8 +70,9 @@ enum status pem_certificates(const char *path, STACK_OF(X509) * *out, struct err
   if (status != OK) return status;
   STACK_OF(X509) *certificates = sk_X509_new_null();
   X509 *certificate;
+  bool encrypted;
   ERR_clear_error();
-  while ((certificate = PEM_read_bio_X509(file, NULL, NULL, NULL)))
+  while ((certificate = PEM_read_bio_X509(file, NULL, no_pass_phrase, &encrypted)))
     if (!sk_X509_push(certificates, certificate)) {
       X509_free(certificate);
       break;
@@ -88,8 +97,9 @@ enum status pem_crls(const char *path, STACK_OF(X509_CRL) * *out, struct error *
   if (status != OK) return status;
   STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
   X509_CRL *crl;
+  bool encrypted;
   ERR_clear_error();
-  while ((crl = PEM_read_bio_X509_CRL(file, NULL, NULL, NULL)))
+  while ((crl = PEM_read_bio_X509_CRL(file, NULL, no_pass_phrase, &encrypted)))
     if (!sk_X509_CRL_push(crls, crl)) {
       X509_CRL_free(crl);
       break;
@@ -102,14 +112,6 @@ enum status pem_crls(const char *path, STACK_OF(X509_CRL) * *out, struct error *
   else
     sk_X509_CRL_pop_free(crls, X509_CRL_free);
   return status;
-}
-
-// OpenSSL asks for the pass phrase of an encrypted key: there is nobody to type it.
-static int no_pass_phrase(char *text, int size, int writing, void *asked)
-{
-  (void)text, (void)size, (void)writing;
-  *(bool *)asked = true;
-  return -1;
 }
 
 enum status pem_key(const char *path, EVP_PKEY **out, struct error *error)
@@ -167,7 +169,7 @@ const char *time_text(const ASN1_TIME *time, char text[static TIME_TEXT])
 const char *key_weakness(const EVP_PKEY *key)
 {
   int bits = EVP_PKEY_get_bits(key);
-  switch (EVP_PKEY_get_base_id(key)) {
+  switch (key ? EVP_PKEY_get_base_id(key) : EVP_PKEY_NONE) {
     case EVP_PKEY_RSA:
     case EVP_PKEY_RSA_PSS: return bits < 2048 ? "RSA keys need at least 2048 bits" : NULL;
     case EVP_PKEY_EC: return bits < 256 ? "EC keys need at least 256 bits (P-256)" : NULL;

@@ -21,6 +21,6 @@ enum { NAME_TEXT = 128, TIME_TEXT = 32 };
 const char *name_text(const X509_NAME *name, char text[static NAME_TEXT]);
 const char *time_text(const ASN1_TIME *time, char text[static TIME_TEXT]);
 
-// Whether it is large enough to be relied on: RSA 2048, EC 256, Ed25519, Ed448. *out: NULL, or static text of what would be
-// right.
+// Whether it is large enough to be relied on: RSA 2048, EC 256, Ed25519, Ed448. Returns NULL, or static text of what would be
+// right. `key` NULL: of a certificate whose key OpenSSL does not know.
 const char *key_weakness(const EVP_PKEY *key);

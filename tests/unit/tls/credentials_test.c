@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -142,6 +143,66 @@ static void an_encrypted_key_is_said_to_be_one(void **state)
   fclose(file);
   expect_certificate_refused(write_certificate("ok.pem", world->leaf.certificate), path,
                              "encrypted.key: the key is encrypted");
+}
+
+// With the pass phrase at hand for whoever would ask: without a terminal OpenSSL asks the standard input.
+static void nobody_is_asked_for_the_pass_phrase_of_a_certificate(void **state)
+{
+  struct world *world = *state;
+  const char *path = scratch_path("encrypted.pem"), phrase[] = "secret\n";
+  FILE *file = fopen(path, "w");
+  PEM_ASN1_write((i2d_of_void *)i2d_X509, PEM_STRING_X509, file, world->leaf.certificate, EVP_aes_256_cbc(),
+                 (const unsigned char *)"secret", 6, NULL, NULL);
+  fclose(file);
+  int ends[2], input = dup(STDIN_FILENO);
+  assert_int_equal(pipe(ends), 0);
+  assert_int_equal(write(ends[1], phrase, strlen(phrase)), strlen(phrase));
+  close(ends[1]);
+  assert_int_equal(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
+  expect_certificate_refused(path, write_key("ok.key", world->leaf.key), "encrypted.pem: certificate 1 cannot be read");
+  char left[sizeof phrase] = "";
+  assert_int_equal(read(ends[0], left, sizeof left - 1), strlen(phrase));
+  assert_string_equal(left, phrase);
+  close(ends[0]);
+  if (input >= 0) dup2(input, STDIN_FILENO);
+  close(input);
+}
+
+// Of an algorithm that came after this OpenSSL: elsewhere in the certificate nothing is wrong.
+static X509 *with_unknown_key(const X509 *certificate)
+{
+  static const uint8_t ec_key[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01};
+  uint8_t *bytes = NULL;
+  int size = i2d_X509(certificate, &bytes);
+  assert_true(size > 0);
+  uint8_t *algorithm = memmem(bytes, (size_t)size, ec_key, sizeof ec_key);
+  assert_non_null(algorithm);
+  algorithm[sizeof ec_key - 1] = 0x7f;
+  const uint8_t *place = bytes;
+  X509 *odd = d2i_X509(NULL, &place, size);
+  assert_non_null(odd);
+  OPENSSL_free(bytes);
+  return odd;
+}
+
+static void keys_of_a_kind_that_is_not_known_are_none(void **state)
+{
+  struct world *world = *state;
+  X509 *chain[] = {with_unknown_key(world->leaf.certificate), with_unknown_key(world->intermediate.certificate)};
+  const char *key = write_key("ok.key", world->leaf.key);
+  expect_certificate_refused(write_certificate("odd.pem", chain[0]), key,
+                             "odd.pem: the key of certificate 1 (CN=broker, OU=Line 7) is too weak: keys have to be RSA");
+  X509 *odd_issuer[] = {world->leaf.certificate, chain[1]};
+  expect_certificate_refused(write_certificates("odd-chain.pem", odd_issuer, 2), key, "the chain does not build");
+  struct tls_certificate files = {.cert = write_certificate("ok.pem", world->leaf.certificate), .key = key};
+  struct tls_settings settings = {.certificates = &files,
+                                  .certificate_count = 1,
+                                  .client_ca = write_certificate("odd-ca.pem", chain[1]),
+                                  .client_cert = TLS_CLIENT_CERT_OPTIONAL};
+  expect_refused(&settings,
+                 "odd-ca.pem: the key of certificate 1 (CN=Intermediate, OU=Line 7) is too weak: keys have to be");
+  X509_free(chain[0]);
+  X509_free(chain[1]);
 }
 
 static void chains_have_to_build(void **state)
@@ -401,6 +462,8 @@ int main(void)
       cmocka_unit_test(the_end_is_that_of_the_first_to_expire),
       cmocka_unit_test(files_that_are_not_what_they_should_be),
       cmocka_unit_test(an_encrypted_key_is_said_to_be_one),
+      cmocka_unit_test(nobody_is_asked_for_the_pass_phrase_of_a_certificate),
+      cmocka_unit_test(keys_of_a_kind_that_is_not_known_are_none),
       cmocka_unit_test(chains_have_to_build),
       cmocka_unit_test(certificates_have_to_be_valid_now_and_strong),
       cmocka_unit_test(settings_have_to_fit_each_other),
