@@ -78,7 +78,7 @@ static void publish(struct client *client, const char *topic, uint8_t qos)
 
 static void without_a_list_everything_goes(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   assert_null(client->connection->access);  // it costs nothing
   assert_null(access_identity(client->connection));
@@ -90,7 +90,7 @@ static void without_a_list_everything_goes(void **state)
 
 static void denied_publishes_are_told(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *watching = client_new(bench, MQTT_5_0, "w");
   client_subscribe(watching, "#", 2);
   struct client *client = client_new(bench, MQTT_5_0, "c");
@@ -113,7 +113,7 @@ static void denied_publishes_are_told(void **state)
 
 static void quality_and_retain_count(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   SET(bench, {.allow = true, .verbs = PUB, .topic = "#", .qos_less = 1});
   publish(client, "a", 2);
@@ -189,7 +189,7 @@ static void subscriptions_are_judged_one_by_one(void **state)
 
 static void the_granted_quality_is_what_comes(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "t", "kept", 2, true);
   struct client *client = client_new(bench, MQTT_5_0, "c");
@@ -204,7 +204,7 @@ static void the_granted_quality_is_what_comes(void **state)
 
 static void what_may_not_be_received_is_dropped(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "secret/kept", "x", 1, true);
   client_publish(publisher, "open/kept", "y", 1, true);
@@ -234,7 +234,7 @@ static void what_may_not_be_received_is_dropped(void **state)
 
 static void what_was_queued_before_is_asked_about_when_it_goes(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   struct client *client = client_lasting(bench, MQTT_5_0, "c");
   client_subscribe(client, "#", 2);
@@ -331,38 +331,35 @@ static void durable_queues_go_on_behind_it(void **state)
 
 static void a_new_list_holds_from_now_on(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   become(client, "ann");
-  struct client *other = client_new(&bench, MQTT_5_0, "o");
+  struct client *other = client_new(bench, MQTT_5_0, "o");
   client_subscribe(client, "a", 1);
   client_subscribe(other, "a", 1);
-  SET(&bench, ALLOW(PUB, "#"), {.user = "ann", .allow = true, .verbs = ALL, .topic = "#"});
+  SET(bench, ALLOW(PUB, "#"), {.user = "ann", .allow = true, .verbs = ALL, .topic = "#"});
   client_publish(client, "a", "one", 1, false);
   client_take(client, "a", "one", 1);
   client_expect_nothing(other);
-  SET(&bench, ALLOW(REC, "#"));
+  SET(bench, ALLOW(REC, "#"));
   publish(client, "a", 1);
   client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
-  SET(&bench, ALLOW(PUB, "#"), {.user = "bob", .allow = true, .verbs = ALL, .topic = "#"});
+  SET(bench, ALLOW(PUB, "#"), {.user = "bob", .allow = true, .verbs = ALL, .topic = "#"});
   become(other, "bob");
   client_publish(client, "a", "two", 1, false);
   client_take(other, "a", "two", 1);
   client_expect_nothing(client);  // its subscription stays, and brings nothing
-  set_list(&bench, NULL);
+  set_list(bench, NULL);
   client_publish(client, "a", "three", 1, false);
   client_take(client, "a", "three", 1);
   client_take(other, "a", "three", 1);
   assert_ok(access_open(client->connection, NULL, span_text("c")));
   assert_null(client->connection->access);
-  bench_deinit(&bench);
 }
 
 static void the_list_before_is_not_kept(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   SET(bench, ALLOW(ALL, "#"));
   client_publish(client, "a", "x", 1, false);
@@ -375,7 +372,7 @@ static void the_list_before_is_not_kept(void **state)
 
 static void the_brokers_topics_need_a_rule(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe(client, "$SYS/#", 0);
   shard_publish(bench->shards[0], span_text("$SYS/a"), span_text("1"), 0, true);
@@ -395,7 +392,7 @@ static void the_brokers_topics_need_a_rule(void **state)
 
 static void a_trial_denies_nothing(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   const struct row all[] = {ALLOW(ALL, "#")}, trial[] = {ALLOW(SUB, "#"), DENY(PUB, "b")};
   struct acl *acl = list_of(all, 1);
@@ -550,7 +547,7 @@ int main(void)
       cmocka_unit_test(a_group_passes_over_members_that_may_not_have_it),
       WITH_BENCH(what_was_queued_before_is_asked_about_when_it_goes),
       cmocka_unit_test(durable_queues_go_on_behind_it),
-      cmocka_unit_test(a_new_list_holds_from_now_on),
+      WITH_BENCH(a_new_list_holds_from_now_on),
       WITH_BENCH(the_list_before_is_not_kept),
       WITH_BENCH(the_brokers_topics_need_a_rule),
       WITH_BENCH(a_trial_denies_nothing),

@@ -285,7 +285,7 @@ static void auth_out_of_turn_is_an_error(void **state)
 // [MQTT-4.12.0-6, -7]
 static void who_named_no_method_has_none(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_as(bench, MQTT_5_0, "c", "ann");
   struct mqtt_packet packet = auth_packet(MQTT_RE_AUTHENTICATE, "M", NULL);
   client_send(client, &packet);
@@ -303,7 +303,7 @@ static void who_named_no_method_has_none(void **state)
 // What is known of it may have changed: its will is recorded as its own again.
 static void who_shows_again_who_it_is_makes_its_will_anew(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   bench->authenticate = true;
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
@@ -341,10 +341,10 @@ int main(void)
       cmocka_unit_test(an_exchange_may_be_left),
       cmocka_unit_test(an_auth_must_fit),
       cmocka_unit_test(a_client_may_show_again_who_it_is),
-      WITH_JOURNAL(who_shows_again_who_it_is_makes_its_will_anew),
+      WITH_BENCH(who_shows_again_who_it_is_makes_its_will_anew),
       cmocka_unit_test(a_refusal_ends_the_connection),
       cmocka_unit_test(auth_out_of_turn_is_an_error),
-      WITH_AUTHENTICATION(who_named_no_method_has_none),
+      WITH_BENCH(who_named_no_method_has_none),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

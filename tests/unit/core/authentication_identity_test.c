@@ -5,82 +5,76 @@
 
 static void identities_move_with_their_connections(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 4);
+  struct bench *bench = bench_make_authentication(state, 4);
   unsigned number = 0;
   for (uint8_t owner = 0; owner < 4; owner++) {
     char id[16];
-    bench_id_on(&bench, owner, &number, id);
+    bench_id_on(bench, owner, &number, id);
     // One that is asked once, and one after an exchange with something to tell at its end; both have to leave.
-    struct client *plain = client_open(&bench, MQTT_5_0, 1);
+    struct client *plain = client_open(bench, MQTT_5_0, 1);
     struct mqtt_packet packet = connect_as(MQTT_5_0, id, "ann", "secret");
     client_queue(plain, &packet);
     client_queue_bytes(plain, "\xc0\0", 2);
-    bench_run(&bench);
+    bench_run(bench);
     assert_int_equal(plain->shard, 1);  // who is not known yet goes nowhere
-    uint64_t end_ms = bench.now.ms + 5000;
-    bench_answer(&bench, &(struct answer){.user = "ann", .expires = {end_ms}});
+    uint64_t end_ms = bench->now.ms + 5000;
+    bench_answer(bench, &(struct answer){.user = "ann", .expires = {end_ms}});
     assert_int_equal(plain->shard, owner);
     assert_false(MQTT_HAS(&client_expect(plain, MQTT_CONNACK)->connack.properties, AUTHENTICATION_METHOD));
     client_expect(plain, MQTT_PINGRESP);
     assert_user(plain, "ann");
-    assert_null(bench.questions);  // it is asked once
+    assert_null(bench->questions);  // it is asked once
 
-    bench_id_on(&bench, owner, &number, id);
-    struct client *enhanced = client_in_exchange(&bench, id);
+    bench_id_on(bench, owner, &number, id);
+    struct client *enhanced = client_in_exchange(bench, id);
     packet = auth_packet(MQTT_CONTINUE_AUTHENTICATION, "M", "second");
     client_send(enhanced, &packet);
     assert_int_equal(enhanced->shard, 0);
-    bench_answer(&bench, &(struct answer){.user = "bob", .data = "proof", .expires = {end_ms}});
+    bench_answer(bench, &(struct answer){.user = "bob", .data = "proof", .expires = {end_ms}});
     assert_int_equal(enhanced->shard, owner);
     const struct mqtt_properties *properties = &client_expect(enhanced, MQTT_CONNACK)->connack.properties;
     assert_span_text(properties->authentication_method, "M");
     assert_span_text(properties->authentication_data, "proof");
     assert_user(enhanced, "bob");
-    bench_advance(&bench, 5000);
+    bench_advance(bench, 5000);
     client_expect_disconnect(plain, MQTT_MAXIMUM_CONNECT_TIME);
     client_expect_disconnect(enhanced, MQTT_MAXIMUM_CONNECT_TIME);
   }
-  assert_int_equal(bench_counters(&bench).packets_received[MQTT_CONNECT], 8);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).packets_received[MQTT_CONNECT], 8);
 }
 
 static void an_identity_may_be_lost_on_its_way(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_authentication(&bench, 2);
+  struct bench *bench = bench_make_authentication(state, 2);
   unsigned number = 0;
   char id[16];
-  bench_id_on(&bench, 1, &number, id);
+  bench_id_on(bench, 1, &number, id);
   struct mqtt_packet packet = connect_as(MQTT_5_0, id, "ann", "secret");
   uint8_t bytes[64];
   size_t size = mqtt_encode(MQTT_5_0, &packet, bytes, sizeof bytes), taken;
   static const struct connection_origin origin = {.address = "x", .authenticate = true};
   for (unsigned way = 0; way < 2; way++) {
-    struct connection *connection = shard_open(bench.shards[0], NULL, &origin);
-    assert_int_equal(shard_receive(bench.shards[0], connection, span_of(bytes, size), &taken), RECEIVE_PAUSED);
-    struct authentication *question = shard_next_authentication(bench.shards[0]);
+    struct connection *connection = shard_open(bench->shards[0], NULL, &origin);
+    assert_int_equal(shard_receive(bench->shards[0], connection, span_of(bytes, size), &taken), RECEIVE_PAUSED);
+    struct authentication *question = shard_next_authentication(bench->shards[0]);
     question->identity = identity_create(&(struct identity){.method = "test", .user = span_text("ann")});
-    shard_authenticated(bench.shards[0], question);
+    shard_authenticated(bench->shards[0], question);
     unsigned wants;
-    assert_ptr_equal(shard_next_attention(bench.shards[0], &wants), connection);
+    assert_ptr_equal(shard_next_attention(bench->shards[0], &wants), connection);
     assert_int_equal(wants, CONNECTION_RESUME);
-    assert_int_equal(shard_receive(bench.shards[0], connection, (struct span){0}, &taken), RECEIVE_MIGRATE);
+    assert_int_equal(shard_receive(bench->shards[0], connection, (struct span){0}, &taken), RECEIVE_MIGRATE);
     if (way == 0) {
-      shard_closed(bench.shards[0], connection);
+      shard_closed(bench->shards[0], connection);
       continue;
     }
     struct admission *admission = connection_take_admission(connection);
     assert_non_null(admission);
     assert_null(connection_take_admission(connection));
     uint8_t *input;
-    shard_detach(bench.shards[0], connection, &input, &size);
+    shard_detach(bench->shards[0], connection, &input, &size);
     free(input);
     admission_free(admission);
   }
-  bench_deinit(&bench);
 }
 
 // ---- The end of an identity
@@ -114,7 +108,7 @@ static void identities_expire(void **state)
 
 static void an_identity_may_have_expired_when_it_arrives(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "token");
   client_send(client, &packet);
@@ -126,7 +120,7 @@ static void an_identity_may_have_expired_when_it_arrives(void **state)
 
 static void showing_it_again_gives_time(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_enhanced(bench, "c", "ann", bench->now.ms + 1000);
   struct mqtt_packet packet = auth_packet(MQTT_RE_AUTHENTICATE, "M", NULL);
   client_send(client, &packet);
@@ -170,7 +164,7 @@ static void try_as(struct bench *bench, const char *id, const char *user, bool c
 
 static void sessions_are_their_users(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   bench->believe = true;
   struct client *owner = client_as(bench, MQTT_5_0, "pump", "ann");
   try_as(bench, "pump", "bob", true, false);
@@ -192,7 +186,7 @@ static void sessions_are_their_users(void **state)
 
 static void sessions_of_nobody_become_the_next_users(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   bench->believe = true;
   try_as(bench, "pump", NULL, false, true);
   try_as(bench, "pump", NULL, false, true);
@@ -209,28 +203,25 @@ static void sessions_of_nobody_become_the_next_users(void **state)
 // With a journal the two sessions of one identifier may be on different shards.
 static void sessions_are_their_users_on_all_shards(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 3, NULL, true);
-  bench.authenticate = bench.believe = true;
+  struct bench *bench = bench_make_journal(state, 3, NULL, true);
+  bench->authenticate = bench->believe = true;
   unsigned number = 0;
   for (uint8_t shard = 0; shard < 3; shard++) {
     char id[16];
-    bench_id_on(&bench, shard, &number, id);
-    struct client *owner = client_as(&bench, MQTT_5_0, id, "ann");
+    bench_id_on(bench, shard, &number, id);
+    struct client *owner = client_as(bench, MQTT_5_0, id, "ann");
     assert_int_equal(owner->shard, shard);
-    try_as(&bench, id, "bob", true, false);  // would be durable, on shard 0
-    try_as(&bench, id, NULL, false, false);
+    try_as(bench, id, "bob", true, false);  // would be durable, on shard 0
+    try_as(bench, id, NULL, false, false);
     client_publish(owner, "t", "x", 1, false);
-    try_as(&bench, id, "ann", false, true);
+    try_as(bench, id, "ann", false, true);
     client_expect_disconnect(owner, MQTT_SESSION_TAKEN_OVER);
     // The durable session is now the one that others do not get.
-    struct client *other = client_open(&bench, MQTT_5_0, 0);
+    struct client *other = client_open(bench, MQTT_5_0, 0);
     struct mqtt_packet packet = connect_as(MQTT_5_0, id, "bob", "secret");
     client_send(other, &packet);
     client_expect_refused(other, MQTT_NOT_AUTHORIZED);
   }
-  bench_deinit(&bench);
 }
 
 static void sessions_are_their_users_after_a_crash(void **state)
@@ -270,14 +261,14 @@ static void sessions_are_their_users_after_a_crash(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(identities_move_with_their_connections),
-      cmocka_unit_test(an_identity_may_be_lost_on_its_way),
+      WITH_BENCH(identities_move_with_their_connections),
+      WITH_BENCH(an_identity_may_be_lost_on_its_way),
       cmocka_unit_test(identities_expire),
-      WITH_AUTHENTICATION(an_identity_may_have_expired_when_it_arrives),
-      WITH_AUTHENTICATION(showing_it_again_gives_time),
-      WITH_AUTHENTICATION(sessions_are_their_users),
-      WITH_AUTHENTICATION(sessions_of_nobody_become_the_next_users),
-      cmocka_unit_test(sessions_are_their_users_on_all_shards),
+      WITH_BENCH(an_identity_may_have_expired_when_it_arrives),
+      WITH_BENCH(showing_it_again_gives_time),
+      WITH_BENCH(sessions_are_their_users),
+      WITH_BENCH(sessions_of_nobody_become_the_next_users),
+      WITH_BENCH(sessions_are_their_users_on_all_shards),
       cmocka_unit_test(sessions_are_their_users_after_a_crash),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,7 @@ static void passwords_are_not_kept(void **state)
 // ... nor while an exchange goes on, with a packet length that is longer than it need be.
 static void passwords_are_not_kept_in_exchanges(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   static const char connect[] = "\x10\x9f\0\0\4MQTT\5\xc2\0\x3c\4\x15\0\1M\0\1c\0\3ann\0\6s3cret";
   client_send_bytes(client, connect, sizeof connect - 1);
@@ -87,7 +87,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(passwords_are_not_kept),
-      WITH_AUTHENTICATION(passwords_are_not_kept_in_exchanges),
+      WITH_BENCH(passwords_are_not_kept_in_exchanges),
       cmocka_unit_test(authentications_are_copies),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,7 +45,7 @@ static void a_connect_is_a_question(void **state)
 
 static void what_a_client_does_not_show_is_not_asked(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "", NULL, NULL);
   client_send(client, &packet);
@@ -74,7 +74,7 @@ static void what_a_client_does_not_show_is_not_asked(void **state)
 
 static void answers_may_come_in_any_order(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *first = client_open(bench, MQTT_5_0, 0), *second = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "first", "one", "1");
   client_send(first, &packet);
@@ -135,7 +135,7 @@ static void refusals_are_told(void **state)
 // What a client may not do is found out when it is known who it is, and not told to others.
 static void other_checks_come_after_the_answer(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("$SYS/x")};
@@ -147,7 +147,7 @@ static void other_checks_come_after_the_answer(void **state)
 
 static void wills_ask_the_list(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   bench->believe = true;
   struct acl *acl;
   assert_ok(acl_create(&acl));
@@ -184,7 +184,7 @@ static void wills_ask_the_list(void **state)
 
 static void the_time_of_connect_goes_on(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   client_send(client, &packet);
@@ -225,7 +225,7 @@ static void a_client_may_go_before_the_answer(void **state)
 
 static void a_question_that_nobody_has_taken_goes_with_its_client(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_authentication(state, 1);
   struct shard *shard = bench->shards[0];
   struct mqtt_packet packet = connect_as(MQTT_5_0, "c", "ann", "secret");
   uint8_t bytes[100];
@@ -298,14 +298,14 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_connect_is_a_question),
-      WITH_AUTHENTICATION(what_a_client_does_not_show_is_not_asked),
-      WITH_AUTHENTICATION(answers_may_come_in_any_order),
+      WITH_BENCH(what_a_client_does_not_show_is_not_asked),
+      WITH_BENCH(answers_may_come_in_any_order),
       cmocka_unit_test(refusals_are_told),
-      WITH_AUTHENTICATION(other_checks_come_after_the_answer),
-      WITH_AUTHENTICATION(wills_ask_the_list),
-      WITH_AUTHENTICATION(the_time_of_connect_goes_on),
+      WITH_BENCH(other_checks_come_after_the_answer),
+      WITH_BENCH(wills_ask_the_list),
+      WITH_BENCH(the_time_of_connect_goes_on),
       cmocka_unit_test(a_client_may_go_before_the_answer),
-      WITH_AUTHENTICATION(a_question_that_nobody_has_taken_goes_with_its_client),
+      WITH_BENCH(a_question_that_nobody_has_taken_goes_with_its_client),
       cmocka_unit_test(a_stop_does_not_wait_for_answers),
       cmocka_unit_test(input_may_be_cut_anywhere),
   };

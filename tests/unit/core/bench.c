@@ -122,25 +122,27 @@ void bench_deinit(struct bench *bench)
 
 static struct bench *allocate(void **state)
 {
-  struct bench *bench = malloc(sizeof *bench);
-  assert_non_null(bench);
-  *state = bench;
+  assert_null(*state);
+  *state = malloc(sizeof(struct bench));
+  assert_non_null(*state);
+  return *state;
+}
+
+struct bench *bench_make(void **state, uint8_t shard_count, const struct limits *limits)
+{
+  struct bench *bench = allocate(state);
+  bench_init(bench, shard_count, limits);
   return bench;
 }
 
-int make_bench(void **state)
+struct bench *bench_make_journal(void **state, uint8_t shard_count, const struct limits *limits, bool waits)
 {
-  bench_init(allocate(state), 1, NULL);
-  return 0;
+  struct bench *bench = allocate(state);
+  bench_init_journal(bench, shard_count, limits, waits);
+  return bench;
 }
 
-int make_journal_bench(void **state)
-{
-  bench_init_journal(allocate(state), 1, NULL, true);
-  return 0;
-}
-
-int free_bench(void **state)
+int bench_free(void **state)
 {
   bench_deinit(*state);
   free(*state);

@@ -63,17 +63,16 @@ struct client {
 void bench_init(struct bench *bench, uint8_t shard_count, const struct limits *limits);
 void bench_deinit(struct bench *bench);  // checks that all memory came back
 
-// Around a test: *state is a bench of one shard with the defaults, or such a one with a journal and durability `commit`.
-int make_bench(void **state);
-int make_journal_bench(void **state);
-int free_bench(void **state);
-#define WITH_BENCH(test) cmocka_unit_test_setup_teardown(test, make_bench, free_bench)
-#define WITH_JOURNAL(test) cmocka_unit_test_setup_teardown(test, make_journal_bench, free_bench)
-
 // With a journal; `waits`: durability `commit`. Batches are taken and safe and loads answered at once, unless bench->store
 // holds them.
 // When nothing is held, every run ends with a comparison: what the store knows must be what the shard knows.
 void bench_init_journal(struct bench *bench, uint8_t shard_count, const struct limits *limits, bool waits);
+
+// The same for a test that is listed as WITH_BENCH: *state becomes the bench, which is freed after the test.
+struct bench *bench_make(void **state, uint8_t shard_count, const struct limits *limits);
+struct bench *bench_make_journal(void **state, uint8_t shard_count, const struct limits *limits, bool waits);
+int bench_free(void **state);
+#define WITH_BENCH(test) cmocka_unit_test_teardown(test, bench_free)
 
 void bench_commit(struct bench *bench, size_t count);                     // so many batches more are safe; and runs
 void bench_answer_load(struct bench *bench);                              // the oldest that is held; and runs

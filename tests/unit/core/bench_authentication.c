@@ -8,12 +8,11 @@ void bench_init_authentication(struct bench *bench, uint8_t shard_count)
   bench->authenticate = true;
 }
 
-int make_authentication_bench(void **state)
+struct bench *bench_make_authentication(void **state, uint8_t shard_count)
 {
-  make_bench(state);
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, shard_count, NULL);
   bench->authenticate = true;
-  return 0;
+  return bench;
 }
 
 struct mqtt_packet connect_as(enum mqtt_version version, const char *id, const char *user, const char *password)

@@ -13,9 +13,8 @@ static const struct answer REFUSE = {.reason = MQTT_NOT_AUTHORIZED};
 // A bench whose listeners want credentials.
 void bench_init_authentication(struct bench *bench, uint8_t shard_count);
 
-// Around a test: *state is one of one shard.
-int make_authentication_bench(void **state);
-#define WITH_AUTHENTICATION(test) cmocka_unit_test_setup_teardown(test, make_authentication_bench, free_bench)
+// The same for a test that is listed as WITH_BENCH.
+struct bench *bench_make_authentication(void **state, uint8_t shard_count);
 
 // NULL: it shows no user name, no password.
 struct mqtt_packet connect_as(enum mqtt_version version, const char *id, const char *user, const char *password);

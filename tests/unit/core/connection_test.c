@@ -73,7 +73,7 @@ static void input_may_be_cut_anywhere(void **state)
 // The same cut once at every place: two portions.
 static void input_may_be_cut_once(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *model = client_open(bench, MQTT_5_0, 0);
   queue_conversation(model);
   uint8_t conversation[2048];
@@ -95,15 +95,13 @@ static void input_may_be_cut_once(void **state)
 
 static void packets_are_limited(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.packet_size = 100;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
+  struct bench *bench = bench_make(state, 1, &limits);
   char payload[101];
   memset(payload, 'x', sizeof payload);
   for (size_t size = 90; size <= 100; size++) {
-    struct client *client = client_new(&bench, MQTT_5_0, "c");
+    struct client *client = client_new(bench, MQTT_5_0, "c");
     payload[size] = 0;
     struct mqtt_packet packet = publish_packet(client, "t", payload, 0);
     size_t whole = mqtt_encoded_size(MQTT_5_0, &packet);
@@ -117,30 +115,29 @@ static void packets_are_limited(void **state)
     }
   }
   // Known from the header alone: nothing is gathered.
-  struct client *client = client_new(&bench, MQTT_5_0, "d");
+  struct client *client = client_new(bench, MQTT_5_0, "d");
   client_send_bytes(client, "\x30\xff\xff\xff\x7f", 5);
   client_expect_disconnect(client, MQTT_PACKET_TOO_LARGE);
   // For a CONNECT too, without a word.
-  client = client_open(&bench, MQTT_5_0, 0);
+  client = client_open(bench, MQTT_5_0, 0);
   client_send_bytes(client, "\x10\xff\x7f", 3);
   client_expect_closed(client);
   // A length that is none.
-  client = client_new(&bench, MQTT_5_0, "d");
+  client = client_new(bench, MQTT_5_0, "d");
   client_send_bytes(client, "\x30\xff\xff\xff\xff", 5);
   client_expect_disconnect(client, MQTT_MALFORMED_PACKET);
   // Lower limits hold for those that come later.
-  client = client_new(&bench, MQTT_5_0, "d");
+  client = client_new(bench, MQTT_5_0, "d");
   limits.packet_size = 20;
-  bench_set_limits(&bench, &limits);
+  bench_set_limits(bench, &limits);
   client_publish(client, "topic", "more than twenty bytes", 0, false);
   assert_non_null(client->connection);
-  assert_true(bench_logged(&bench, "client_error"));
-  bench_deinit(&bench);
+  assert_true(bench_logged(bench, "client_error"));
 }
 
 static void packets_of_servers_are_errors(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   static const char *const packets[] = {"\x20\2\0\0", "\x90\3\0\1\0", "\xb0\2\0\1", "\xd0\0", "\0\0"};
   static const size_t sizes[] = {4, 5, 4, 2, 2};
   for (size_t i = 0; i < 5; i++) {
@@ -155,7 +152,7 @@ static void packets_of_servers_are_errors(void **state)
 
 static void connecting_has_a_limit(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *silent = client_open(bench, MQTT_5_0, 0);
   struct client *slow = client_open(bench, MQTT_5_0, 0);
   client_send_bytes(slow, "\x10\x20\0\4", 4);
@@ -200,7 +197,7 @@ static void keep_alive_is_one_and_a_half(void **state)
 
 static void closing_does_not_wait_for_ever(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
   client_send_bytes(client, "\x30\3\0\1#", 5);
@@ -215,31 +212,28 @@ static void closing_does_not_wait_for_ever(void **state)
 
 static void disconnects_are_told(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *new = client_new(&bench, MQTT_5_0, "n");
-  struct client *old = client_lasting(&bench, MQTT_3_1_1, "o");
-  struct client *half = client_open(&bench, MQTT_5_0, 1);
-  shard_disconnect(bench.shards[new->shard], new->connection, MQTT_ADMINISTRATIVE_ACTION);
-  shard_disconnect(bench.shards[new->shard], new->connection, MQTT_ADMINISTRATIVE_ACTION);  // already
-  bench_run(&bench);
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *new = client_new(bench, MQTT_5_0, "n");
+  struct client *old = client_lasting(bench, MQTT_3_1_1, "o");
+  struct client *half = client_open(bench, MQTT_5_0, 1);
+  shard_disconnect(bench->shards[new->shard], new->connection, MQTT_ADMINISTRATIVE_ACTION);
+  shard_disconnect(bench->shards[new->shard], new->connection, MQTT_ADMINISTRATIVE_ACTION);  // already
+  bench_run(bench);
   client_expect_disconnect(new, MQTT_ADMINISTRATIVE_ACTION);
-  struct client *more = client_new(&bench, MQTT_5_0, "m");
-  for (uint8_t i = 0; i < 2; i++) shard_disconnect_all(bench.shards[i], MQTT_SERVER_SHUTTING_DOWN);
-  bench_run(&bench);
+  struct client *more = client_new(bench, MQTT_5_0, "m");
+  for (uint8_t i = 0; i < 2; i++) shard_disconnect_all(bench->shards[i], MQTT_SERVER_SHUTTING_DOWN);
+  bench_run(bench);
   client_expect_disconnect(more, MQTT_SERVER_SHUTTING_DOWN);
   client_expect_closed(old);
   client_expect_closed(half);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench_counters(&bench).connections, 0);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench_counters(bench).connections, 0);
 }
 
 // A driver that ends does not wait for those that take nothing.
 static void whatever_is_left_can_be_closed(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
   shard_disconnect_all(bench->shards[0], MQTT_SERVER_SHUTTING_DOWN);
@@ -278,7 +272,7 @@ static void the_disconnect_is_last(void **state)
 
 static void bytes_behind_the_end_are_ignored(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client_queue_bytes(client, "\xe0\0\xc0\0garbage", 11);
   bench_run(bench);
@@ -292,7 +286,7 @@ static void bytes_behind_the_end_are_ignored(void **state)
 // A client that does not read its acknowledgements is not read from either; when it reads, it goes on where it was.
 static void unread_answers_pause(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client->stalled = true;
   client->read_chunk = 4096;
@@ -324,43 +318,40 @@ static void unread_answers_pause(void **state)
 
 static void a_full_mailbox_pauses_publishers(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
+  struct bench *bench = bench_make(state, 2, NULL);
   unsigned number = 0;
   char here[16], there[16];
-  bench_id_on(&bench, 0, &number, here);
-  bench_id_on(&bench, 1, &number, there);
-  struct client *subscriber = client_new(&bench, MQTT_3_1_1, there);
+  bench_id_on(bench, 0, &number, here);
+  bench_id_on(bench, 1, &number, there);
+  struct client *subscriber = client_new(bench, MQTT_3_1_1, there);
   client_subscribe(subscriber, "t", 0);
-  struct client *publisher = client_open(&bench, MQTT_3_1_1, 0);
+  struct client *publisher = client_open(bench, MQTT_3_1_1, 0);
   struct mqtt_packet packet = connect_packet(MQTT_3_1_1, here);
   packet.connect.keep_alive_s = 10;
   client_connect_packet(publisher, &packet);
   publisher->read_chunk = 1000;
-  bench.hold[0][1] = true;
+  bench->hold[0][1] = true;
   for (unsigned i = 0; i < 3 * OUTGOING_HIGH; i++) client_queue_bytes(publisher, "\x30\4\0\1tx", 6);
-  bench_run(&bench);
+  bench_run(bench);
   assert_true(publisher->paused);
   size_t count;
-  shard_outgoing(bench.shards[0], 1, &count);
+  shard_outgoing(bench->shards[0], 1, &count);
   assert_in_range(count, OUTGOING_HIGH, OUTGOING_HIGH + 1000);
-  bench_advance(&bench, 800 * 1000);  // paused by us: not silent
+  bench_advance(bench, 800 * 1000);  // paused by us: not silent
   assert_non_null(publisher->connection);
-  bench.hold[0][1] = false;
-  bench.carry = 100;
-  bench_run(&bench);
+  bench->hold[0][1] = false;
+  bench->carry = 100;
+  bench_run(bench);
   assert_false(publisher->paused);
-  assert_int_equal(bench_counters(&bench).delivered, 3 * OUTGOING_HIGH);
+  assert_int_equal(bench_counters(bench).delivered, 3 * OUTGOING_HIGH);
   for (unsigned i = 0; i < 3 * OUTGOING_HIGH; i++) client_expect_publish(subscriber, "t", "x");
-  assert_true(bench_counters(&bench).pauses > 0);
-  bench_deinit(&bench);
+  assert_true(bench_counters(bench).pauses > 0);
 }
 
 // Above the soft mark publishers go on slowly, one read at a time.
 static void tight_memory_slows_publishers(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   struct client *other = client_new(bench, MQTT_5_0, "o");
   bench->budget.limit_bytes = 1000000;
@@ -386,7 +377,7 @@ static void tight_memory_slows_publishers(void **state)
 // Over the limit: 5.0 clients are told, older ones wait unacknowledged, QoS 0 goes on and its copies are dropped.
 static void full_memory_refuses(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 1);
   struct client *new = client_new(bench, MQTT_5_0, "n");
@@ -424,17 +415,17 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(input_may_be_cut_anywhere),
       WITH_BENCH(input_may_be_cut_once),
-      cmocka_unit_test(packets_are_limited),
+      WITH_BENCH(packets_are_limited),
       WITH_BENCH(packets_of_servers_are_errors),
       WITH_BENCH(connecting_has_a_limit),
       cmocka_unit_test(keep_alive_is_one_and_a_half),
       WITH_BENCH(closing_does_not_wait_for_ever),
-      cmocka_unit_test(disconnects_are_told),
+      WITH_BENCH(disconnects_are_told),
       WITH_BENCH(whatever_is_left_can_be_closed),
       cmocka_unit_test(the_disconnect_is_last),
       WITH_BENCH(bytes_behind_the_end_are_ignored),
       WITH_BENCH(unread_answers_pause),
-      cmocka_unit_test(a_full_mailbox_pauses_publishers),
+      WITH_BENCH(a_full_mailbox_pauses_publishers),
       WITH_BENCH(tight_memory_slows_publishers),
       WITH_BENCH(full_memory_refuses),
   };

@@ -24,7 +24,7 @@ static size_t outcomes(const struct bench *bench, const char *id, enum record_ou
 
 static void runs_of_acknowledgements_are_one_record(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 20, 1);
   size_t batches = bench->store->batch_count;
@@ -129,7 +129,7 @@ static void move_on(struct bench *bench, const char *id, size_t place)
 
 static void identifiers_wrap(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   move_on(bench, "sub", 65530);
   publish_numbers(pub, "t", 0, 10, 1);
@@ -157,14 +157,12 @@ static void identifiers_wrap(void **state)
 // A message that is never acknowledged keeps its identifier: the one that would get the same waits.
 static void identifiers_are_given_once(void **state)
 {
-  (void)state;
   enum { SPAN = 65535 };
   struct limits limits = limits_default();
   limits.in_flight = 65535;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, false);
-  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_3_1_1, "pub");
-  move_on(&bench, "sub", 1000);
+  struct bench *bench = bench_make_journal(state, 1, &limits, false);
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_3_1_1, "pub");
+  move_on(bench, "sub", 1000);
   publish_numbers(pub, "t", 0, 1, 1);
   uint16_t first = expect_number(sub, "t", 0, false);
   assert_int_equal(first, 1001);
@@ -186,47 +184,43 @@ static void identifiers_are_given_once(void **state)
   assert_int_equal(expect_number(sub, "t", SPAN + 1, false), second);
   client_ack(sub, MQTT_PUBACK, first, MQTT_SUCCESS);
   client_ack(sub, MQTT_PUBACK, second, MQTT_SUCCESS);
-  assert_int_equal(store_bench_find(bench.store, "sub")->waiting, 0);
-  bench_deinit(&bench);
+  assert_int_equal(store_bench_find(bench->store, "sub")->waiting, 0);
 }
 
 // ---- Between memory and disk
 
 static void queues_spill_and_come_back_in_order(void **state)
 {
-  (void)state;
   enum { MANY = 12000 };
   struct limits limits = limits_default();
   limits.in_flight = 5;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, MANY, 1);
-  const struct session *session = session_of(&bench, "sub");
+  const struct session *session = session_of(bench, "sub");
   assert_int_equal(session->waiting, MANY - 5);
   assert_true(session->queue.count < MANY / 2);
-  assert_int_equal(bench.store->loads_asked, 0);
+  assert_int_equal(bench->store->loads_asked, 0);
   take_numbers(sub, "t", 0, MANY / 2, 1);
   // What comes now is behind all that.
   publish_numbers(pub, "t", MANY, MANY + 100, 1);
   assert_true(session->queue.count < MANY / 2);
   take_numbers(sub, "t", MANY / 2, MANY + 100, 1);
   client_expect_nothing(sub);
-  assert_true(bench.store->loads_asked > 1);
+  assert_true(bench->store->loads_asked > 1);
   assert_int_equal(session->waiting, 0);
   assert_int_equal(session->durable->kept_bytes, 0);
   // Memory serves again.
-  size_t loads = bench.store->loads_asked;
+  size_t loads = bench->store->loads_asked;
   publish_numbers(pub, "t", 0, 50, 1);
   take_numbers(sub, "t", 0, 50, 1);
-  assert_int_equal(bench.store->loads_asked, loads);
-  assert_int_equal(bench_counters(&bench).delivered, MANY + 150);
-  bench_deinit(&bench);
+  assert_int_equal(bench->store->loads_asked, loads);
+  assert_int_equal(bench_counters(bench).delivered, MANY + 150);
 }
 
 static void absent_clients_need_no_memory(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 100, 1);  // some in flight, some waiting
   client_drop(sub);
@@ -250,12 +244,10 @@ static void absent_clients_need_no_memory(void **state)
 
 static void loads_wait_until_it_is_safe(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 1, NULL, false);
-  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = bench_make_journal(state, 1, NULL, false);
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 3, 1);
-  bench.store->hold_commits = true;
+  bench->store->hold_commits = true;
   uint16_t id = expect_number(sub, "t", 0, false);
   client_ack(sub, MQTT_PUBACK, id, MQTT_SUCCESS);
   client_drop(sub);
@@ -265,18 +257,17 @@ static void loads_wait_until_it_is_safe(void **state)
     client_publish(pub, "t", payload, 1, false);
   }
   // That the first one was acknowledged is not safe yet: it would be loaded again.
-  sub = client_back(&bench, "sub");
+  sub = client_back(bench, "sub");
   client_expect_nothing(sub);
-  assert_int_equal(bench.store->loads_asked, 0);
-  bench.store->hold_commits = false;
-  bench_run(&bench);
+  assert_int_equal(bench->store->loads_asked, 0);
+  bench->store->hold_commits = false;
+  bench_run(bench);
   for (unsigned i = 1; i < 6; i++) {
     id = expect_number(sub, "t", i, i < 3);
     assert_int_equal(id, i + 1);
     client_ack(sub, MQTT_PUBACK, id, MQTT_SUCCESS);
   }
   client_expect_nothing(sub);
-  bench_deinit(&bench);
 }
 
 static void loads_that_come_late(void **state)
@@ -329,7 +320,7 @@ static void loads_that_come_late(void **state)
 
 static void damaged_messages_are_counted(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "#", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "bad/1", 0, 1, 1);  // in flight, even
   client_expect(sub, MQTT_PUBLISH);
@@ -356,31 +347,28 @@ static void damaged_messages_are_counted(void **state)
 // What is short of memory lives on disk.
 static void short_memory_spills(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.in_flight = 1;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 2, 1);
   static char large[200001];
   memset(large, 'x', sizeof large - 1);
   client_publish(pub, "large", large, 0, true);
-  client_take(sub, "t", "0", 1);                                             // settles what is counted
-  atomic_store(&bench.budget.limit_bytes, bench.budget.used_bytes * 8 / 7);  // tight, not full
+  client_take(sub, "t", "0", 1);                                               // settles what is counted
+  atomic_store(&bench->budget.limit_bytes, bench->budget.used_bytes * 8 / 7);  // tight, not full
   for (unsigned i = 2; i < 30; i++) {
     char payload[16];
     snprintf(payload, sizeof payload, "%u", i);
     struct mqtt_packet packet = publish_packet(pub, "t", payload, 1);
     client_send(pub, &packet);
-    bench_advance(&bench, 200);
+    bench_advance(bench, 200);
     client_expect(pub, MQTT_PUBACK);
   }
-  assert_in_range(session_of(&bench, "sub")->queue.count, 0, 1);
-  atomic_store(&bench.budget.limit_bytes, INT64_MAX);
+  assert_in_range(session_of(bench, "sub")->queue.count, 0, 1);
+  atomic_store(&bench->budget.limit_bytes, INT64_MAX);
   take_numbers(sub, "t", 1, 30, 1);
   client_expect_nothing(sub);
-  bench_deinit(&bench);
 }
 
 // ---- What is dropped
@@ -461,16 +449,14 @@ static void full_queues_keep_what_was_sent(void **state)
 
 static void full_queues_by_bytes(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.queue_messages = 0;
   limits.queue_bytes = 3000;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = client_durable(&bench, "sub", "t", 1), *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_5_0, "pub");
   client_drop(sub);
   publish_numbers(pub, "t", 0, 200, 1);
-  const struct session *session = session_of(&bench, "sub");
+  const struct session *session = session_of(bench, "sub");
   assert_in_range(session->waiting_bytes, 2000, 3000);
   // One message always fits, however large.
   char large[5001];
@@ -478,12 +464,11 @@ static void full_queues_by_bytes(void **state)
   large[5000] = '\0';
   client_publish(pub, "t", large, 1, false);
   assert_int_equal(session->waiting, 1);
-  sub = client_back(&bench, "sub");
+  sub = client_back(bench, "sub");
   client_take(sub, "t", large, 1);
   client_expect_nothing(sub);
   assert_int_equal(session->waiting_bytes, 0);
-  assert_int_equal(outcomes(&bench, "sub", OUTCOME_QUEUE_FULL), 200);
-  bench_deinit(&bench);
+  assert_int_equal(outcomes(bench, "sub", OUTCOME_QUEUE_FULL), 200);
 }
 
 static void full_queues_may_drop_the_new_one_or_refuse(void **state)
@@ -592,14 +577,12 @@ static void absent_queues_lose_what_is_too_old(void **state)
 
 static void old_messages_are_not_sent(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.queue_age_s = 100;
   limits.keep_alive_max_s = 0;
   limits.in_flight = 1;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  struct client *sub = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  struct client *sub = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "sub");
   packet.connect.keep_alive_s = 0;
   packet.connect.clean_start = false;
@@ -607,17 +590,16 @@ static void old_messages_are_not_sent(void **state)
   packet.connect.properties.session_expiry_s = 3600;
   client_connect_packet(sub, &packet);
   client_subscribe(sub, "t", 1);
-  struct client *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct client *pub = client_new(bench, MQTT_5_0, "pub");
   publish_numbers(pub, "t", 0, 5, 1);
-  bench_advance(&bench, 90 * 1000);
+  bench_advance(bench, 90 * 1000);
   publish_numbers(pub, "t", 5, 6, 1);
-  bench_advance(&bench, 30 * 1000);
+  bench_advance(bench, 30 * 1000);
   take_numbers(sub, "t", 0, 1, 1);  // was sent in time
   take_numbers(sub, "t", 5, 6, 1);
   client_expect_nothing(sub);
-  assert_int_equal(outcomes(&bench, "sub", OUTCOME_QUEUE_AGE), 4);
-  assert_int_equal(bench_counters(&bench).dropped[DROP_QUEUE_AGE], 4);
-  bench_deinit(&bench);
+  assert_int_equal(outcomes(bench, "sub", OUTCOME_QUEUE_AGE), 4);
+  assert_int_equal(bench_counters(bench).dropped[DROP_QUEUE_AGE], 4);
 }
 
 // A look at an absent client's queue that is answered when much has happened.
@@ -708,22 +690,20 @@ static void retained_messages_are_queued(void **state)
 
 static void retained_messages_come_behind_a_backlog(void **state)
 {
-  (void)state;
   enum { MANY = 6000 };
   struct limits limits = limits_default();
   limits.in_flight = 65535;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  bench.scratch_size = 1 << 20;
-  struct client *pub = client_new(&bench, MQTT_5_0, "pub");
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  bench->scratch_size = 1 << 20;
+  struct client *pub = client_new(bench, MQTT_5_0, "pub");
   client_publish(pub, "r/1", "one", 1, true);
   client_publish(pub, "r/0", "zero", 0, true);
-  struct client *sub = client_durable(&bench, "sub", "t", 1);
+  struct client *sub = client_durable(bench, "sub", "t", 1);
   sub->stalled = true;
   publish_numbers(pub, "t", 0, MANY, 1);
   client_publish(pub, "t", "live", 0, false);
   client_queue_subscribe(sub, &(struct sub){.filter = "r/#", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_publish(pub, "t", "live too", 0, false);
   client_unstall(sub);
   bool seen[4] = {false};
@@ -746,14 +726,13 @@ static void retained_messages_come_behind_a_backlog(void **state)
   }
   assert_int_equal(next, MANY);
   for (unsigned i = 0; i < 4; i++) assert_true(seen[i]);
-  assert_int_equal(session_of(&bench, "sub")->queue.count, 0);
-  bench_deinit(&bench);
+  assert_int_equal(session_of(bench, "sub")->queue.count, 0);
 }
 
 // What the SUBACK promises is in the journal with the subscription, whatever waits in front of it.
 static void retained_messages_are_safe_before_suback(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   enum { MANY = 1500, FIRST = 1024, WAITING = 20 };
   struct client *pub = client_new(bench, MQTT_5_0, "pub");
   for (unsigned i = 0; i < MANY; i++) {
@@ -781,27 +760,27 @@ static void retained_messages_are_safe_before_suback(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      WITH_JOURNAL(runs_of_acknowledgements_are_one_record),
+      WITH_BENCH(runs_of_acknowledgements_are_one_record),
       cmocka_unit_test(identifiers_survive_everything),
-      WITH_JOURNAL(identifiers_wrap),
-      cmocka_unit_test(identifiers_are_given_once),
-      cmocka_unit_test(queues_spill_and_come_back_in_order),
-      WITH_JOURNAL(absent_clients_need_no_memory),
-      cmocka_unit_test(loads_wait_until_it_is_safe),
+      WITH_BENCH(identifiers_wrap),
+      WITH_BENCH(identifiers_are_given_once),
+      WITH_BENCH(queues_spill_and_come_back_in_order),
+      WITH_BENCH(absent_clients_need_no_memory),
+      WITH_BENCH(loads_wait_until_it_is_safe),
       cmocka_unit_test(loads_that_come_late),
-      WITH_JOURNAL(damaged_messages_are_counted),
-      cmocka_unit_test(short_memory_spills),
+      WITH_BENCH(damaged_messages_are_counted),
+      WITH_BENCH(short_memory_spills),
       cmocka_unit_test(full_queues_drop_their_oldest),
       cmocka_unit_test(full_queues_keep_what_was_sent),
-      cmocka_unit_test(full_queues_by_bytes),
+      WITH_BENCH(full_queues_by_bytes),
       cmocka_unit_test(full_queues_may_drop_the_new_one_or_refuse),
       cmocka_unit_test(messages_expire_while_their_receiver_is_away),
       cmocka_unit_test(absent_queues_lose_what_is_too_old),
-      cmocka_unit_test(old_messages_are_not_sent),
+      WITH_BENCH(old_messages_are_not_sent),
       cmocka_unit_test(looks_that_come_late),
       cmocka_unit_test(retained_messages_are_queued),
-      cmocka_unit_test(retained_messages_come_behind_a_backlog),
-      WITH_JOURNAL(retained_messages_are_safe_before_suback),
+      WITH_BENCH(retained_messages_come_behind_a_backlog),
+      WITH_BENCH(retained_messages_are_safe_before_suback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ static void answers_say_whether_anybody_listens(void **state)
 // [MQTT-4.3.3-10..12]: what comes again before its PUBREL is not delivered again, over reconnects too.
 static void qos_2_is_delivered_once(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 0);
   struct client *publisher = client_lasting(bench, MQTT_5_0, "p");
@@ -74,7 +74,7 @@ static void qos_2_is_delivered_once(void **state)
 // A clean start forgets what was half received.
 static void a_clean_start_forgets_identifiers(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 0);
   for (unsigned i = 0; i < 3; i++) {
@@ -132,33 +132,28 @@ static void receive_maximum_is_exact(void **state)
 // A refused QoS 2 message is over with its PUBREC.
 static void refused_messages_give_their_place_back(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.in_flight = 1;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   for (unsigned i = 0; i < 3; i++) {
     struct mqtt_packet packet = publish_packet(client, "$SYS/x", "x", 2);
     client_send(client, &packet);
     client_expect_ack(client, MQTT_PUBREC, packet.publish.packet_id, MQTT_NOT_AUTHORIZED);
   }
   client_publish(client, "t", "x", 2, false);
-  bench_deinit(&bench);
 }
 
 // ---- What is not taken
 
 static void refusals_have_reasons(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.topic_levels = 3;
   limits.retained_messages = 2;
   limits.retained_bytes = 2000;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_publish(client, "a", "1", 1, true);
   client_publish(client, "b", "1", 1, true);
   char large[3000];
@@ -184,7 +179,7 @@ static void refusals_have_reasons(void **state)
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     for (uint8_t qos = 0; qos <= 2; qos++) {
-      struct counters before = bench_counters(&bench);
+      struct counters before = bench_counters(bench);
       struct mqtt_packet packet = publish_packet(client, cases[i].topic, cases[i].large ? large : "x", qos);
       packet.publish.retain = cases[i].retain;
       client_send(client, &packet);
@@ -198,21 +193,20 @@ static void refusals_have_reasons(void **state)
         }
       }
       client_expect_nothing(client);
-      struct counters after = bench_counters(&bench);
+      struct counters after = bench_counters(bench);
       if (cases[i].why < REFUSE_REASONS)
         assert_int_equal(after.publish_refused[cases[i].why], before.publish_refused[cases[i].why] + 1);
       assert_int_equal(after.publish_received, before.publish_received + 1);
     }
   }
   // A client before 5.0 cannot be told: its exchange goes on.
-  struct client *old = client_new(&bench, MQTT_3_1_1, "o");
+  struct client *old = client_new(bench, MQTT_3_1_1, "o");
   client_publish(old, "$SYS/x", "x", 1, false);
   client_publish(old, "$SYS/x", "x", 2, false);
   // Clearing always has room.
   client_publish(client, "b", "", 1, true);
   client_publish(client, "c", "1", 1, true);
-  assert_int_equal(bench_counters(&bench).retained_messages, 2);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).retained_messages, 2);
 }
 
 static void reason_strings_come_when_wanted(void **state)
@@ -255,16 +249,14 @@ static struct mqtt_packet with_alias(struct client *client, const char *topic, u
 
 static void aliases_resolve(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.topic_alias = 4;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "#", 0);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   limits.topic_alias = 1;  // what was promised holds over a reload
-  bench_set_limits(&bench, &limits);
+  bench_set_limits(bench, &limits);
   static const char *const topics[] = {"one", "two", "three", "four"};
   for (uint16_t alias = 1; alias <= 4; alias++) {
     struct mqtt_packet packet = with_alias(client, topics[alias - 1], alias);
@@ -286,18 +278,17 @@ static void aliases_resolve(void **state)
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_TOPIC_ALIAS_INVALID);
   // One that was not set; aliases do not outlive a connection.
-  client = client_new(&bench, MQTT_5_0, "c");
+  client = client_new(bench, MQTT_5_0, "c");
   packet = with_alias(client, "", 1);
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_PROTOCOL_ERROR);
   // None are allowed.
   limits.topic_alias = 0;
-  bench_set_limits(&bench, &limits);
-  client = client_new(&bench, MQTT_5_0, "c");
+  bench_set_limits(bench, &limits);
+  client = client_new(bench, MQTT_5_0, "c");
   packet = with_alias(client, "t", 1);
   client_send(client, &packet);
   client_expect_disconnect(client, MQTT_TOPIC_ALIAS_INVALID);
-  bench_deinit(&bench);
 }
 
 // ---- Acknowledgements
@@ -382,14 +373,12 @@ static void acknowledgements_of_nothing(void **state)
 // A large window is given back when it is empty.
 static void windows_shrink(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.in_flight = 500;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 1);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   uint16_t ids[300];
   for (unsigned round = 0; round < 3; round++) {
     for (unsigned i = 0; i < 300; i++) {
@@ -398,8 +387,7 @@ static void windows_shrink(void **state)
     }
     for (unsigned i = 0; i < 300; i++) client_ack(subscriber, MQTT_PUBACK, ids[(i * 7) % 300], MQTT_SUCCESS);
   }
-  assert_int_equal(bench_counters(&bench).delivered, 900);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).delivered, 900);
 }
 
 int main(void)
@@ -409,13 +397,13 @@ int main(void)
       WITH_BENCH(qos_2_is_delivered_once),
       WITH_BENCH(a_clean_start_forgets_identifiers),
       cmocka_unit_test(receive_maximum_is_exact),
-      cmocka_unit_test(refused_messages_give_their_place_back),
-      cmocka_unit_test(refusals_have_reasons),
+      WITH_BENCH(refused_messages_give_their_place_back),
+      WITH_BENCH(refusals_have_reasons),
       cmocka_unit_test(reason_strings_come_when_wanted),
-      cmocka_unit_test(aliases_resolve),
+      WITH_BENCH(aliases_resolve),
       cmocka_unit_test(acknowledgements_fit_their_message),
       cmocka_unit_test(acknowledgements_of_nothing),
-      cmocka_unit_test(windows_shrink),
+      WITH_BENCH(windows_shrink),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

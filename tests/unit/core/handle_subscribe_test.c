@@ -54,7 +54,7 @@ static void filters_are_judged(void **state)
 
 static void overlaps_are_one_copy(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe_with(client, &(struct sub){.filter = "a/b", .qos = 0, .id = 1}, MQTT_SUCCESS);
   client_subscribe_with(client, &(struct sub){.filter = "a/+", .qos = 2, .id = 2}, MQTT_GRANTED_QOS_2);
@@ -156,26 +156,23 @@ static void retain_handling_is_obeyed(void **state)
 
 static void live_messages_lose_the_flag(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *plain = client_new(&bench, MQTT_5_0, "plain");
-  struct client *keep = client_new(&bench, MQTT_5_0, "keep");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *plain = client_new(bench, MQTT_5_0, "plain");
+  struct client *keep = client_new(bench, MQTT_5_0, "keep");
   client_subscribe(plain, "t", 0);
   client_subscribe_with(keep, &(struct sub){.filter = "t", .retain_as_published = true}, MQTT_SUCCESS);
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   for (unsigned retain = 0; retain < 2; retain++) {
     client_publish(publisher, "t", "x", 0, retain);
     assert_false(client_expect_publish(plain, "t", "x")->retain);
     assert_int_equal(client_expect_publish(keep, "t", "x")->retain, retain);
   }
-  bench_deinit(&bench);
 }
 
 // Many retained messages go through a small window, in step with acknowledgements, while live ones come behind them.
 static void retained_messages_obey_flow_control(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   enum { COUNT = 200 };
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   char topic[16];
@@ -227,35 +224,32 @@ static void retained_messages_obey_flow_control(void **state)
 
 static void expired_retained_messages_are_not_sent(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   struct mqtt_packet packet = publish_packet(publisher, "short", "x", 0);
   packet.publish.retain = true;
   property_set(&packet.publish.properties, MQTT_PROPERTY_MESSAGE_EXPIRY);
   packet.publish.properties.message_expiry_s = 5;
   client_send(publisher, &packet);
   client_publish(publisher, "long", "y", 0, true);
-  bench_advance(&bench, 3000);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  bench_advance(bench, 3000);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe(client, "short", 0);
   assert_int_equal(client_expect_publish(client, "short", "x")->properties.message_expiry_s, 2);
-  bench_advance(&bench, 2000);
+  bench_advance(bench, 2000);
   client_subscribe(client, "#", 0);
   client_expect_publish(client, "long", "y");
   client_expect_nothing(client);
-  bench_advance(&bench, 3000);  // and is swept
-  assert_int_equal(bench_counters(&bench).retained_messages, 2);
-  bench_advance(&bench, 120000);
-  assert_int_equal(bench.shards[0]->retained.mortal, 0);
-  bench_deinit(&bench);
+  bench_advance(bench, 3000);  // and is swept
+  assert_int_equal(bench_counters(bench).retained_messages, 2);
+  bench_advance(bench, 120000);
+  assert_int_equal(bench->shards[0]->retained.mortal, 0);
 }
 
 // The cursor of a filter that matches nothing looks at many nodes: it does so in portions.
 static void cursors_take_turns(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   enum { COUNT = 5000 };
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   char topic[16];
@@ -277,106 +271,97 @@ static void cursors_take_turns(void **state)
 // A SUBACK is sent when all shards know of the filter; answers keep the order of the questions.
 static void suback_waits_for_all_shards(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 3, NULL);
+  struct bench *bench = bench_make(state, 3, NULL);
   unsigned number = 0;
   char id[16];
-  bench_id_on(&bench, 0, &number, id);
-  struct client *client = client_new(&bench, MQTT_5_0, id);
-  bench.hold[1][0] = true;
+  bench_id_on(bench, 0, &number, id);
+  struct client *client = client_new(bench, MQTT_5_0, id);
+  bench->hold[1][0] = true;
   client_queue_subscribe(client, &(struct sub){.filter = "t", .qos = 1}, 1);
   client_queue_bytes(client, "\xc0\0", 2);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_nothing(client);
-  bench.hold[1][0] = false;
-  bench_run(&bench);
+  bench->hold[1][0] = false;
+  bench_run(bench);
   client_expect(client, MQTT_SUBACK);
   client_expect(client, MQTT_PINGRESP);
   // Known already: the others are asked all the same, what was told before may still be under way.
-  bench.hold[0][2] = true;
+  bench->hold[0][2] = true;
   client_queue_subscribe(client, &(struct sub){.filter = "t", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_nothing(client);
   // The client leaves: the answers come to nobody.
   client_drop(client);
-  client = client_new(&bench, MQTT_5_0, id);
+  client = client_new(bench, MQTT_5_0, id);
   client_queue_subscribe(client, &(struct sub){.filter = "u", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_drop(client);
-  client = client_new(&bench, MQTT_5_0, id);
+  client = client_new(bench, MQTT_5_0, id);
   client_queue_subscribe(client, &(struct sub){.filter = "u", .qos = 1}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   // One that is closing gets nothing behind its DISCONNECT.
   client->stalled = true;
-  shard_disconnect(bench.shards[0], client->connection, MQTT_ADMINISTRATIVE_ACTION);
-  bench.hold[0][2] = false;
-  bench_run(&bench);
+  shard_disconnect(bench->shards[0], client->connection, MQTT_ADMINISTRATIVE_ACTION);
+  bench->hold[0][2] = false;
+  bench_run(bench);
   client_unstall(client);
   client_expect_disconnect(client, MQTT_ADMINISTRATIVE_ACTION);
-  bench_deinit(&bench);
 }
 
 // Destroyed with answers, interest and messages under way in all directions.
 static void destroyed_while_mails_are_under_way(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 3, NULL);
+  struct bench *bench = bench_make(state, 3, NULL);
   char id[16];
   unsigned number = 0;
   struct client *clients[6];
   for (unsigned i = 0; i < 6; i++) {
-    bench_id_on(&bench, (uint8_t)(i % 3), &number, id);
-    clients[i] = client_lasting(&bench, MQTT_5_0, id);
+    bench_id_on(bench, (uint8_t)(i % 3), &number, id);
+    clients[i] = client_lasting(bench, MQTT_5_0, id);
     client_subscribe(clients[i], "t/#", 1);
     client_subscribe(clients[i], "$share/g/t/#", 1);
   }
   for (unsigned from = 0; from < 3; from++)
-    for (unsigned to = 0; to < 3; to++) bench.hold[from][to] = true;
+    for (unsigned to = 0; to < 3; to++) bench->hold[from][to] = true;
   for (unsigned i = 0; i < 6; i++) {
     struct mqtt_packet packet = publish_packet(clients[i], "t/x", "v", 1);
     packet.publish.retain = true;
     client_send(clients[i], &packet);
     client_queue_subscribe(clients[i], &(struct sub){.filter = "$share/h/t"}, 1);
     client_queue_subscribe(clients[i], &(struct sub){.filter = "u"}, 1);
-    bench_run(&bench);
+    bench_run(bench);
   }
   client_drop(clients[0]);
   size_t count;
-  assert_non_null(shard_outgoing(bench.shards[0], 1, &count));
+  assert_non_null(shard_outgoing(bench->shards[0], 1, &count));
   assert_true(count > 4);
-  bench_deinit(&bench);
 }
 
 static void other_shards_forget_what_nobody_wants(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
+  struct bench *bench = bench_make(state, 2, NULL);
   unsigned number = 0;
   char a[16], b[16], c[16];
-  bench_id_on(&bench, 0, &number, a);
-  bench_id_on(&bench, 0, &number, b);
-  bench_id_on(&bench, 1, &number, c);
-  struct client *first = client_new(&bench, MQTT_5_0, a);
-  struct client *second = client_new(&bench, MQTT_5_0, b);
-  struct client *publisher = client_new(&bench, MQTT_5_0, c);
+  bench_id_on(bench, 0, &number, a);
+  bench_id_on(bench, 0, &number, b);
+  bench_id_on(bench, 1, &number, c);
+  struct client *first = client_new(bench, MQTT_5_0, a);
+  struct client *second = client_new(bench, MQTT_5_0, b);
+  struct client *publisher = client_new(bench, MQTT_5_0, c);
   client_subscribe(first, "t/+", 0);
   client_subscribe(second, "t/+", 0);
-  assert_int_equal(index_find(&bench.shards[1]->index, span_text("t/+"))->remote, 1);
+  assert_int_equal(index_find(&bench->shards[1]->index, span_text("t/+"))->remote, 1);
   client_publish(publisher, "t/x", "1", 0, false);
   client_expect_publish(first, "t/x", "1");
   client_expect_publish(second, "t/x", "1");
   client_unsubscribe(first, "t/+");
-  assert_non_null(index_find(&bench.shards[1]->index, span_text("t/+")));
+  assert_non_null(index_find(&bench->shards[1]->index, span_text("t/+")));
   client_disconnect(second, MQTT_SUCCESS);
-  assert_null(index_find(&bench.shards[1]->index, span_text("t/+")));
-  assert_null(index_find(&bench.shards[0]->index, span_text("t/+")));
-  struct counters before = bench_counters(&bench);
+  assert_null(index_find(&bench->shards[1]->index, span_text("t/+")));
+  assert_null(index_find(&bench->shards[0]->index, span_text("t/+")));
+  struct counters before = bench_counters(bench);
   client_publish(publisher, "t/x", "2", 0, false);
-  assert_int_equal(bench_counters(&bench).mails_sent, before.mails_sent);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).mails_sent, before.mails_sent);
 }
 
 int main(void)
@@ -386,13 +371,13 @@ int main(void)
       WITH_BENCH(overlaps_are_one_copy),
       cmocka_unit_test(no_local_leaves_out_ones_own),
       cmocka_unit_test(retain_handling_is_obeyed),
-      cmocka_unit_test(live_messages_lose_the_flag),
+      WITH_BENCH(live_messages_lose_the_flag),
       WITH_BENCH(retained_messages_obey_flow_control),
-      cmocka_unit_test(expired_retained_messages_are_not_sent),
+      WITH_BENCH(expired_retained_messages_are_not_sent),
       WITH_BENCH(cursors_take_turns),
-      cmocka_unit_test(suback_waits_for_all_shards),
-      cmocka_unit_test(destroyed_while_mails_are_under_way),
-      cmocka_unit_test(other_shards_forget_what_nobody_wants),
+      WITH_BENCH(suback_waits_for_all_shards),
+      WITH_BENCH(destroyed_while_mails_are_under_way),
+      WITH_BENCH(other_shards_forget_what_nobody_wants),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -352,20 +352,18 @@ static void clean_sessions_make_no_records(void **state)
 
 static void publishers_on_other_shards_wait(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
-  struct client *sub = client_lasting(&bench, MQTT_5_0, "sub");
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
+  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
   client_subscribe(sub, "t/#", 2);
   unsigned number = 0;
   char id[16];
-  bench_id_on(&bench, 1, &number, id);
-  struct client *pub = client_new(&bench, MQTT_5_0, id);
+  bench_id_on(bench, 1, &number, id);
+  struct client *pub = client_new(bench, MQTT_5_0, id);
   assert_int_equal(pub->shard, 1);
-  bench_id_on(&bench, 0, &number, id);
-  struct client *here = client_new(&bench, MQTT_5_0, id);
+  bench_id_on(bench, 0, &number, id);
+  struct client *here = client_new(bench, MQTT_5_0, id);
   client_subscribe(here, "here", 1);
-  bench.store->hold_commits = true;
+  bench->store->hold_commits = true;
 
   uint16_t first = publish(pub, "t/1", 1, false);
   client_take(sub, "t/1", "x", 1);
@@ -375,11 +373,11 @@ static void publishers_on_other_shards_wait(void **state)
   uint16_t fifth = publish(pub, "nobody", 1, false);
   client_expect_nothing(pub);
   client_expect_nothing(sub);
-  bench_commit(&bench, 1);
+  bench_commit(bench, 1);
   client_expect_ack(pub, MQTT_PUBACK, first, MQTT_SUCCESS);
   client_expect_ack(pub, MQTT_PUBACK, second, MQTT_SUCCESS);
   client_expect_nothing(pub);
-  bench_commit(&bench, SIZE_MAX);
+  bench_commit(bench, SIZE_MAX);
   client_expect_ack(pub, MQTT_PUBREC, third, MQTT_SUCCESS);
   client_expect_ack(pub, MQTT_PUBACK, fourth, MQTT_NO_MATCHING_SUBSCRIBERS);
   client_expect_ack(pub, MQTT_PUBACK, fifth, MQTT_NO_MATCHING_SUBSCRIBERS);
@@ -388,38 +386,35 @@ static void publishers_on_other_shards_wait(void **state)
   second = publish(pub, "here", 1, false);
   client_expect_ack(pub, MQTT_PUBACK, second, MQTT_SUCCESS);
   client_take(here, "here", "x", 1);
-  assert_int_equal(bench.shards[1]->journal.wanted, bench.shards[1]->journal.committed);
+  assert_int_equal(bench->shards[1]->journal.wanted, bench->shards[1]->journal.committed);
   // A mail that never comes holds it up, whatever is safe.
-  bench.hold[1][0] = true;
+  bench->hold[1][0] = true;
   first = publish(pub, "t/1", 1, false);
-  bench_commit(&bench, SIZE_MAX);
+  bench_commit(bench, SIZE_MAX);
   client_expect_nothing(pub);
-  bench.hold[1][0] = false;
-  bench_run(&bench);
+  bench->hold[1][0] = false;
+  bench_run(bench);
   client_expect_nothing(pub);
-  bench.hold[0][1] = true;
-  bench_commit(&bench, SIZE_MAX);
+  bench->hold[0][1] = true;
+  bench_commit(bench, SIZE_MAX);
   client_expect_nothing(pub);
-  bench.hold[0][1] = false;
-  bench_run(&bench);
+  bench->hold[0][1] = false;
+  bench_run(bench);
   client_expect_ack(pub, MQTT_PUBACK, first, MQTT_SUCCESS);
-  bench.store->hold_commits = false;
-  bench_deinit(&bench);
+  bench->store->hold_commits = false;
 }
 
 // What shard 0 has subscribers for is mailed there; only what durable sessions and groups have waits for the journal.
 static void other_shards_know_what_is_durable(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
   unsigned number = 0;
   char id[16];
-  bench_id_on(&bench, 1, &number, id);
-  struct client *pub = client_new(&bench, MQTT_5_0, id);
-  bench_id_on(&bench, 0, &number, id);
-  struct client *clean = client_new(&bench, MQTT_5_0, id), *durable = client_lasting(&bench, MQTT_5_0, "durable");
-  struct client *other = client_lasting(&bench, MQTT_5_0, "other");
+  bench_id_on(bench, 1, &number, id);
+  struct client *pub = client_new(bench, MQTT_5_0, id);
+  bench_id_on(bench, 0, &number, id);
+  struct client *clean = client_new(bench, MQTT_5_0, id), *durable = client_lasting(bench, MQTT_5_0, "durable");
+  struct client *other = client_lasting(bench, MQTT_5_0, "other");
   client_subscribe(clean, "f", 1);
   enum change { NOTHING, DURABLE, TWO, ONE, SHARED, NONE, ENDED, RESTORED, CHANGES };
   for (enum change change = NOTHING; change < CHANGES; change++) {
@@ -433,73 +428,69 @@ static void other_shards_know_what_is_durable(void **state)
     if (change == NONE) client_unsubscribe(clean, "$share/g/f");
     if (change == ENDED) {
       client_subscribe(durable, "f", 1);
-      client_new(&bench, MQTT_5_0, "durable");
+      client_new(bench, MQTT_5_0, "durable");
     }
     if (change == RESTORED) {
       client_subscribe(other, "f", 1);
-      bench_crash(&bench, 1000);
-      bench_id_on(&bench, 1, &number, id);
-      pub = client_new(&bench, MQTT_5_0, id);
+      bench_crash(bench, 1000);
+      bench_id_on(bench, 1, &number, id);
+      pub = client_new(bench, MQTT_5_0, id);
     }
     bool waits = change != NOTHING && change != NONE && change != ENDED;
-    bench.hold[0][1] = true;  // shard 0 is not heard of
-    bench.store->hold_commits = true;
+    bench->hold[0][1] = true;  // shard 0 is not heard of
+    bench->store->hold_commits = true;
     uint16_t packet_id = publish(pub, "f", 1, false);
     if (!waits) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);
     client_expect_nothing(pub);
-    bench.hold[0][1] = false;
-    bench_run(&bench);
+    bench->hold[0][1] = false;
+    bench_run(bench);
     if (change == SHARED) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);  // no member was durable
     client_expect_nothing(pub);
-    bench.store->hold_commits = false;
-    bench_run(&bench);
+    bench->store->hold_commits = false;
+    bench_run(bench);
     if (waits && change != SHARED) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);
     client_expect_nothing(pub);
     struct client *subs[] = {clean, durable, other};
     for (unsigned i = 0; i < 3; i++)
       while (subs[i]->connection && client_waiting(subs[i])) client_take(subs[i], "f", "x", 1);
   }
-  bench_deinit(&bench);
 }
 
 // More turns wait than a milestone remembers: all come in the end, in order, none before its time.
 static void many_batches_of_other_shards(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 3, NULL, true);
-  struct client *sub = client_lasting(&bench, MQTT_5_0, "sub");
+  struct bench *bench = bench_make_journal(state, 3, NULL, true);
+  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
   client_subscribe(sub, "t/#", 1);
   client_drop(sub);
   unsigned number = 0;
   char id[16];
   struct client *pubs[2];
   for (uint8_t i = 0; i < 2; i++) {
-    bench_id_on(&bench, (uint8_t)(i + 1), &number, id);
-    pubs[i] = client_new(&bench, MQTT_3_1_1, id);
+    bench_id_on(bench, (uint8_t)(i + 1), &number, id);
+    pubs[i] = client_new(bench, MQTT_3_1_1, id);
   }
-  bench.store->hold_commits = true;
-  size_t first_batch = bench.store->batch_count;
+  bench->store->hold_commits = true;
+  size_t first_batch = bench->store->batch_count;
   uint16_t acked[2] = {1, 1};
   for (unsigned i = 0; i < 40; i++) publish(pubs[i % 2], i % 5 ? "t/1" : "nobody", 1, false);
-  while (!store_bench_all_safe(bench.store)) {
-    bench_commit(&bench, 1);
+  while (!store_bench_all_safe(bench->store)) {
+    bench_commit(bench, 1);
     for (size_t i = 0; i < 2; i++) {
       while (client_waiting(pubs[i])) client_expect_ack(pubs[i], MQTT_PUBACK, acked[i]++, MQTT_SUCCESS);
       // What has been acknowledged is in the batches that are safe.
       unsigned durable = 0, safe = 0;
       for (unsigned k = 0; k < 40; k++)
         if (k % 2 == i && k / 2 + 1 < acked[i] && k % 5) durable++;
-      safe = (unsigned)store_bench_find(bench.store, "sub")->tail;
+      safe = (unsigned)store_bench_find(bench->store, "sub")->tail;
       assert_true(durable <= safe);
     }
   }
   assert_int_equal(acked[0], 21);
   assert_int_equal(acked[1], 21);
-  assert_int_equal(store_bench_records(bench.store, RECORD_MESSAGE, first_batch, NULL), 32);
-  bench.store->hold_commits = false;
-  bench_run(&bench);
-  bench_deinit(&bench);
+  assert_int_equal(store_bench_records(bench->store, RECORD_MESSAGE, first_batch, NULL), 32);
+  bench->store->hold_commits = false;
+  bench_run(bench);
 }
 
 // ---- Connections that end, and that hold too much
@@ -630,9 +621,9 @@ int main(void)
       cmocka_unit_test(refusals_keep_their_place),
       cmocka_unit_test(other_durabilities_wait_for_nothing),
       cmocka_unit_test(clean_sessions_make_no_records),
-      cmocka_unit_test(publishers_on_other_shards_wait),
-      cmocka_unit_test(other_shards_know_what_is_durable),
-      cmocka_unit_test(many_batches_of_other_shards),
+      WITH_BENCH(publishers_on_other_shards_wait),
+      WITH_BENCH(other_shards_know_what_is_durable),
+      WITH_BENCH(many_batches_of_other_shards),
       cmocka_unit_test(connections_end_while_they_wait),
       cmocka_unit_test(closing_does_not_wait_for_ever),
       cmocka_unit_test(clients_that_hold_too_much_are_not_read_from),

@@ -53,10 +53,8 @@ static void milestones_remember_enough(void **state)
 
 static void subscriptions_come_back_as_they_were(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
-  struct client *sub = client_lasting(&bench, MQTT_5_0, "sub");
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
+  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
   client_subscribe(sub, "plain", 0);
   client_subscribe(sub, "gone", 1);
   client_subscribe_with(sub, &(struct sub){.filter = "own", .qos = 1, .no_local = true, .id = 7}, MQTT_GRANTED_QOS_1);
@@ -68,17 +66,17 @@ static void subscriptions_come_back_as_they_were(void **state)
   client_unsubscribe(sub, "gone");
   // Queued before, with the identifiers that held then.
   client_drop(sub);
-  struct client *pub = client_new(&bench, MQTT_5_0, id_on(&bench, 1));
+  struct client *pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
   client_publish(pub, "kept/1", "before", 2, true);
   client_publish(pub, "shared", "before", 1, false);
-  bench_crash(&bench, 1000);
-  assert_int_equal(bench_counters(&bench).subscriptions, 3);
-  assert_int_equal(bench_counters(&bench).shared_subscriptions, 1);
-  pub = client_new(&bench, MQTT_5_0, id_on(&bench, 1));
+  bench_crash(bench, 1000);
+  assert_int_equal(bench_counters(bench).subscriptions, 3);
+  assert_int_equal(bench_counters(bench).shared_subscriptions, 1);
+  pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
   client_publish(pub, "kept/1", "after", 1, true);
   client_publish(pub, "gone", "after", 1, false);
   client_publish(pub, "shared", "after", 1, false);
-  sub = client_back(&bench, "sub");
+  sub = client_back(bench, "sub");
   static const char *const expected[][2] = {
       {"kept/1", "before"}, {"shared", "before"}, {"kept/1", "after"}, {"shared", "after"}};
   for (size_t i = 0; i < 4; i++) {
@@ -93,12 +91,11 @@ static void subscriptions_come_back_as_they_were(void **state)
   client_publish(pub, "plain", "p", 2, false);
   client_take(sub, "plain", "p", 0);
   client_expect_nothing(sub);
-  bench_deinit(&bench);
 }
 
 static void what_was_not_safe_is_gone_and_was_not_promised(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_new(bench, MQTT_5_0, "pub");
   client_publish(pub, "t", "safe", 1, false);
   client_take(sub, "t", "safe", 1);
@@ -123,7 +120,7 @@ static void what_was_not_safe_is_gone_and_was_not_promised(void **state)
 
 static void received_identifiers_survive(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_lasting(bench, MQTT_3_1_1, "pub");
   struct mqtt_packet packets[3];
   for (size_t i = 0; i < 3; i++) {
@@ -153,10 +150,8 @@ static void received_identifiers_survive(void **state)
 
 static void retained_messages_survive(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 3, NULL, true);
-  struct client *pub = client_new(&bench, MQTT_5_0, id_on(&bench, 2));
+  struct bench *bench = bench_make_journal(state, 3, NULL, true);
+  struct client *pub = client_new(bench, MQTT_5_0, id_on(bench, 2));
   client_publish(pub, "r/1", "first", 1, true);
   client_publish(pub, "r/1", "second", 0, true);
   client_publish(pub, "r/2", "gone", 1, true);
@@ -170,14 +165,14 @@ static void retained_messages_survive(void **state)
     client_send(pub, &packet);
     client_expect(pub, MQTT_PUBACK);
   }
-  shard_publish(bench.shards[0], span_text("$SYS/x"), span_text("y"), 0, true);
-  bench_run(&bench);
-  bench_crash(&bench, 150 * 1000);
+  shard_publish(bench->shards[0], span_text("$SYS/x"), span_text("y"), 0, true);
+  bench_run(bench);
+  bench_crash(bench, 150 * 1000);
   for (uint8_t i = 0; i < 3; i++) {
-    struct client *sub = client_new(&bench, MQTT_5_0, id_on(&bench, i));
+    struct client *sub = client_new(bench, MQTT_5_0, id_on(bench, i));
     client_queue_subscribe(sub, &(struct sub){.filter = "#", .qos = 0}, 1);
     client_queue_subscribe(sub, &(struct sub){.filter = "$SYS/#", .qos = 0}, 1);
-    bench_run(&bench);
+    bench_run(bench);
     client_expect(sub, MQTT_SUBACK);
     bool seen[6] = {false};
     for (unsigned k = 0; k < 3; k++) {
@@ -194,12 +189,11 @@ static void retained_messages_survive(void **state)
     client_disconnect(sub, MQTT_SUCCESS);
   }
   // What comes now is later than what was restored, on every shard.
-  pub = client_new(&bench, MQTT_5_0, id_on(&bench, 1));
+  pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
   client_publish(pub, "r/1", "third", 1, true);
-  struct client *sub = client_new(&bench, MQTT_5_0, id_on(&bench, 2));
+  struct client *sub = client_new(bench, MQTT_5_0, id_on(bench, 2));
   client_subscribe(sub, "r/1", 0);
   client_take(sub, "r/1", "third", 0);
-  bench_deinit(&bench);
 }
 
 static struct client *with_will(struct bench *bench, const char *id, uint32_t expiry_s, uint32_t delay_s)
@@ -218,7 +212,7 @@ static struct client *with_will(struct bench *bench, const char *id, uint32_t ex
 
 static void wills_and_expiry_go_on_while_the_broker_is_down(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *watching = client_durable(bench, "watcher", "will", 1);
   client_drop(with_will(bench, "due", 1000, 50));
   client_drop(with_will(bench, "later", 1000, 100));
@@ -317,7 +311,7 @@ static void full_disks_refuse_and_recover(void **state)
 // What waits for a disk that takes nothing is bounded, and nobody stands still for it who needs it not.
 static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *sub = client_durable(bench, "sub", "t", 1), *pub = client_new(bench, MQTT_3_1_1, "pub");
   struct client *other = client_new(bench, MQTT_5_0, "other");
   client_drop(sub);
@@ -403,7 +397,7 @@ static void what_is_under_way_is_bounded_on_all_shards(void **state)
 
 static void retained_reads_wait_for_the_journal(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make_journal(state, 1, NULL, true);
   struct client *pub = client_new(bench, MQTT_5_0, "pub"), *sub = client_durable(bench, "sub", "t", 1);
   client_publish(pub, "r", "one", 1, true);
   client_publish(pub, "r/2", "two", 0, true);
@@ -429,20 +423,18 @@ static void retained_reads_wait_for_the_journal(void **state)
 
 static void clean_clients_become_durable_and_back(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 3, NULL, true);
-  const char *id = id_on(&bench, 2);
-  struct client *client = client_new(&bench, MQTT_5_0, id);
+  struct bench *bench = bench_make_journal(state, 3, NULL, true);
+  const char *id = id_on(bench, 2);
+  struct client *client = client_new(bench, MQTT_5_0, id);
   assert_int_equal(client->shard, 2);
   client_subscribe(client, "t", 1);
   // The same one with a clean session stays where it is.
-  struct client *again = client_new(&bench, MQTT_3_1_1, id);
+  struct client *again = client_new(bench, MQTT_3_1_1, id);
   client_expect_disconnect(client, MQTT_SESSION_TAKEN_OVER);
   assert_int_equal(again->shard, 2);
   // It moves to the shard that keeps durable sessions; what it was ends first.
-  bench.hold[0][2] = true;
-  struct client *durable = client_open(&bench, MQTT_5_0, 1);
+  bench->hold[0][2] = true;
+  struct client *durable = client_open(bench, MQTT_5_0, 1);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, id);
   property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
   packet.connect.properties.session_expiry_s = 100;
@@ -451,83 +443,76 @@ static void clean_clients_become_durable_and_back(void **state)
   client_expect_nothing(durable);
   assert_non_null(again->connection);
   // A clean one that comes meanwhile must not slip by.
-  struct client *clean = client_open(&bench, MQTT_5_0, 0);
+  struct client *clean = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet clean_packet = connect_packet(MQTT_5_0, id);
   client_send(clean, &clean_packet);
   client_expect_nothing(clean);
-  bench.hold[0][2] = false;
-  bench_run(&bench);
+  bench->hold[0][2] = false;
+  bench_run(bench);
   client_expect_disconnect(again, MQTT_SESSION_TAKEN_OVER);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench_counters(&bench).clients, 1);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench_counters(bench).clients, 1);
   if (durable->connection) client_drop(durable);
   if (clean->connection) client_drop(clean);
-  durable = client_open(&bench, MQTT_5_0, 2);
+  durable = client_open(bench, MQTT_5_0, 2);
   client_connect(durable, id, false, 100);
   assert_int_equal(durable->shard, JOURNAL_SHARD);
   client_subscribe(durable, "t", 1);
   client_drop(durable);
   // Clean again: the durable one ends.
-  clean = client_new(&bench, MQTT_3_1_1, id);
-  assert_null(store_bench_find(bench.store, id));
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench_counters(&bench).subscriptions, 0);
+  clean = client_new(bench, MQTT_3_1_1, id);
+  assert_null(store_bench_find(bench->store, id));
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench_counters(bench).subscriptions, 0);
   client_disconnect(clean, MQTT_SUCCESS);
-  assert_int_equal(bench_counters(&bench).sessions, 0);
+  assert_int_equal(bench_counters(bench).sessions, 0);
   // Refused ones take nobody over.
-  clean = client_new(&bench, MQTT_5_0, id);
-  durable = client_open(&bench, MQTT_5_0, 0);
+  clean = client_new(bench, MQTT_5_0, id);
+  durable = client_open(bench, MQTT_5_0, 0);
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("$SYS/x"), .payload = span_text("x")};
   client_send(durable, &packet);
   client_expect_refused(durable, MQTT_NOT_AUTHORIZED);
   assert_non_null(clean->connection);
   client_expect_nothing(clean);
-  bench_deinit(&bench);
 }
 
 // One that gives up while the other shard is asked, and one that is answered when its time is over.
 static void take_overs_that_nobody_waits_for(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
-  const char *id = id_on(&bench, 1);
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
+  const char *id = id_on(bench, 1);
   for (int timed_out = 0; timed_out < 2; timed_out++) {
-    bench.hold[1][0] = true;
-    struct client *client = client_open(&bench, MQTT_3_1_1, 0);
+    bench->hold[1][0] = true;
+    struct client *client = client_open(bench, MQTT_3_1_1, 0);
     struct mqtt_packet packet = connect_packet(MQTT_3_1_1, id);
     packet.connect.clean_start = false;
     client_send(client, &packet);
     client_expect_nothing(client);
     if (timed_out)
-      bench_advance(&bench, 20000);
+      bench_advance(bench, 20000);
     else
       client_drop(client);
     assert_null(client->connection);
-    bench.hold[1][0] = false;
-    bench_run(&bench);
-    assert_int_equal(bench_counters(&bench).sessions, 0);
-    assert_true(list_empty(&bench.shards[0]->tickets));
+    bench->hold[1][0] = false;
+    bench_run(bench);
+    assert_int_equal(bench_counters(bench).sessions, 0);
+    assert_true(list_empty(&bench->shards[0]->tickets));
   }
-  client_lasting(&bench, MQTT_3_1_1, id);
-  assert_true(list_empty(&bench.shards[0]->tickets));
-  bench_deinit(&bench);
+  client_lasting(bench, MQTT_3_1_1, id);
+  assert_true(list_empty(&bench->shards[0]->tickets));
 }
 
 static void clients_without_a_name_are_dealt_out(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
   unsigned on[2] = {0};
   for (unsigned i = 0; i < 40; i++) {
-    struct client *client = client_open(&bench, MQTT_5_0, i % 2);
+    struct client *client = client_open(bench, MQTT_5_0, i % 2);
     struct mqtt_packet packet = connect_packet(MQTT_5_0, "");
     client_connect_packet(client, &packet);
     on[client->shard]++;
   }
   assert_in_range(on[0], 8, 32);
-  bench_deinit(&bench);
 }
 
 static void shared_subscriptions_with_durable_members(void **state)
@@ -588,24 +573,21 @@ static void shared_subscriptions_with_durable_members(void **state)
 
 static void everything_is_freed_whatever_is_open(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init_journal(&bench, 2, NULL, true);
-  struct client *sub = client_durable(&bench, "sub", "t", 2), *pub = client_new(&bench, MQTT_5_0, "pub");
-  struct client *away = client_durable(&bench, "away", "t", 1);
+  struct bench *bench = bench_make_journal(state, 2, NULL, true);
+  struct client *sub = client_durable(bench, "sub", "t", 2), *pub = client_new(bench, MQTT_5_0, "pub");
+  struct client *away = client_durable(bench, "away", "t", 1);
   client_drop(away);
-  bench.store->hold_commits = true;
+  bench->store->hold_commits = true;
   publish(pub, "t", 1, true);
-  bench.store->hold_batches = true;
+  bench->store->hold_batches = true;
   publish(pub, "t", 2, true);
   client_queue_subscribe(sub, &(struct sub){.filter = "x", .qos = 1}, 1);
-  bench.store->hold_loads = true;
-  struct client *again = client_open(&bench, MQTT_5_0, 0);
+  bench->store->hold_loads = true;
+  struct client *again = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "away");
   packet.connect.clean_start = false;
   client_queue(again, &packet);
-  bench_run(&bench);
-  bench_deinit(&bench);
+  bench_run(bench);
 }
 
 // ---- Anything, in any order
@@ -862,20 +844,20 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(milestones_remember_enough),
-      cmocka_unit_test(subscriptions_come_back_as_they_were),
-      WITH_JOURNAL(what_was_not_safe_is_gone_and_was_not_promised),
-      WITH_JOURNAL(received_identifiers_survive),
-      cmocka_unit_test(retained_messages_survive),
-      WITH_JOURNAL(wills_and_expiry_go_on_while_the_broker_is_down),
+      WITH_BENCH(subscriptions_come_back_as_they_were),
+      WITH_BENCH(what_was_not_safe_is_gone_and_was_not_promised),
+      WITH_BENCH(received_identifiers_survive),
+      WITH_BENCH(retained_messages_survive),
+      WITH_BENCH(wills_and_expiry_go_on_while_the_broker_is_down),
       cmocka_unit_test(full_disks_refuse_and_recover),
-      WITH_JOURNAL(memory_is_bounded_while_the_disk_takes_nothing),
+      WITH_BENCH(memory_is_bounded_while_the_disk_takes_nothing),
       cmocka_unit_test(what_is_under_way_is_bounded_on_all_shards),
-      WITH_JOURNAL(retained_reads_wait_for_the_journal),
-      cmocka_unit_test(clean_clients_become_durable_and_back),
-      cmocka_unit_test(take_overs_that_nobody_waits_for),
-      cmocka_unit_test(clients_without_a_name_are_dealt_out),
+      WITH_BENCH(retained_reads_wait_for_the_journal),
+      WITH_BENCH(clean_clients_become_durable_and_back),
+      WITH_BENCH(take_overs_that_nobody_waits_for),
+      WITH_BENCH(clients_without_a_name_are_dealt_out),
       cmocka_unit_test(shared_subscriptions_with_durable_members),
-      cmocka_unit_test(everything_is_freed_whatever_is_open),
+      WITH_BENCH(everything_is_freed_whatever_is_open),
       cmocka_unit_test(anything_in_any_order),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,7 +205,7 @@ static void window_is_the_smaller_of_both_maxima(void **state)
 // Nothing overtakes a message that waits for room in the window, not even QoS 0.
 static void order_is_kept_across_qos(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "s");
   property_set(&packet.connect.properties, MQTT_PROPERTY_RECEIVE_MAXIMUM);
@@ -278,7 +278,7 @@ static void maximum_packet_size_is_exact(void **state)
 // What was in flight and is now too large for the client counts as sent [MQTT-3.1.2-25].
 static void maximum_may_shrink_over_a_reconnect(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = connect_with_size(bench, "s", 200, 0);
   client_subscribe(subscriber, "#", 2);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
@@ -307,7 +307,7 @@ static void maximum_may_shrink_over_a_reconnect(void **state)
 
 static void aliases_are_given_once(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = connect_with_size(bench, "s", 1000, 2);
   client_subscribe(subscriber, "#", 0);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
@@ -339,7 +339,7 @@ static void aliases_are_given_once(void **state)
 // Many more topics than aliases: whatever the policy, what the client understands is right.
 static void aliases_are_always_resolvable(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = connect_with_size(bench, "s", 1000, 5);
   client_subscribe(subscriber, "#", 1);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
@@ -370,15 +370,13 @@ static void aliases_are_always_resolvable(void **state)
 
 static void properties_are_forwarded(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   struct sub sub = {.filter = "t", .qos = 1, .id = 268435455};
   client_subscribe_with(subscriber, &sub, MQTT_GRANTED_QOS_1);
-  struct client *old = client_new(&bench, MQTT_3_1_1, "old");
+  struct client *old = client_new(bench, MQTT_3_1_1, "old");
   client_subscribe(old, "t", 1);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   struct mqtt_packet packet = publish_packet(publisher, "t", "x", 1);
   struct mqtt_properties *properties = &packet.publish.properties;
   property_set(properties, MQTT_PROPERTY_PAYLOAD_FORMAT);
@@ -397,7 +395,6 @@ static void properties_are_forwarded(void **state)
   assert_int_equal(publish->properties.message_expiry_s, 100);
   assert_int_equal(publish->properties.subscription_id, 268435455);
   client_take(old, "t", "x", 1);
-  bench_deinit(&bench);
 }
 
 // ---- Expiry
@@ -418,7 +415,7 @@ static void publish_expiring(struct client *publisher, const char *payload, uint
 
 static void waiting_messages_expire(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 2);
   client_drop(subscriber);
@@ -471,7 +468,7 @@ static void started_deliveries_do_not_expire(void **state)
 
 static void in_flight_is_resent_in_order(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_lasting(bench, MQTT_3_1_1, "s");
   client_subscribe(subscriber, "t", 2);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
@@ -515,7 +512,7 @@ static void in_flight_is_resent_in_order(void **state)
 // A smaller receive maximum than before: the rest waits, new messages wait behind it; a PUBREL is no PUBLISH and need not.
 static void resending_obeys_the_receive_maximum(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
   client_subscribe(subscriber, "t", 2);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
@@ -598,7 +595,7 @@ int main(void)
       WITH_BENCH(maximum_may_shrink_over_a_reconnect),
       WITH_BENCH(aliases_are_given_once),
       WITH_BENCH(aliases_are_always_resolvable),
-      cmocka_unit_test(properties_are_forwarded),
+      WITH_BENCH(properties_are_forwarded),
       WITH_BENCH(waiting_messages_expire),
       cmocka_unit_test(started_deliveries_do_not_expire),
       WITH_BENCH(in_flight_is_resent_in_order),

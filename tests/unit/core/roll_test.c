@@ -61,7 +61,7 @@ static struct seen call(struct bench *bench, const char *id, const char *user, s
 
 static void the_roll_has_who_is_connected(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *pump = arrive(bench, MQTT_3_1_1, "pump", "ann");
   arrive(bench, MQTT_5_0, "nobody", NULL);
   struct client *away = client_lasting(bench, MQTT_5_0, "away");
@@ -86,34 +86,31 @@ static void the_roll_has_who_is_connected(void **state)
 
 static void a_user_goes_from_every_shard(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
+  struct bench *bench = bench_make(state, 2, NULL);
   unsigned number = 0;
   char ids[4][16];
   struct client *clients[4];
   for (unsigned i = 0; i < 4; i++) {
-    bench_id_on(&bench, i % 2, &number, ids[i]);
-    clients[i] = arrive(&bench, i < 2 ? MQTT_5_0 : MQTT_3_1_1, ids[i], "ann");
+    bench_id_on(bench, i % 2, &number, ids[i]);
+    clients[i] = arrive(bench, i < 2 ? MQTT_5_0 : MQTT_3_1_1, ids[i], "ann");
   }
   unsigned other_number = 100;
   char other_id[16];
-  bench_id_on(&bench, 1, &other_number, other_id);
-  struct client *bob = arrive(&bench, MQTT_5_0, other_id, "bob");
-  struct client *nobody = arrive(&bench, MQTT_5_0, "nobody", NULL);
-  assert_int_equal(dismiss(&bench, NULL, "an"), 0);
-  assert_int_equal(dismiss(&bench, NULL, "ann"), 4);
+  bench_id_on(bench, 1, &other_number, other_id);
+  struct client *bob = arrive(bench, MQTT_5_0, other_id, "bob");
+  struct client *nobody = arrive(bench, MQTT_5_0, "nobody", NULL);
+  assert_int_equal(dismiss(bench, NULL, "an"), 0);
+  assert_int_equal(dismiss(bench, NULL, "ann"), 4);
   for (unsigned i = 0; i < 4; i++) client_expect_disconnect(clients[i], MQTT_ADMINISTRATIVE_ACTION);
-  assert_true(bench_logged(&bench, "client_dismissed"));
-  assert_int_equal(dismiss(&bench, NULL, "ann"), 0);
+  assert_true(bench_logged(bench, "client_dismissed"));
+  assert_int_equal(dismiss(bench, NULL, "ann"), 0);
   client_publish(bob, "a", "x", 1, false);
   client_publish(nobody, "a", "x", 1, false);
-  bench_deinit(&bench);
 }
 
 static void one_client_goes(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *one = arrive(bench, MQTT_5_0, "one", "ann"), *two = arrive(bench, MQTT_5_0, "two", "ann");
   assert_int_equal(dismiss(bench, "one", "bob"), 0);
   assert_int_equal(dismiss(bench, "one", "ann"), 1);
@@ -125,7 +122,7 @@ static void one_client_goes(void **state)
 // The session stays, and the will goes out: the client did not say goodbye.
 static void what_it_leaves(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *watcher = client_new(bench, MQTT_5_0, "watcher");
   client_subscribe(watcher, "will", 0);
   struct client *client = client_open(bench, MQTT_5_0, 0);
@@ -144,7 +141,7 @@ static void what_it_leaves(void **state)
 // Whoever is being asked who it is begins again: the answer may be made of a file that has it still.
 static void who_is_being_asked_begins_again(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   bench->authenticate = true;
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
@@ -167,7 +164,7 @@ static bool is_not_ann(void *context, const struct roll_entry *entry)
 
 static void who_does_not_stay_goes(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *ann = arrive(bench, MQTT_5_0, "one", "ann"), *bob = arrive(bench, MQTT_5_0, "two", "bob");
   client_open(bench, MQTT_5_0, 0);
   assert_int_equal(roll_review(bench->shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 1);
@@ -181,7 +178,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       WITH_BENCH(the_roll_has_who_is_connected),
-      cmocka_unit_test(a_user_goes_from_every_shard),
+      WITH_BENCH(a_user_goes_from_every_shard),
       WITH_BENCH(one_client_goes),
       WITH_BENCH(what_it_leaves),
       WITH_BENCH(who_is_being_asked_begins_again),

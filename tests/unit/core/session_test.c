@@ -78,170 +78,156 @@ static void wills_are_sent_when_due(void **state)
 
 static void delayed_wills_wait(void **state)
 {
-  (void)state;
   struct limits limits = without_keep_alive();
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *watching = watcher(&bench);
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *watching = watcher(bench);
   struct mqtt_will will = will_of("late", 10);
   // Sent after the delay.
-  struct client *client = connect_will(&bench, "c", &will, 100);
+  struct client *client = connect_will(bench, "c", &will, 100);
   client_drop(client);
-  bench_advance(&bench, 9999);
+  bench_advance(bench, 9999);
   client_expect_nothing(watching);
-  bench_advance(&bench, 1);
+  bench_advance(bench, 1);
   client_take(watching, "will", "late", 1);
   // Not when the client is back in time [MQTT-3.1.3-9], whatever happens then.
-  client = connect_will(&bench, "c", &will, 100);
+  client = connect_will(bench, "c", &will, 100);
   client_drop(client);
-  bench_advance(&bench, 9999);
-  client = client_lasting(&bench, MQTT_5_0, "c");
-  bench_advance(&bench, 20000);
+  bench_advance(bench, 9999);
+  client = client_lasting(bench, MQTT_5_0, "c");
+  bench_advance(bench, 20000);
   client_drop(client);
-  bench_advance(&bench, 20000);
+  bench_advance(bench, 20000);
   client_expect_nothing(watching);
   // At once when the session ends first: by time, by a clean start, by DISCONNECT.
-  client = connect_will(&bench, "c", &will, 3);
+  client = connect_will(bench, "c", &will, 3);
   client_drop(client);
-  bench_advance(&bench, 2999);
+  bench_advance(bench, 2999);
   client_expect_nothing(watching);
-  bench_advance(&bench, 1);
+  bench_advance(bench, 1);
   client_take(watching, "will", "late", 1);
-  client = connect_will(&bench, "c", &will, 100);
+  client = connect_will(bench, "c", &will, 100);
   client_drop(client);
-  client = client_open(&bench, MQTT_5_0, 0);
+  client = client_open(bench, MQTT_5_0, 0);
   client_connect(client, "c", true, 0);
   client_take(watching, "will", "late", 1);
   client_disconnect(client, MQTT_SUCCESS);
-  client = connect_will(&bench, "c", &will, 100);
+  client = connect_will(bench, "c", &will, 100);
   struct mqtt_packet packet = {.type = MQTT_DISCONNECT, .disconnect = {.reason = MQTT_DISCONNECT_WITH_WILL}};
   property_set(&packet.disconnect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
   client_send(client, &packet);
   client_take(watching, "will", "late", 1);
-  assert_int_equal(bench_counters(&bench).wills_sent, 4);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).wills_sent, 4);
+  assert_int_equal(bench_counters(bench).sessions, 1);
 }
 
 // By absolute due time, not by delay.
 static void wills_are_ordered_by_when_they_are_due(void **state)
 {
-  (void)state;
   struct limits limits = without_keep_alive();
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
-  struct client *watching = watcher(&bench);
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *watching = watcher(bench);
   struct mqtt_will first = will_of("10 s, 0 s ago", 10), second = will_of("3 s, 5 s ago", 3),
                    third = will_of("7 s, 5 s ago", 7);
-  struct client *a = connect_will(&bench, "a", &first, 100);
-  struct client *b = connect_will(&bench, "b", &second, 100);
-  struct client *c = connect_will(&bench, "c", &third, 100);
+  struct client *a = connect_will(bench, "a", &first, 100);
+  struct client *b = connect_will(bench, "b", &second, 100);
+  struct client *c = connect_will(bench, "c", &third, 100);
   client_drop(a);
-  bench_advance(&bench, 5000);
+  bench_advance(bench, 5000);
   client_drop(c);
   client_drop(b);
-  bench_advance(&bench, 3000);
+  bench_advance(bench, 3000);
   client_take(watching, "will", "3 s, 5 s ago", 1);
   client_expect_nothing(watching);
-  bench_advance(&bench, 2000);
+  bench_advance(bench, 2000);
   client_take(watching, "will", "10 s, 0 s ago", 1);
   client_expect_nothing(watching);
-  bench_advance(&bench, 2000);
+  bench_advance(bench, 2000);
   client_take(watching, "will", "7 s, 5 s ago", 1);
-  bench_deinit(&bench);
 }
 
 static void wills_have_properties_and_retain(void **state)
 {
-  (void)state;
   struct limits limits = without_keep_alive();
   limits.retained_messages = 1;
-  struct bench bench;
-  bench_init(&bench, 2, &limits);
-  struct client *watching = watcher(&bench);
+  struct bench *bench = bench_make(state, 2, &limits);
+  struct client *watching = watcher(bench);
   struct mqtt_will will = will_of("bye", 10);
   will.retain = true;
   property_set(&will.properties, MQTT_PROPERTY_CONTENT_TYPE);
   will.properties.content_type = span_text("text/plain");
   property_set(&will.properties, MQTT_PROPERTY_MESSAGE_EXPIRY);
   will.properties.message_expiry_s = 60;
-  struct client *client = connect_will(&bench, "c", &will, 1000);
+  struct client *client = connect_will(bench, "c", &will, 1000);
   client_drop(client);
-  bench_advance(&bench, 10000);
+  bench_advance(bench, 10000);
   const struct mqtt_publish *publish = client_expect_publish(watching, "will", "bye");
   assert_true(publish->retain);
   assert_span_text(publish->properties.content_type, "text/plain");
   assert_int_equal(publish->properties.message_expiry_s, 60);  // from when it is published
   assert_false(MQTT_HAS(&publish->properties, WILL_DELAY));
-  struct client *late = client_new(&bench, MQTT_5_0, "late");
+  struct client *late = client_new(bench, MQTT_5_0, "late");
   client_subscribe(late, "will", 0);
   publish = client_expect_publish(late, "will", "bye");
   assert_true(publish->retain);
   // One for which the store has no room is sent all the same.
   will.topic = span_text("other");
-  client = connect_will(&bench, "d", &will, 0);
+  client = connect_will(bench, "d", &will, 0);
   client_subscribe(late, "other", 0);
   client_drop(client);
   client_expect_publish(late, "other", "bye");
-  assert_int_equal(bench_counters(&bench).retained_messages, 2);  // one, on two shards
-  assert_true(bench_logged(&bench, "will_not_retained"));
-  bench_deinit(&bench);
+  assert_int_equal(bench_counters(bench).retained_messages, 2);  // one, on two shards
+  assert_true(bench_logged(bench, "will_not_retained"));
 }
 
 // ---- Expiry
 
 static void sessions_expire(void **state)
 {
-  (void)state;
   struct limits limits = without_keep_alive();
   limits.session_expiry_max_s = UINT32_MAX;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
+  struct bench *bench = bench_make(state, 1, &limits);
   static const struct {
     const char *id;
     uint32_t expiry_s;
   } cases[] = {{"0", 0}, {"1", 1}, {"1000", 1000}, {"never", UINT32_MAX}};
   for (size_t i = 0; i < 4; i++) {
-    struct client *client = client_open(&bench, MQTT_5_0, 0);
+    struct client *client = client_open(bench, MQTT_5_0, 0);
     client_connect(client, cases[i].id, false, cases[i].expiry_s);
     client_subscribe(client, "t", 1);
     client_drop(client);
   }
-  assert_int_equal(bench_counters(&bench).sessions, 3);
-  bench_advance(&bench, 999);
-  assert_int_equal(bench_counters(&bench).sessions, 3);
-  bench_advance(&bench, 1);
-  assert_int_equal(bench_counters(&bench).sessions, 2);
-  bench_advance(&bench, 998999);
-  assert_int_equal(bench_counters(&bench).sessions, 2);
-  bench_advance(&bench, 1);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench_counters(&bench).subscriptions, 1);
-  bench_advance(&bench, UINT64_C(400) * 24 * 3600 * 1000);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  assert_int_equal(bench_counters(&bench).sessions_expired, 2);
+  assert_int_equal(bench_counters(bench).sessions, 3);
+  bench_advance(bench, 999);
+  assert_int_equal(bench_counters(bench).sessions, 3);
+  bench_advance(bench, 1);
+  assert_int_equal(bench_counters(bench).sessions, 2);
+  bench_advance(bench, 998999);
+  assert_int_equal(bench_counters(bench).sessions, 2);
+  bench_advance(bench, 1);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench_counters(bench).subscriptions, 1);
+  bench_advance(bench, UINT64_C(400) * 24 * 3600 * 1000);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  assert_int_equal(bench_counters(bench).sessions_expired, 2);
   // One that is used does not expire.
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   assert_true(client_connect(client, "never", false, 5)->session_present);
-  bench_advance(&bench, 60000);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  bench_deinit(&bench);
+  bench_advance(bench, 60000);
+  assert_int_equal(bench_counters(bench).sessions, 1);
 }
 
 static void disconnect_may_change_the_expiry(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.session_expiry_max_s = 50;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
+  struct bench *bench = bench_make(state, 1, &limits);
   static const struct {
     uint32_t before, after;
     uint64_t lives_ms;
     bool error;
   } cases[] = {{10, 20, 20000, false}, {10, 0, 0, false}, {10, 60, 50000, false}, {0, 0, 0, false}, {0, 1, 0, true}};
   for (size_t i = 0; i < 5; i++) {
-    struct client *client = client_open(&bench, MQTT_5_0, 0);
+    struct client *client = client_open(bench, MQTT_5_0, 0);
     client_connect(client, "c", false, cases[i].before);
     struct mqtt_packet packet = {.type = MQTT_DISCONNECT};
     property_set(&packet.disconnect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
@@ -252,20 +238,19 @@ static void disconnect_may_change_the_expiry(void **state)
     else
       client_expect_closed(client);
     if (cases[i].lives_ms) {
-      bench_advance(&bench, cases[i].lives_ms - 1);
-      assert_int_equal(bench_counters(&bench).sessions, 1);
-      bench_advance(&bench, 1);
+      bench_advance(bench, cases[i].lives_ms - 1);
+      assert_int_equal(bench_counters(bench).sessions, 1);
+      bench_advance(bench, 1);
     }
-    assert_int_equal(bench_counters(&bench).sessions, 0);
+    assert_int_equal(bench_counters(bench).sessions, 0);
   }
   // Before 5.0: for ever means the maximum.
-  struct client *old = client_lasting(&bench, MQTT_3_1_1, "o");
+  struct client *old = client_lasting(bench, MQTT_3_1_1, "o");
   client_drop(old);
-  bench_advance(&bench, 49999);
-  assert_int_equal(bench_counters(&bench).sessions, 1);
-  bench_advance(&bench, 1);
-  assert_int_equal(bench_counters(&bench).sessions, 0);
-  bench_deinit(&bench);
+  bench_advance(bench, 49999);
+  assert_int_equal(bench_counters(bench).sessions, 1);
+  bench_advance(bench, 1);
+  assert_int_equal(bench_counters(bench).sessions, 0);
 }
 
 // ---- Away
@@ -309,49 +294,46 @@ static void messages_wait_for_the_client(void **state)
 
 static void queues_are_bounded_by_bytes(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.queue_messages = 0;
   limits.queue_bytes = 3 * (sizeof(struct message) + 3 + 1000);
   limits.output_bytes = limits.queue_bytes;
-  struct bench bench;
-  bench_init(&bench, 1, &limits);
+  struct bench *bench = bench_make(state, 1, &limits);
   char payload[1001];
   memset(payload, 'x', 1000);
   payload[1000] = 0;
-  struct client *client = client_lasting(&bench, MQTT_3_1_1, "c");
+  struct client *client = client_lasting(bench, MQTT_3_1_1, "c");
   client_subscribe(client, "t", 1);
   client->stalled = true;
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   for (unsigned i = 0; i < 10; i++) client_publish(publisher, "t", payload, 1, false);
   for (unsigned i = 0; i < 10; i++) client_publish(publisher, "t", payload, 0, false);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_QUEUE_FULL], 7);
   assert_int_equal(counters.dropped[DROP_SLOW_CONSUMER], 7);
   assert_int_equal(counters.copies_queued, 6);
   // What no connection will read goes when it ends.
   client_drop(client);
-  counters = bench_counters(&bench);
+  counters = bench_counters(bench);
   assert_int_equal(counters.dropped[DROP_OFFLINE_QOS_0], 3);
   assert_int_equal(counters.copies_queued, 3);
   // One message always fits.
   limits.queue_bytes = 10;
-  bench_set_limits(&bench, &limits);
-  client = client_open(&bench, MQTT_3_1_1, 0);
+  bench_set_limits(bench, &limits);
+  client = client_open(bench, MQTT_3_1_1, 0);
   client_connect(client, "c", true, 0);
   client_subscribe(client, "t", 1);
   client->stalled = true;
   client_publish(publisher, "t", payload, 1, false);
   client_publish(publisher, "t", payload, 1, false);
-  counters = bench_counters(&bench);
+  counters = bench_counters(bench);
   assert_int_equal(counters.copies_queued, 1);
   assert_int_equal(counters.dropped[DROP_SESSION_ENDED], 3);
-  bench_deinit(&bench);
 }
 
 static void ended_sessions_count_what_they_had(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   client_connect(client, "c", false, 10);
   client_subscribe(client, "t", 2);
@@ -374,13 +356,13 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(wills_are_sent_when_due),
-      cmocka_unit_test(delayed_wills_wait),
-      cmocka_unit_test(wills_are_ordered_by_when_they_are_due),
-      cmocka_unit_test(wills_have_properties_and_retain),
-      cmocka_unit_test(sessions_expire),
-      cmocka_unit_test(disconnect_may_change_the_expiry),
+      WITH_BENCH(delayed_wills_wait),
+      WITH_BENCH(wills_are_ordered_by_when_they_are_due),
+      WITH_BENCH(wills_have_properties_and_retain),
+      WITH_BENCH(sessions_expire),
+      WITH_BENCH(disconnect_may_change_the_expiry),
       cmocka_unit_test(messages_wait_for_the_client),
-      cmocka_unit_test(queues_are_bounded_by_bytes),
+      WITH_BENCH(queues_are_bounded_by_bytes),
       WITH_BENCH(ended_sessions_count_what_they_had),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,7 +61,7 @@ static void order_holds_across_shards(void **state)
 // Many copies of many messages: the shard asks for output to be written in between.
 static void fan_out_yields(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   enum { CLIENTS = 300, MESSAGES = 200 };
   struct client *clients[CLIENTS];
   char id[16];
@@ -86,33 +86,30 @@ static void fan_out_yields(void **state)
 
 static void the_broker_publishes_itself(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *all = client_new(&bench, MQTT_5_0, "all");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *all = client_new(bench, MQTT_5_0, "all");
   client_subscribe(all, "#", 0);
-  struct client *watching = client_new(&bench, MQTT_5_0, "w");
+  struct client *watching = client_new(bench, MQTT_5_0, "w");
   client_subscribe(watching, "$SYS/#", 1);
-  shard_publish(bench.shards[0], span_text("$SYS/broker/uptime"), span_text("1 s"), 0, true);
-  shard_publish(bench.shards[1], span_text("$SYS/broker/load"), span_text("0"), 1, false);
-  bench_run(&bench);
+  shard_publish(bench->shards[0], span_text("$SYS/broker/uptime"), span_text("1 s"), 0, true);
+  shard_publish(bench->shards[1], span_text("$SYS/broker/load"), span_text("0"), 1, false);
+  bench_run(bench);
   // They start on two shards: no order between them.
   for (unsigned i = 0; i < 2; i++) client_expect(watching, MQTT_PUBLISH);
   client_expect_nothing(all);
-  shard_publish(bench.shards[0], span_text("$SYS/broker/uptime"), span_text("2 s"), 0, true);
-  bench_run(&bench);
+  shard_publish(bench->shards[0], span_text("$SYS/broker/uptime"), span_text("2 s"), 0, true);
+  bench_run(bench);
   client_expect_publish(watching, "$SYS/broker/uptime", "2 s");
   client_subscribe(all, "$SYS/broker/+", 0);
   assert_true(client_expect_publish(all, "$SYS/broker/uptime", "2 s")->retain);
-  struct counters counters = bench_counters(&bench);
+  struct counters counters = bench_counters(bench);
   assert_int_equal(counters.publish_received, 0);
   assert_int_equal(counters.copies, 4);
-  bench_deinit(&bench);
 }
 
 static void times_are_told(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct shard *shard = bench->shards[0];
   assert_int_equal(shard_next_ms(shard), -1);  // an idle shard sleeps
   struct client *client = client_open(bench, MQTT_5_0, 0);
@@ -132,42 +129,39 @@ static void times_are_told(void **state)
 
 static void host_mails_keep_their_place(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
+  struct bench *bench = bench_make(state, 2, NULL);
   unsigned number = 0;
   char id[16];
-  bench_id_on(&bench, 0, &number, id);
-  struct client *client = client_new(&bench, MQTT_5_0, id);
-  bench.hold[0][1] = true;
+  bench_id_on(bench, 0, &number, id);
+  struct client *client = client_new(bench, MQTT_5_0, id);
+  bench->hold[0][1] = true;
   client_queue_subscribe(client, &(struct sub){.filter = "t"}, 1);
-  bench_run(&bench);
+  bench_run(bench);
   int anything;
-  shard_send_host(bench.shards[0], 1, (struct mail){.kind = MAIL_HOST, .pointer = &anything});
+  shard_send_host(bench->shards[0], 1, (struct mail){.kind = MAIL_HOST, .pointer = &anything});
   size_t count;
-  struct mail *mails = shard_outgoing(bench.shards[0], 1, &count);
+  struct mail *mails = shard_outgoing(bench->shards[0], 1, &count);
   assert_int_equal(count, 2);
   assert_int_equal(mails[0].kind, MAIL_INTEREST_ADD);
   assert_int_equal(mails[1].kind, MAIL_HOST);
   assert_int_equal(mails[1].from, 0);
   assert_ptr_equal(mails[1].pointer, &anything);
   struct mail first = mails[0];
-  shard_outgoing_taken(bench.shards[0], 1, 1);
-  mails = shard_outgoing(bench.shards[0], 1, &count);
+  shard_outgoing_taken(bench->shards[0], 1, 1);
+  mails = shard_outgoing(bench->shards[0], 1, &count);
   assert_int_equal(count, 1);
   assert_int_equal(mails[0].kind, MAIL_HOST);
-  shard_outgoing_taken(bench.shards[0], 1, 1);
-  shard_mail(bench.shards[1], &first);
-  bench.hold[0][1] = false;
-  bench_run(&bench);
+  shard_outgoing_taken(bench->shards[0], 1, 1);
+  shard_mail(bench->shards[1], &first);
+  bench->hold[0][1] = false;
+  bench_run(bench);
   client_expect(client, MQTT_SUBACK);
-  bench_deinit(&bench);
 }
 
 // Mails that never arrive are freed, whatever they are.
 static void mails_can_be_discarded(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct shard *shard = bench->shards[0];
   for (unsigned kind = MAIL_PUBLISH; kind <= MAIL_HOST; kind++) {
     struct mail mail = {.kind = (uint8_t)kind};
@@ -396,9 +390,9 @@ int main(void)
       cmocka_unit_test(a_message_goes_through),
       cmocka_unit_test(order_holds_across_shards),
       WITH_BENCH(fan_out_yields),
-      cmocka_unit_test(the_broker_publishes_itself),
+      WITH_BENCH(the_broker_publishes_itself),
       WITH_BENCH(times_are_told),
-      cmocka_unit_test(host_mails_keep_their_place),
+      WITH_BENCH(host_mails_keep_their_place),
       WITH_BENCH(mails_can_be_discarded),
       cmocka_unit_test(a_storm_of_everything),
   };

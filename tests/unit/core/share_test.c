@@ -118,29 +118,27 @@ static void least_in_flight_goes_to_the_free(void **state)
 // What is dropped, refused or sent at QoS 0 is not outstanding either.
 static void credit_comes_back_whatever_happens(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.share_strategy = SHARE_LEAST_IN_FLIGHT;
   limits.queue_messages = 1;
   limits.in_flight = 1;
-  struct bench bench;
-  bench_init(&bench, 2, &limits);
+  struct bench *bench = bench_make(state, 2, &limits);
   unsigned number = 0;
   char id[2][16];
   struct client *members[2];
   for (uint8_t i = 0; i < 2; i++) {
-    bench_id_on(&bench, i, &number, id[i]);
-    members[i] = client_lasting(&bench, MQTT_5_0, id[i]);
+    bench_id_on(bench, i, &number, id[i]);
+    members[i] = client_lasting(bench, MQTT_5_0, id[i]);
     client_subscribe(members[i], "$share/g/t", 1);
   }
-  struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
+  struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   for (unsigned i = 0; i < 20; i++) {
     struct mqtt_packet packet = publish_packet(publisher, "t", "x", (uint8_t)(i % 2));
     client_queue(publisher, &packet);
-    bench_advance(&bench, LIVE_MS + 1);  // nobody waits for members that do not acknowledge
+    bench_advance(bench, LIVE_MS + 1);  // nobody waits for members that do not acknowledge
     if (i % 2) client_expect_ack(publisher, MQTT_PUBACK, packet.publish.packet_id, MQTT_SUCCESS);
   }
-  assert_true(bench_counters(&bench).dropped[DROP_QUEUE_FULL] > 0);
+  assert_true(bench_counters(bench).dropped[DROP_QUEUE_FULL] > 0);
   // All but one in flight and one waiting, for each, were dropped; then both have taken everything.
   for (unsigned i = 0; i < 2; i++) {
     while (client_waiting(members[i]) > 0) {
@@ -150,10 +148,9 @@ static void credit_comes_back_whatever_happens(void **state)
   }
   for (uint8_t shard = 0; shard < 2; shard++) {
     size_t cursor = 0;
-    for (const struct group *group; (group = map_next(&bench.shards[shard]->groups, &cursor));)
+    for (const struct group *group; (group = map_next(&bench->shards[shard]->groups, &cursor));)
       for (uint32_t i = 0; i < group->count; i++) assert_int_equal(group->members[i].outstanding, 0);
   }
-  bench_deinit(&bench);
 }
 
 // ---- Queues of members, in memory and on disk
@@ -217,27 +214,24 @@ static void full_members_are_passed_over(void **state)
 // A member that is there and full does not make one that is away get messages.
 static void the_absent_get_nothing_while_the_others_are_full(void **state)
 {
-  (void)state;
   struct limits limits = limits_default();
   limits.queue_messages = 3;
   limits.in_flight = 1;
   limits.queue_drop = QUEUE_REJECT;
-  struct bench bench;
-  bench_init_journal(&bench, 1, &limits, true);
-  absent_member(&bench, "a");
-  struct client *there = client_lasting(&bench, MQTT_5_0, "there");
+  struct bench *bench = bench_make_journal(state, 1, &limits, true);
+  absent_member(bench, "a");
+  struct client *there = client_lasting(bench, MQTT_5_0, "there");
   client_subscribe(there, "$share/team/t/#", 1);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   bool refused = false;
   for (unsigned i = 0; i < 20 && !refused; i++) {
     struct mqtt_packet packet = publish_packet(publisher, "t/x", "x", 1);
     client_queue(publisher, &packet);
-    bench_advance(&bench, LIVE_MS + 1);
+    bench_advance(bench, LIVE_MS + 1);
     refused = client_expect(publisher, MQTT_PUBACK)->ack.reason == MQTT_QUOTA_EXCEEDED;
   }
   assert_true(refused);
-  assert_int_equal(waiting(&bench, "a"), 0);
-  bench_deinit(&bench);
+  assert_int_equal(waiting(bench, "a"), 0);
 }
 
 // What waits on disk counts, also what was there before a restart, and what was dropped does not.
@@ -369,15 +363,13 @@ static void unsubscribing_ends_the_group(void **state)
 // Groups, names and plain subscriptions are apart from each other.
 static void groups_are_apart(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   client_subscribe_with(client, &(struct sub){.filter = "$share/a/t", .qos = 0, .id = 1}, MQTT_SUCCESS);
   client_subscribe_with(client, &(struct sub){.filter = "$share/b/t", .qos = 1, .id = 2, .retain_as_published = true},
                         MQTT_GRANTED_QOS_1);
   client_subscribe_with(client, &(struct sub){.filter = "t", .qos = 2, .id = 4}, MQTT_GRANTED_QOS_2);
-  struct client *publisher = client_new(&bench, MQTT_5_0, "p");
+  struct client *publisher = client_new(bench, MQTT_5_0, "p");
   client_publish(publisher, "t", "x", 2, true);
   uint32_t ids = 0;
   for (unsigned i = 0; i < 3; i++) {
@@ -396,7 +388,6 @@ static void groups_are_apart(void **state)
   client_expect_publish(client, "t", "y");
   client_expect_publish(client, "t", "y");
   client_expect_nothing(client);
-  bench_deinit(&bench);
 }
 
 // ---- Mails that cross
@@ -443,32 +434,29 @@ static void a_chosen_member_may_have_left(void **state)
 // A return to a group that has ended and begun anew is for the old one.
 static void a_later_group_is_another(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
+  struct bench *bench = bench_make(state, 2, NULL);
   unsigned number = 0;
   char there[16], here[16], again[16];
-  uint8_t owner = shard_owner(bench.shards[0], span_text("g/t"));
+  uint8_t owner = shard_owner(bench->shards[0], span_text("g/t"));
   uint8_t away = 1 - owner;
-  bench_id_on(&bench, away, &number, there);
-  bench_id_on(&bench, owner, &number, here);
-  bench_id_on(&bench, owner, &number, again);
-  struct client *leaver = client_new(&bench, MQTT_5_0, there);
+  bench_id_on(bench, away, &number, there);
+  bench_id_on(bench, owner, &number, here);
+  bench_id_on(bench, owner, &number, again);
+  struct client *leaver = client_new(bench, MQTT_5_0, there);
   client_subscribe(leaver, "$share/g/t", 1);
-  struct client *publisher = client_new(&bench, MQTT_5_0, here);
-  bench.hold[owner][away] = true;
+  struct client *publisher = client_new(bench, MQTT_5_0, here);
+  bench->hold[owner][away] = true;
   client_publish(publisher, "t", "old", 1, false);
   client_drop(leaver);
-  struct client *later = client_new(&bench, MQTT_5_0, again);
+  struct client *later = client_new(bench, MQTT_5_0, again);
   client_queue_subscribe(later, &(struct sub){.filter = "$share/g/t", .qos = 1}, 1);
-  bench_run(&bench);
-  bench.hold[owner][away] = false;
-  bench_run(&bench);
+  bench_run(bench);
+  bench->hold[owner][away] = false;
+  bench_run(bench);
   client_expect(later, MQTT_SUBACK);
   client_expect_nothing(later);
   client_publish(publisher, "t", "new", 1, false);
   client_take(later, "t", "new", 1);
-  bench_deinit(&bench);
 }
 
 // A member that leaves while its join, its state and its credits are under way.
@@ -509,16 +497,16 @@ int main(void)
       cmocka_unit_test(everything_goes_to_one),
       cmocka_unit_test(sticky_topics_stay),
       cmocka_unit_test(least_in_flight_goes_to_the_free),
-      cmocka_unit_test(credit_comes_back_whatever_happens),
+      WITH_BENCH(credit_comes_back_whatever_happens),
       cmocka_unit_test(full_members_are_passed_over),
-      cmocka_unit_test(the_absent_get_nothing_while_the_others_are_full),
+      WITH_BENCH(the_absent_get_nothing_while_the_others_are_full),
       cmocka_unit_test(least_in_flight_looks_at_the_disk),
       cmocka_unit_test(members_that_are_there_come_first),
       cmocka_unit_test(ended_sessions_give_back),
       cmocka_unit_test(unsubscribing_ends_the_group),
-      cmocka_unit_test(groups_are_apart),
+      WITH_BENCH(groups_are_apart),
       cmocka_unit_test(a_chosen_member_may_have_left),
-      cmocka_unit_test(a_later_group_is_another),
+      WITH_BENCH(a_later_group_is_another),
       cmocka_unit_test(mails_about_members_that_are_gone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

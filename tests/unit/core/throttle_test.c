@@ -59,69 +59,58 @@ static void messages_beyond_the_rate_wait(void **state)
 // At a high rate a client goes on for many messages at a time, not for one.
 static void waking_up_is_worth_it(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(1000, 0, RATE_SHAPE);
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   queue_messages(client, 2000, 0);
-  bench_run(&bench);
-  assert_int_equal(bench_counters(&bench).publish_received, 1000);
-  bench_advance(&bench, 1000);
-  assert_int_equal(bench_counters(&bench).publish_received, 2000);
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 100);
-  bench_deinit(&bench);
+  bench_run(bench);
+  assert_int_equal(bench_counters(bench).publish_received, 1000);
+  bench_advance(bench, 1000);
+  assert_int_equal(bench_counters(bench).publish_received, 2000);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 100);
 }
 
 static void a_burst_can_be_saved_up(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(2, 0, RATE_SHAPE);
   limits.rate_burst_ms = 10000;
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   queue_messages(client, 20, 1);
-  bench_run(&bench);
+  bench_run(bench);
   for (unsigned i = 0; i < 20; i++) client_expect(client, MQTT_PUBACK);
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 0);
-  bench_advance(&bench, 10000);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 0);
+  bench_advance(bench, 10000);
   queue_messages(client, 21, 1);
-  bench_run(&bench);
+  bench_run(bench);
   for (unsigned i = 0; i < 20; i++) client_expect(client, MQTT_PUBACK);
   client_expect_nothing(client);
-  bench_advance(&bench, 500);
+  bench_advance(bench, 500);
   client_expect(client, MQTT_PUBACK);
-  bench_deinit(&bench);
 }
 
 // What is no PUBLISH is no message: while there are tokens nothing holds it up.
 static void only_publishes_are_messages(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(1, 0, RATE_DISCONNECT);
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   for (unsigned i = 0; i < 50; i++) {
     client_send_bytes(client, "\xc0\0", 2);
     client_expect(client, MQTT_PINGRESP);
   }
   client_subscribe(client, "t", 1);
   client_publish(client, "u", "x", 2, false);
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 0);
-  bench_deinit(&bench);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 0);
 }
 
 // The largest packet passes at any rate, and is paid for by the time after it.
 static void bytes_count_whatever_the_packet(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(0, 1000, RATE_SHAPE);
   limits.packet_size = 5000;
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   char large[4900];
   memset(large, 'x', sizeof large);
   large[sizeof large - 1] = 0;
@@ -131,39 +120,35 @@ static void bytes_count_whatever_the_packet(void **state)
   client_queue_bytes(client, "\xc0\0", 2);
   packet = publish_packet(client, "t", large, 1);
   client_queue(client, &packet);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect(client, MQTT_PUBACK);
   client_expect(client, MQTT_PINGRESP);
   client_expect_nothing(client);
-  bench_advance(&bench, 4700);
+  bench_advance(bench, 4700);
   client_expect_nothing(client);
-  bench_advance(&bench, 250);
+  bench_advance(bench, 250);
   client_expect(client, MQTT_PUBACK);
-  assert_true(reached(&bench, LIMIT_BYTE_RATE) > 0);
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 0);
-  bench_deinit(&bench);
+  assert_true(reached(bench, LIMIT_BYTE_RATE) > 0);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 0);
 }
 
 // Who is not read from cannot be heard: its keep alive waits.
 static void keep_alive_does_not_end_whom_we_do_not_read(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(1, 0, RATE_SHAPE);
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_open(&bench, MQTT_5_0, 0);
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet connect = connect_packet(MQTT_5_0, "c");
   connect.connect.keep_alive_s = 1;
   client_connect_packet(client, &connect);
   queue_messages(client, 30, 0);
-  bench_run(&bench);
-  bench_advance(&bench, 29000);
+  bench_run(bench);
+  bench_advance(bench, 29000);
   assert_non_null(client->connection);
-  assert_int_equal(bench_counters(&bench).publish_received, 30);
-  assert_int_equal(bench_counters(&bench).keep_alive_timeouts, 0);
-  bench_advance(&bench, 1501);  // now it is silent
+  assert_int_equal(bench_counters(bench).publish_received, 30);
+  assert_int_equal(bench_counters(bench).keep_alive_timeouts, 0);
+  bench_advance(bench, 1501);  // now it is silent
   client_expect_disconnect(client, MQTT_KEEP_ALIVE_TIMEOUT);
-  bench_deinit(&bench);
 }
 
 // ---- Disconnecting
@@ -199,17 +184,14 @@ static void who_must_not_is_disconnected(void **state)
 // At the rate, or below it, nobody is.
 static void who_keeps_to_the_rate_stays(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(10, 0, RATE_DISCONNECT);
-  bench_init(&bench, 1, &limits);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   for (unsigned i = 0; i < 1000; i++) {
     client_publish(client, "t", "x", 1, false);
-    bench_advance(&bench, 100);
+    bench_advance(bench, 100);
   }
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 0);
-  bench_deinit(&bench);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 0);
 }
 
 // ---- A packet that comes again
@@ -217,60 +199,54 @@ static void who_keeps_to_the_rate_stays(void **state)
 // It has not been taken, so it has cost nothing.
 static void what_is_not_taken_costs_nothing(void **state)
 {
-  (void)state;
-  struct bench bench;
   struct limits limits = with_rates(1, 1000, RATE_SHAPE);
   limits.packet_size = 1000;
-  bench_init_journal(&bench, 1, &limits, false);
-  struct client *subscriber = client_lasting(&bench, MQTT_3_1_1, "s");
+  struct bench *bench = bench_make_journal(state, 1, &limits, false);
+  struct client *subscriber = client_lasting(bench, MQTT_3_1_1, "s");
   client_subscribe(subscriber, "t", 1);
-  struct client *client = client_new(&bench, MQTT_3_1_1, "c");
-  bench_journal_state(&bench, JOURNAL_FULL);
+  struct client *client = client_new(bench, MQTT_3_1_1, "c");
+  bench_journal_state(bench, JOURNAL_FULL);
   queue_messages(client, 1, 1);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_nothing(client);
   assert_true(client->paused);
-  bench_journal_state(&bench, JOURNAL_OK);
-  bench_advance(&bench, 1);
+  bench_journal_state(bench, JOURNAL_OK);
+  bench_advance(bench, 1);
   client_expect(client, MQTT_PUBACK);
   client_take(subscriber, "t", "x", 1);
-  assert_int_equal(reached(&bench, LIMIT_MESSAGE_RATE), 0);
-  bench_deinit(&bench);
+  assert_int_equal(reached(bench, LIMIT_MESSAGE_RATE), 0);
 }
 
 // ---- Reloads
 
 static void new_rates_hold_at_once(void **state)
 {
-  (void)state;
-  struct bench bench;
-  bench_init(&bench, 2, NULL);
-  struct client *client = client_new(&bench, MQTT_5_0, "c");
+  struct bench *bench = bench_make(state, 2, NULL);
+  struct client *client = client_new(bench, MQTT_5_0, "c");
   queue_messages(client, 50, 0);
-  bench_run(&bench);
-  assert_int_equal(bench_counters(&bench).publish_received, 50);
+  bench_run(bench);
+  assert_int_equal(bench_counters(bench).publish_received, 50);
   struct limits limits = with_rates(1, 0, RATE_SHAPE);
-  bench_set_limits(&bench, &limits);
+  bench_set_limits(bench, &limits);
   queue_messages(client, 50, 0);
-  bench_run(&bench);
-  assert_int_equal(bench_counters(&bench).publish_received, 51);
-  assert_int_equal(bench_counters(&bench).paused_connections, 1);
+  bench_run(bench);
+  assert_int_equal(bench_counters(bench).publish_received, 51);
+  assert_int_equal(bench_counters(bench).paused_connections, 1);
   limits.message_rate = 10;  // others: it goes on with these
-  bench_set_limits(&bench, &limits);
-  bench_advance(&bench, 1000);
-  assert_in_range(bench_counters(&bench).publish_received, 60, 62);
+  bench_set_limits(bench, &limits);
+  bench_advance(bench, 1000);
+  assert_in_range(bench_counters(bench).publish_received, 60, 62);
   limits.message_rate = 0;  // none: nobody waits any more
-  bench_set_limits(&bench, &limits);
-  bench_run(&bench);
-  assert_int_equal(bench_counters(&bench).publish_received, 100);
-  assert_int_equal(bench_counters(&bench).paused_connections, 0);
+  bench_set_limits(bench, &limits);
+  bench_run(bench);
+  assert_int_equal(bench_counters(bench).publish_received, 100);
+  assert_int_equal(bench_counters(bench).paused_connections, 0);
   assert_false(client->connection->limited);
   limits = with_rates(1, 0, RATE_DISCONNECT);
-  bench_set_limits(&bench, &limits);
+  bench_set_limits(bench, &limits);
   queue_messages(client, 2, 0);
-  bench_run(&bench);
+  bench_run(bench);
   client_expect_disconnect(client, MQTT_MESSAGE_RATE_TOO_HIGH);
-  bench_deinit(&bench);
 }
 
 static void a_client_may_go_while_it_waits(void **state)
@@ -355,7 +331,7 @@ static void each_listener_has_its_own(void **state)
 // A session keeps the limits of its last connection, until it comes back by another listener or that one is gone.
 static void sessions_keep_them(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct limits tight = limits_default();
   tight.queue_messages = 2;
   bench_set_listener_limits(bench, 1, &tight);
@@ -380,7 +356,7 @@ static void sessions_keep_them(void **state)
 // Only queues of sessions whose listener says so reject, and only then is the publisher told.
 static void a_listener_may_reject(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct limits tight = limits_default();
   tight.queue_messages = 1;
   tight.queue_drop = QUEUE_REJECT;
@@ -401,7 +377,7 @@ static void a_listener_may_reject(void **state)
 
 static void the_time_for_connect_is_the_listeners(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct limits quick = limits_default();
   quick.connect_timeout_ms = 200;
   bench_set_listener_limits(bench, 64, &quick);
@@ -418,7 +394,7 @@ static void the_time_for_connect_is_the_listeners(void **state)
 // The listener goes while its clients stay: they go on with the broker's, rates too.
 static void clients_outlive_their_listener(void **state)
 {
-  struct bench *bench = *state;
+  struct bench *bench = bench_make(state, 1, NULL);
   struct limits tight = with_rates(1, 0, RATE_SHAPE);
   bench_set_listener_limits(bench, 3, &tight);
   struct client *client = open_by(bench, 3, "c", false);
@@ -434,15 +410,15 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(messages_beyond_the_rate_wait),
-      cmocka_unit_test(waking_up_is_worth_it),
-      cmocka_unit_test(a_burst_can_be_saved_up),
-      cmocka_unit_test(only_publishes_are_messages),
-      cmocka_unit_test(bytes_count_whatever_the_packet),
-      cmocka_unit_test(keep_alive_does_not_end_whom_we_do_not_read),
+      WITH_BENCH(waking_up_is_worth_it),
+      WITH_BENCH(a_burst_can_be_saved_up),
+      WITH_BENCH(only_publishes_are_messages),
+      WITH_BENCH(bytes_count_whatever_the_packet),
+      WITH_BENCH(keep_alive_does_not_end_whom_we_do_not_read),
       cmocka_unit_test(who_must_not_is_disconnected),
-      cmocka_unit_test(who_keeps_to_the_rate_stays),
-      cmocka_unit_test(what_is_not_taken_costs_nothing),
-      cmocka_unit_test(new_rates_hold_at_once),
+      WITH_BENCH(who_keeps_to_the_rate_stays),
+      WITH_BENCH(what_is_not_taken_costs_nothing),
+      WITH_BENCH(new_rates_hold_at_once),
       cmocka_unit_test(a_client_may_go_while_it_waits),
       cmocka_unit_test(each_listener_has_its_own),
       WITH_BENCH(sessions_keep_them),
