@@ -31,8 +31,7 @@ void client_destroy(struct client *client)
 {
   splitter_deinit(&client->in);
   free(client->flights.items);
-  free(client->acks.items);
-  free(client->window.items);
+  acks_deinit(&client->acks);
   free(client->received.items);
   free(client->requests.items);
   free(client);
@@ -126,8 +125,7 @@ void client_connect(struct client *client, bool clean_start)
   client->connected = false;
   client->stalled = false;
   client->ping_sent = false;
-  client->acks.count = 0;
-  client->window.count = 0;
+  acks_clear(&client->acks);
   client->requests.count = 0;
   memset(client->aliases, 0, sizeof client->aliases);
   memset(client->server_aliases, 0, sizeof client->server_aliases);
@@ -376,9 +374,10 @@ static bool send_acks(struct client *client)
 {
   struct world *world = client->world;
   bool sent = false;
-  while (client->acks.count > 0 && (world->healing || percent(world, world->plan.ack_percent))) {
-    size_t at = world->healing || percent(world, 80) ? 0 : (size_t)pick(world, client->acks.count);
-    client_send_ack(client, at);
+  while (client->acks.due.count > 0 && (world->healing || percent(world, world->plan.ack_percent))) {
+    size_t at = world->healing || percent(world, 80) ? 0 : (size_t)pick(world, client->acks.due.count);
+    struct mqtt_packet packet = acks_take(&client->acks, at);
+    client_send(client, &packet);
     sent = true;
   }
   return sent;

@@ -3,18 +3,13 @@
 // handshake.
 #pragma once
 
+#include "acks.h"
 #include "world.h"
 
 struct flight {
   uint16_t packet_id;
   struct message *message;
   bool released;  // PUBREC came: PUBREL is next
-};
-
-struct client_ack {
-  uint8_t type;
-  uint16_t packet_id;
-  enum mqtt_reason reason;
 };
 
 struct client {
@@ -40,11 +35,10 @@ struct client {
   struct splitter in;
   uint16_t next_packet_id;
   uint16_t server_receive_maximum, server_alias_maximum;
-  uint8_t server_aliases[64];      // topic + 1, by alias: what we have told the broker
-  uint8_t aliases[256];            // topic + 1: what the broker has told us
-  VECTOR(struct flight) flights;   // ours, unacknowledged, in order
-  VECTOR(struct client_ack) acks;  // to be sent
-  VECTOR(uint16_t) window;         // packet identifiers from the broker that this connection has not acknowledged
+  uint8_t server_aliases[64];     // topic + 1, by alias: what we have told the broker
+  uint8_t aliases[256];           // topic + 1: what the broker has told us
+  VECTOR(struct flight) flights;  // ours, unacknowledged, in order
+  struct acks acks;
   VECTOR(struct flight) received;  // QoS 2 that the application has, waiting for PUBREL
   VECTOR(uint16_t) requests;       // SUBSCRIBE and UNSUBSCRIBE without answer
   bool ping_sent;
@@ -66,7 +60,6 @@ void client_disconnect(struct client *client, bool with_will, bool end_session);
 // client_receive.c: reads what has arrived, at most `size` bytes. Returns whether anything was read.
 bool client_read(struct client *client, size_t size);
 void client_send(struct client *client, const struct mqtt_packet *packet);
-void client_send_ack(struct client *client, size_t at);
 void client_send_again(struct client *client);
 void client_lose_link(struct client *client);
 void client_forget_session(struct client *client);

@@ -4,44 +4,7 @@
 
 #include "client.h"
 
-static void push_ack(struct client *client, uint8_t type, uint16_t packet_id, enum mqtt_reason reason)
-{
-  struct client_ack ack = {.type = type, .packet_id = packet_id, .reason = reason};
-  VECTOR_PUSH(&client->acks, ack);
-}
-
-static void leave_window(struct client *client, uint16_t packet_id)
-{
-  for (size_t i = 0; i < client->window.count; i++) {
-    if (client->window.items[i] != packet_id) continue;
-    VECTOR_REMOVE(&client->window, i);
-    return;
-  }
-}
-
-void client_send_ack(struct client *client, size_t at)
-{
-  struct client_ack ack = client->acks.items[at];
-  VECTOR_REMOVE(&client->acks, at);
-  bool ends = ack.type == MQTT_PUBACK || ack.type == MQTT_PUBCOMP || (ack.type == MQTT_PUBREC && ack.reason >= 0x80);
-  if (ends) leave_window(client, ack.packet_id);
-  struct mqtt_packet packet = {.type = (enum mqtt_packet_type)ack.type,
-                               .ack = {.packet_id = ack.packet_id, .reason = ack.reason}};
-  client_send(client, &packet);
-}
-
 // ---- PUBLISH
-
-static void enter_window(struct client *client, uint16_t packet_id)
-{
-  for (size_t i = 0; i < client->window.count; i++)
-    if (client->window.items[i] == packet_id)
-      world_fail(client->world, "packet %u was sent to client %s again before it was acknowledged", packet_id, client->id);
-  VECTOR_PUSH(&client->window, packet_id);
-  if (client->window.count > client->receive_maximum)
-    world_fail(client->world, "client %s has %zu messages in flight, its receive maximum is %u", client->id,
-               client->window.count, client->receive_maximum);
-}
 
 static struct flight *find_received(struct client *client, uint16_t packet_id)
 {
@@ -64,7 +27,7 @@ static void receive_qos_2(struct client *client, struct copy *copy, uint16_t pac
     if (known->message != copy->message)
       world_fail(client->world, "packet %u to client %s is message %u and message %u", packet_id, client->id,
                  known->message->id, copy->message->id);
-    push_ack(client, MQTT_PUBREC, packet_id, MQTT_SUCCESS);
+    acks_push(&client->acks, MQTT_PUBREC, packet_id, MQTT_SUCCESS);
     return;
   }
   enum mqtt_reason reason = whim_reason(client);
@@ -75,7 +38,7 @@ static void receive_qos_2(struct client *client, struct copy *copy, uint16_t pac
     struct flight flight = {.packet_id = packet_id, .message = copy->message};
     VECTOR_PUSH(&client->received, flight);
   }
-  push_ack(client, MQTT_PUBREC, packet_id, reason);
+  acks_push(&client->acks, MQTT_PUBREC, packet_id, reason);
 }
 
 static void receive_publish(struct client *client, const struct mqtt_publish *publish)
@@ -87,13 +50,13 @@ static void receive_publish(struct client *client, const struct mqtt_publish *pu
   }
   struct copy *copy = link->reads.items[link->reads_first++];
   copy->times_read++;
-  if (publish->qos > 0) enter_window(client, publish->packet_id);
+  if (publish->qos > 0) acks_receive(&client->acks, client->world, client->id, publish->packet_id, client->receive_maximum);
   if (publish->qos == 2) {
     receive_qos_2(client, copy, publish->packet_id);
     return;
   }
   copy->times_taken++;
-  if (publish->qos == 1) push_ack(client, MQTT_PUBACK, publish->packet_id, whim_reason(client));
+  if (publish->qos == 1) acks_push(&client->acks, MQTT_PUBACK, publish->packet_id, whim_reason(client));
 }
 
 // ---- The rest
@@ -127,7 +90,7 @@ static void receive_ack(struct client *client, enum mqtt_packet_type type, const
     if (flight->packet_id != ack->packet_id || flight->message->qos != qos) continue;
     if (type == MQTT_PUBREC && ack->reason < 0x80) {
       flight->released = true;
-      push_ack(client, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS);
+      acks_push(&client->acks, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS);
     } else if (type == MQTT_PUBCOMP && !flight->released) {
       world_fail(client->world, "PUBCOMP before PUBREL to client %s", client->id);
     } else {
@@ -148,7 +111,7 @@ static void receive_pubrel(struct client *client, uint16_t packet_id)
     reason = MQTT_SUCCESS;
     break;
   }
-  push_ack(client, MQTT_PUBCOMP, packet_id, reason);
+  acks_push(&client->acks, MQTT_PUBCOMP, packet_id, reason);
 }
 
 static void receive_answer(struct client *client, uint16_t packet_id)

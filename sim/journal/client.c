@@ -33,8 +33,7 @@ void client_destroy(struct client *client)
 {
   splitter_deinit(&client->in);
   free(client->flights.items);
-  free(client->acks.items);
-  free(client->window.items);
+  acks_deinit(&client->acks);
   free(client->requests.items);
   free(client);
 }
@@ -127,7 +126,8 @@ void client_connect(struct client *client, bool clean_start)
   client->link = broker_connect(world, client);
   client->connected = false;
   client->bytes_read = 0;
-  client->acks.count = client->window.count = client->requests.count = 0;
+  acks_clear(&client->acks);
+  client->requests.count = 0;
   client->connect_clean = clean_start;
   client->connect_expiry_s = expiry_s;
   client->connect_ms = world->trial.now_ms;
@@ -175,7 +175,8 @@ static void after_link(struct client *client)
   bool answered = client->connected;
   client->link = NULL;
   client->connected = false;
-  client->window.count = client->acks.count = client->requests.count = 0;
+  acks_clear(&client->acks);
+  client->requests.count = 0;
   if (!answered) {
     // Whether this CONNECT has ended the session cannot be told: only a clean start makes that certain again.
     bool uncertain = client->connect_expiry_s == 0 || !session || session_may_be_gone(session);
@@ -459,11 +460,11 @@ static void connected_whim(struct client *client)
 static size_t choose_ack(struct client *client)
 {
   struct world *world = client->world;
-  size_t at = (size_t)pick(world, client->acks.count);
+  size_t at = (size_t)pick(world, client->acks.due.count);
   if (client->any_order && percent(world, 40)) return at;
-  uint8_t type = client->acks.items[at].type;
+  enum mqtt_packet_type type = client->acks.due.items[at].type;
   for (size_t i = 0; i < at; i++)
-    if (client->acks.items[i].type == type) return i;
+    if (client->acks.due.items[i].type == type) return i;
   return at;
 }
 
@@ -471,8 +472,9 @@ static bool send_acks(struct client *client)
 {
   struct world *world = client->world;
   bool sent = false;
-  while (client->acks.count > 0 && (world->healing || percent(world, world->plan.ack_percent))) {
-    client_send_ack(client, world->healing ? 0 : choose_ack(client));
+  while (client->acks.due.count > 0 && (world->healing || percent(world, world->plan.ack_percent))) {
+    struct mqtt_packet packet = acks_take(&client->acks, world->healing ? 0 : choose_ack(client));
+    client_send(client, &packet);
     sent = true;
   }
   return sent;

@@ -3,43 +3,7 @@
 
 #include "world.h"
 
-static void push_ack(struct client *client, uint8_t type, uint16_t packet_id, enum mqtt_reason reason)
-{
-  struct client_ack ack = {.type = type, .packet_id = packet_id, .reason = reason};
-  VECTOR_PUSH(&client->acks, ack);
-}
-
-static void leave_window(struct client *client, uint16_t packet_id)
-{
-  for (size_t i = 0; i < client->window.count; i++) {
-    if (client->window.items[i] != packet_id) continue;
-    VECTOR_REMOVE(&client->window, i);
-    return;
-  }
-}
-
-void client_send_ack(struct client *client, size_t at)
-{
-  struct client_ack ack = client->acks.items[at];
-  VECTOR_REMOVE(&client->acks, at);
-  if (ack.type == MQTT_PUBACK || ack.type == MQTT_PUBCOMP) leave_window(client, ack.packet_id);
-  struct mqtt_packet packet = {.type = (enum mqtt_packet_type)ack.type,
-                               .ack = {.packet_id = ack.packet_id, .reason = ack.reason}};
-  client_send(client, &packet);
-}
-
 // ---- PUBLISH
-
-static void enter_window(struct client *client, uint16_t packet_id)
-{
-  for (size_t i = 0; i < client->window.count; i++)
-    if (client->window.items[i] == packet_id)
-      world_fail(client->world, "packet %u was sent to client %s again before it was acknowledged", packet_id, client->id);
-  VECTOR_PUSH(&client->window, packet_id);
-  if (client->window.count > client->receive_maximum)
-    world_fail(client->world, "client %s has %zu messages in flight, its receive maximum is %u", client->id,
-               client->window.count, client->receive_maximum);
-}
 
 static struct flight *find_received(const struct session *session, uint16_t packet_id)
 {
@@ -54,7 +18,7 @@ static void receive_qos_2(struct client *client, const struct mqtt_publish *publ
   struct session *session = client->session;
   struct flight *known = find_received(session, publish->packet_id);
   struct message *message = oracle_receive(client, publish, written_ms, known != NULL);
-  push_ack(client, MQTT_PUBREC, publish->packet_id, MQTT_SUCCESS);
+  acks_push(&client->acks, MQTT_PUBREC, publish->packet_id, MQTT_SUCCESS);
   if (known && world->lossy) {
     known->message = message;
     return;
@@ -74,14 +38,14 @@ static void receive_qos_2(struct client *client, const struct mqtt_publish *publ
 
 static void receive_publish(struct client *client, const struct mqtt_publish *publish, uint64_t written_ms)
 {
-  if (publish->qos > 0) enter_window(client, publish->packet_id);
+  if (publish->qos > 0) acks_receive(&client->acks, client->world, client->id, publish->packet_id, client->receive_maximum);
   if (publish->qos == 2) {
     receive_qos_2(client, publish, written_ms);
     return;
   }
   struct message *message = oracle_receive(client, publish, written_ms, false);
   oracle_taken(client, message, publish);
-  if (publish->qos == 1) push_ack(client, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
+  if (publish->qos == 1) acks_push(&client->acks, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
 }
 
 // ---- The rest
@@ -148,7 +112,7 @@ static void receive_ack(struct client *client, enum mqtt_packet_type type, const
     acknowledged(client, flight->message);
     if (type == MQTT_PUBREC) {
       flight->released = true;
-      push_ack(client, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS);
+      acks_push(&client->acks, MQTT_PUBREL, ack->packet_id, MQTT_SUCCESS);
       return;
     }
     if (type == MQTT_PUBCOMP && !flight->released)
@@ -170,7 +134,7 @@ static void receive_pubrel(struct client *client, uint16_t packet_id)
     reason = MQTT_SUCCESS;
     break;
   }
-  push_ack(client, MQTT_PUBCOMP, packet_id, reason);
+  acks_push(&client->acks, MQTT_PUBCOMP, packet_id, reason);
 }
 
 static void receive_suback(struct client *client, const struct request *request, const struct mqtt_suback *suback)

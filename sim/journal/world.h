@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "acks.h"
 #include "core/shard.h"
 #include "disk.h"
 #include "mqtt/packet.h"
@@ -131,12 +132,6 @@ struct request {
   struct subscription *subscription;
 };
 
-struct client_ack {
-  uint8_t type;
-  uint16_t packet_id;
-  enum mqtt_reason reason;
-};
-
 enum client_kind { KIND_DURABLE, KIND_MIXED, KIND_CLEAN };
 
 struct client {
@@ -169,8 +164,7 @@ struct client {
   uint64_t bytes_read;  // of this connection
   uint16_t next_packet_id, server_receive_maximum;
   VECTOR(struct flight) flights;
-  VECTOR(struct client_ack) acks;
-  VECTOR(uint16_t) window;  // packet identifiers from the broker that this connection has not acknowledged
+  struct acks acks;
   VECTOR(struct request) requests;
   uint64_t sequence;
   struct message *retained[TOPICS];  // a witness's findings
@@ -322,7 +316,6 @@ void client_publish(struct client *client, struct message *message);
 bool client_may_publish(const struct client *client);
 bool client_read(struct client *client, size_t size);
 void client_send(struct client *client, const struct mqtt_packet *packet);
-void client_send_ack(struct client *client, size_t at);
 void client_send_again(struct client *client);
 void client_publish_again(struct client *client);
 void client_lose_link(struct client *client);
