@@ -229,7 +229,7 @@ static void read_input(struct loop *loop, struct transport *transport)
   if (ended == TRANSPORT_REFUSED) refuse_framing(loop, transport, why);
   // Packets that came in front of the end have been handled; their answers are written if they can be.
   if (size > 0) give_attention(loop);
-  if (transport->connection) closed(loop, transport);
+  if (transport->connection) close_politely(loop, transport);
 }
 
 static struct connection_origin origin_of(const struct transport *transport)

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
@@ -269,6 +270,8 @@ enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, si
   enum tls_result result = session->ended;
   if (result == TLS_DONE)
     result = session->records ? records_read(session, bytes, size, out_size) : openssl_read(session, bytes, size, out_size);
+  // For the end that came along with good bytes there may be no other event: now the socket can be read until it is told.
+  if (*out_size > 0 && session->ended != TLS_DONE) (void)shutdown(session->fd, SHUT_RD);
   *out_why = session->why;
   return result;
 }

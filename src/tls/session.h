@@ -32,7 +32,7 @@ enum { TLS_READ_MIN = 32 * 1024 };
 
 // Receives once, and decrypts all that came: up to `size` bytes (at least TLS_READ_MIN). TLS_DONE: *out_size > 0. There may
 // be more in the socket, but none is left here: once per event of a level-triggered epoll is enough. What ends the session
-// after good bytes is told by the next call.
+// after good bytes is told by the next call, for which there is an event too.
 enum tls_result tls_session_read(struct tls_session *session, uint8_t *bytes, size_t size, size_t *out_size,
                                  const char **out_why);
 

@@ -16,7 +16,7 @@ import time
 import pytest
 from broker import SLOW, eventually, free_port, settle
 from certificates import Authority, Secure, SecureWebSocket, client_context, half_open, openssl
-from wire import Client, R, T, publish_packet, unique
+from wire import PINGREQ, Client, R, T, publish_packet, unique
 
 pytestmark = [pytest.mark.skerry_only, pytest.mark.threads]
 
@@ -174,31 +174,56 @@ def test_connect_behind_the_handshake(site):
             client.disconnect()
 
 
-def test_bytes_in_single_steps(site):
-    ours = site()
-    raw = socket.create_connection(("127.0.0.1", ours.port), timeout=5 * SLOW)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = ours.context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+class ByHand:
+    """A client whose ciphertext the test sends."""
 
-    def push():
-        for byte in outgoing.read():
-            raw.sendall(bytes([byte]))
+    def __init__(self, site):
+        self.raw = socket.create_connection(("127.0.0.1", site.port), timeout=5 * SLOW)
+        self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.session = site.context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
 
-    def step(action):
+    def push(self, piece=1 << 20):
+        ciphertext = self.outgoing.read()
+        for at in range(0, len(ciphertext), piece):
+            self.raw.sendall(ciphertext[at : at + piece])
+
+    def step(self, action, **kw):
         while True:
             try:
                 result = action()
-                push()
+                self.push(**kw)
                 return result
             except ssl.SSLWantReadError:
-                push()
-                incoming.write(raw.recv(65536))
+                self.push(**kw)
+                received = self.raw.recv(65536)
+                self.incoming.write(received) if received else self.incoming.write_eof()
 
-    step(session.do_handshake)
-    connect = b"\x10\x10\0\4MQTT\4\2\0\x3c\0\4" + unique()[:4].encode().ljust(4, b"x")
-    step(lambda: session.write(connect))
-    assert step(lambda: session.read(100)) == b"\x20\x02\0\0"
+    def connect(self, **kw):
+        self.step(self.session.do_handshake, **kw)
+        connect = b"\x10\x10\0\4MQTT\4\2\0\x3c\0\4" + unique()[:4].encode().ljust(4, b"x")
+        self.step(lambda: self.session.write(connect), **kw)
+        assert self.step(lambda: self.session.read(100), **kw) == b"\x20\x02\0\0"
+
+
+def test_bytes_in_single_steps(site):
+    ByHand(site()).connect(piece=1)
+
+
+def test_a_goodbye_behind_a_packet(site):
+    """The broker gets both with one read, and nothing after them: it answers both."""
+    ours = site()
+    client = ByHand(ours)
+    client.connect()
+    client.session.write(PINGREQ)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.session.unwrap()
+    client.push()
+    assert client.step(lambda: client.session.read(100)) == b"\xd0\0"
+    with pytest.raises(ssl.SSLZeroReturnError):
+        client.step(lambda: client.session.read(100))
+    assert client.raw.recv(100) == b""
+    eventually(lambda: ours.count("skerry_disconnects_total", reason="lost") == 1, "it is gone")
 
 
 def test_slow_reader(site):

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,12 @@
 #include "certificates.h"
 #include "peer.h"
 #include "world.h"
+
+static bool has_event(int fd)
+{
+  struct pollfd look = {.fd = fd, .events = POLLIN};
+  return poll(&look, 1, 0) == 1 && (look.revents & POLLIN);
+}
 
 static void a_goodbye_ends_it_from_either_side(void **state)
 {
@@ -28,7 +35,16 @@ static void a_goodbye_ends_it_from_either_side(void **state)
     SSL_shutdown(peer->ssl);
     assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &size, &why), TLS_DONE);
     assert_int_equal(size, 4);
+    assert_true(has_event(peer->fds[0]));
     assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &size, &why), TLS_CLOSED);
+    // The other direction is open: it is told goodbye, too.
+    const struct span parts[2] = {span_text("rest"), {0}};
+    assert_int_equal(tls_session_write(peer->session, parts, &size), TLS_DONE);
+    tls_session_goodbye(peer->session);
+    char rest[8];
+    assert_int_equal(SSL_read(peer->ssl, rest, sizeof rest), 4);
+    assert_int_equal(SSL_read(peer->ssl, rest, sizeof rest), 0);
+    assert_int_equal(SSL_get_error(peer->ssl, 0), SSL_ERROR_ZERO_RETURN);
     part(&meeting);
 
     meet(&meeting, world, version);
@@ -97,6 +113,7 @@ static void forged_records_end_it(void **state)
       const char *why = NULL;
       assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &size, &why), TLS_DONE);
       assert_int_equal(size, 4);
+      assert_true(has_event(peer->fds[0]));
       assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &size, &why), TLS_FAILED);
       assert_int_equal(size, 0);
       assert_non_null(why);
