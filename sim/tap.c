@@ -197,31 +197,26 @@ void tap_in(struct link *link, struct span bytes)
 void tap_take(struct link *link, uint64_t count, const struct moment *at)
 {
   struct world *world = link->world;
-  struct span body;
-  uint8_t first;
+  struct mqtt_packet packet;
+  struct mqtt_fault fault = {.text = "more packets were counted than it sent"};
   size_t size;
   for (; count > 0 && !world->trial.failed; count--) {
-    struct mqtt_packet packet;
-    struct mqtt_fault fault;
-    if (splitter_peek(&link->in, &first, &body, &size) != SPLITTER_PACKET) {
-      world_fail(world, "client %s: more packets were counted than it sent", link->client->id);
+    if (splitter_peek(&link->in, link->version, MQTT_FROM_CLIENT, &packet, &size, &fault) != SPLITTER_PACKET) {
+      world_fail(world, "client %s: %s", link->client->id, fault.text);
       return;
     }
     link->last_packet_ms = world->trial.now_ms;
-    if (mqtt_decode(link->version, MQTT_FROM_CLIENT, first, body, &packet, &fault))
-      take_packet(link, &packet, at);
-    else
-      world_fail(world, "client %s sent what does not decode: %s", link->client->id, fault.text);
+    take_packet(link, &packet, at);
     splitter_drop(&link->in, size);
   }
 }
 
 bool tap_has_packet(const struct link *link)
 {
-  struct span body;
-  uint8_t first;
+  struct mqtt_packet packet;
+  struct mqtt_fault fault;
   size_t size;
-  return splitter_peek(&link->in, &first, &body, &size) == SPLITTER_PACKET;
+  return splitter_peek(&link->in, link->version, MQTT_FROM_CLIENT, &packet, &size, &fault) == SPLITTER_PACKET;
 }
 
 // The session is without this connection from some instant between `lo_ms` and now on.
@@ -408,23 +403,19 @@ static void write_packet(struct link *link, struct mqtt_packet *packet)
 void tap_out(struct link *link, struct span bytes)
 {
   struct world *world = link->world;
-  struct span body;
-  uint8_t first;
+  struct mqtt_packet packet;
+  struct mqtt_fault fault;
   size_t size;
   splitter_add(&link->out, bytes);
-  enum splitter_result result;
-  while ((result = splitter_peek(&link->out, &first, &body, &size)) == SPLITTER_PACKET && !world->trial.failed) {
-    struct mqtt_packet packet;
-    struct mqtt_fault fault;
-    if (!mqtt_decode(link->version, MQTT_FROM_SERVER, first, body, &packet, &fault)) {
-      world_fail(world, "the broker wrote to client %s what does not decode: %s", link->client->id, fault.text);
-      return;
-    }
+  enum splitter_result result = SPLITTER_INCOMPLETE;
+  while (!world->trial.failed &&
+         (result = splitter_peek(&link->out, link->version, MQTT_FROM_SERVER, &packet, &size, &fault)) == SPLITTER_PACKET) {
     if (link->maximum_packet_size && size > link->maximum_packet_size)
       world_fail(world, "%zu bytes to client %s, which takes %u", size, link->client->id, link->maximum_packet_size);
     link->broker->packets_out[link->shard][packet.type]++;
     write_packet(link, &packet);
     splitter_drop(&link->out, size);
   }
-  if (result == SPLITTER_MALFORMED) world_fail(world, "the broker wrote a malformed packet to client %s", link->client->id);
+  if (result == SPLITTER_MALFORMED)
+    world_fail(world, "the broker wrote to client %s what does not decode: %s", link->client->id, fault.text);
 }

@@ -223,21 +223,19 @@ bool client_read(struct client *client, size_t size)
   if (bytes.size > size) bytes.size = size;
   splitter_add(&client->in, bytes);
   pipe_read(&link->down, bytes.size);
-  struct span body;
-  uint8_t first;
+  struct mqtt_packet packet;
+  struct mqtt_fault fault;
   size_t packet_size;
-  while (client->link == link && splitter_peek(&client->in, &first, &body, &packet_size) == SPLITTER_PACKET &&
-         !world->trial.failed) {
-    struct mqtt_packet packet;
-    struct mqtt_fault fault;
+  enum splitter_result result = SPLITTER_INCOMPLETE;
+  while (client->link == link && !world->trial.failed &&
+         (result = splitter_peek(&client->in, client->version, MQTT_FROM_SERVER, &packet, &packet_size, &fault)) ==
+             SPLITTER_PACKET) {
     world->trial.tick++;
     client->bytes_read += packet_size;
-    if (mqtt_decode(client->version, MQTT_FROM_SERVER, first, body, &packet, &fault))
-      receive_packet(client, &packet, written_ms(link, client->bytes_read));
-    else
-      world_fail(world, "client %s was sent what does not decode: %s", client->id, fault.text);
+    receive_packet(client, &packet, written_ms(link, client->bytes_read));
     splitter_drop(&client->in, packet_size);
   }
+  if (result == SPLITTER_MALFORMED) world_fail(world, "client %s was sent what does not decode: %s", client->id, fault.text);
   if (client->link == link && pipe_at_end(&link->down)) {
     client_lose_link(client);
     return true;
