@@ -91,8 +91,7 @@ static void without_a_list_everything_goes(void **state)
 static void denied_publishes_are_told(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *watching = client_new(bench, MQTT_5_0, "w");
-  client_subscribe(watching, "#", 2);
+  struct client *watching = client_subscribed(bench, MQTT_5_0, "w", "#", 2);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   SET(bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
   publish(client, "no/0", 0);
@@ -130,8 +129,7 @@ static void older_clients_are_answered_or_closed(void **state)
     limits.denied_disconnects = closes;
     struct bench bench;
     bench_init(&bench, 1, &limits);
-    struct client *watching = client_new(&bench, MQTT_5_0, "w");
-    client_subscribe(watching, "#", 2);
+    struct client *watching = client_subscribed(&bench, MQTT_5_0, "w", "#", 2);
     SET(&bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
     for (uint8_t qos = 0; qos < 3; qos++) {
       struct client *client = client_new(&bench, qos == 1 ? MQTT_3_1 : MQTT_3_1_1, "c");
@@ -176,10 +174,7 @@ static void subscriptions_are_judged_one_by_one(void **state)
     static const uint8_t codes[] = {2, 0x87, 0, 1, 0x87, 0, 0x87, 1, 0x87, 0x87, 0x8f};
     client_queue_subscribe(client, subs, sizeof subs / sizeof subs[0]);
     bench_run(&bench);
-    const struct mqtt_suback *suback = &client_expect(client, MQTT_SUBACK)->suback;
-    assert_int_equal(suback->codes.size, sizeof codes);
-    for (size_t i = 0; i < sizeof codes; i++)
-      if (suback->codes.at[i] != codes[i]) fail_msg("%s: %#x", subs[i].filter, suback->codes.at[i]);
+    client_expect_codes(client, subs, codes, sizeof codes);
     struct client *old = client_new(&bench, MQTT_3_1_1, "o");
     client_subscribe_with(old, &(struct sub){.filter = "b"}, MQTT_UNSPECIFIED_ERROR);
     assert_int_equal(bench_counters(&bench).access_denied[1], 6);
@@ -209,8 +204,7 @@ static void what_may_not_be_received_is_dropped(void **state)
   client_publish(publisher, "secret/kept", "x", 1, true);
   client_publish(publisher, "open/kept", "y", 1, true);
   SET(bench, ALLOW(PUB | SUB, "#"), DENY(REC, "secret/#"), ALLOW(REC, "#"));
-  struct client *client = client_new(bench, MQTT_5_0, "c");
-  client_subscribe(client, "#", 2);
+  struct client *client = client_subscribed(bench, MQTT_5_0, "c", "#", 2);
   client_take(client, "open/kept", "y", 1);
   client_expect_nothing(client);
   for (uint8_t qos = 0; qos < 3; qos++) {
@@ -236,8 +230,7 @@ static void what_was_queued_before_is_asked_about_when_it_goes(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
-  struct client *client = client_lasting(bench, MQTT_5_0, "c");
-  client_subscribe(client, "#", 2);
+  struct client *client = client_durable(bench, "c", "#", 2);
   client_publish(publisher, "secret", "in flight", 1, false);  // sent, never acknowledged
   client_expect_publish(client, "secret", "in flight");
   client_publish(publisher, "open", "in flight", 1, false);
@@ -373,8 +366,7 @@ static void the_list_before_is_not_kept(void **state)
 static void the_brokers_topics_need_a_rule(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *client = client_new(bench, MQTT_5_0, "c");
-  client_subscribe(client, "$SYS/#", 0);
+  struct client *client = client_subscribed(bench, MQTT_5_0, "c", "$SYS/#", 0);
   shard_publish(bench->shards[0], span_text("$SYS/a"), span_text("1"), 0, true);
   bench_run(bench);
   client_take(client, "$SYS/a", "1", 0);
@@ -432,8 +424,7 @@ static void wills_are_asked_about_when_they_are_sent(void **state)
   for (uint32_t delay_s = 0; delay_s <= 10; delay_s += 10) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *watching = client_new(&bench, MQTT_5_0, "w");
-    client_subscribe(watching, "#", 0);
+    struct client *watching = client_subscribed(&bench, MQTT_5_0, "w", "#", 0);
     struct client *ann = with_will(&bench, "a", "will/ann", delay_s), *bob = with_will(&bench, "b", "will/bob", delay_s),
                   *none = with_will(&bench, "n", "will/none", delay_s);
     become(ann, "ann");
@@ -520,8 +511,7 @@ static void a_will_that_outlives_the_process_is_asked_about(void **state)
                                   .topics = topics,
                                   .topic_count = 1};
     put_rule(&bench, &rule);
-    struct client *watching = client_new(&bench, MQTT_5_0, "w");
-    client_subscribe(watching, "#", 0);
+    struct client *watching = client_subscribed(&bench, MQTT_5_0, "w", "#", 0);
     bench_advance(&bench, 40 * 1000);
     if (cases[i / 2].sent) client_take(watching, "will/ann", "gone", 0);
     client_expect_nothing(watching);

@@ -6,10 +6,9 @@
 static void identities_move_with_their_connections(void **state)
 {
   struct bench *bench = bench_make_authentication(state, 4);
-  unsigned number = 0;
   for (uint8_t owner = 0; owner < 4; owner++) {
     char id[16];
-    bench_id_on(bench, owner, &number, id);
+    bench_new_id(bench, owner, id);
     // One that is asked once, and one after an exchange with something to tell at its end; both have to leave.
     struct client *plain = client_open(bench, MQTT_5_0, 1);
     struct mqtt_packet packet = connect_as(MQTT_5_0, id, "ann", "secret");
@@ -25,7 +24,7 @@ static void identities_move_with_their_connections(void **state)
     assert_user(plain, "ann");
     assert_null(bench->questions);  // it is asked once
 
-    bench_id_on(bench, owner, &number, id);
+    bench_new_id(bench, owner, id);
     struct client *enhanced = client_in_exchange(bench, id);
     packet = auth_packet(MQTT_CONTINUE_AUTHENTICATION, "M", "second");
     client_send(enhanced, &packet);
@@ -46,9 +45,8 @@ static void identities_move_with_their_connections(void **state)
 static void an_identity_may_be_lost_on_its_way(void **state)
 {
   struct bench *bench = bench_make_authentication(state, 2);
-  unsigned number = 0;
   char id[16];
-  bench_id_on(bench, 1, &number, id);
+  bench_new_id(bench, 1, id);
   struct mqtt_packet packet = connect_as(MQTT_5_0, id, "ann", "secret");
   uint8_t bytes[64];
   size_t size = mqtt_encode(MQTT_5_0, &packet, bytes, sizeof bytes), taken;
@@ -205,10 +203,9 @@ static void sessions_are_their_users_on_all_shards(void **state)
 {
   struct bench *bench = bench_make_journal(state, 3, NULL, true);
   bench->authenticate = bench->believe = true;
-  unsigned number = 0;
   for (uint8_t shard = 0; shard < 3; shard++) {
     char id[16];
-    bench_id_on(bench, shard, &number, id);
+    bench_new_id(bench, shard, id);
     struct client *owner = client_as(bench, MQTT_5_0, id, "ann");
     assert_int_equal(owner->shard, shard);
     try_as(bench, id, "bob", true, false);  // would be durable, on shard 0

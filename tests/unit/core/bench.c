@@ -198,6 +198,11 @@ void bench_id_on(const struct bench *bench, uint8_t shard, unsigned *number, cha
   while (shard_owner(bench->shards[0], span_text(out)) != shard);
 }
 
+void bench_new_id(struct bench *bench, uint8_t shard, char out[16])
+{
+  bench_id_on(bench, shard, &bench->id_number, out);
+}
+
 // ---- Moving things
 
 static bool carry_mails(struct bench *bench)
@@ -842,6 +847,14 @@ void client_subscribe(struct client *client, const char *filter, uint8_t qos)
   client_subscribe_with(client, &(struct sub){.filter = filter, .qos = qos}, (enum mqtt_reason)qos);
 }
 
+void client_expect_codes(struct client *client, const struct sub *subs, const uint8_t *codes, size_t count)
+{
+  const struct mqtt_suback *suback = &client_expect(client, MQTT_SUBACK)->suback;
+  assert_int_equal(suback->codes.size, count);
+  for (size_t i = 0; i < count; i++)
+    if (suback->codes.at[i] != codes[i]) fail_msg("%s: %#x", subs[i].filter, suback->codes.at[i]);
+}
+
 enum mqtt_reason client_unsubscribe(struct client *client, const char *filter)
 {
   size_t length = strlen(filter);
@@ -887,6 +900,13 @@ static enum mqtt_reason expect_answer(struct client *client, enum mqtt_packet_ty
   return packet->ack.reason;
 }
 
+uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos)
+{
+  struct mqtt_packet packet = publish_packet(client, topic, payload, qos);
+  client_send(client, &packet);
+  return packet.publish.packet_id;
+}
+
 void client_publish(struct client *client, const char *topic, const char *payload, uint8_t qos, bool retain)
 {
   struct mqtt_packet packet = publish_packet(client, topic, payload, qos);
@@ -910,6 +930,21 @@ void client_take(struct client *client, const char *topic, const char *payload, 
   client_ack(client, MQTT_PUBREC, id, MQTT_SUCCESS);
   client_expect_ack(client, MQTT_PUBREL, id, MQTT_SUCCESS);
   client_ack(client, MQTT_PUBCOMP, id, MQTT_SUCCESS);
+}
+
+struct client *client_new_on(struct bench *bench, enum mqtt_version version, uint8_t shard)
+{
+  char id[16];
+  bench_new_id(bench, shard, id);
+  return client_new(bench, version, id);
+}
+
+struct client *client_subscribed(struct bench *bench, enum mqtt_version version, const char *id, const char *filter,
+                                 uint8_t qos)
+{
+  struct client *client = client_new(bench, version, id);
+  client_subscribe(client, filter, qos);
+  return client;
 }
 
 struct client *client_durable(struct bench *bench, const char *id, const char *filter, uint8_t qos)

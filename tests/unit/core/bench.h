@@ -26,6 +26,7 @@ struct bench {
   size_t carry;                       // most mails taken at once; 0: all
   size_t scratch_size;                // BENCH_SCRATCH
   size_t yields;                      // RECEIVE_YIELD seen
+  unsigned id_number;                 // of the next client that a shard must own
   uint8_t limits_number;              // of connections that are opened or handed over now
   bool authenticate;                  // connections that are opened now are asked who they are
   bool believe;                       // every question is answered at once: the client is who it says
@@ -108,6 +109,7 @@ const struct authentication *bench_question(const struct bench *bench);  // the 
 void bench_answer(struct bench *bench, const struct answer *answer);     // of it; and runs
 
 // A client identifier that the shard owns: "c<number>", the first from `*number` on, which is left behind it.
+void bench_new_id(struct bench *bench, uint8_t shard, char out[16]);  // one that it has not given before
 void bench_id_on(const struct bench *bench, uint8_t shard, unsigned *number, char out[16]);
 
 // ---- Clients
@@ -133,7 +135,14 @@ struct client *client_new(struct bench *bench, enum mqtt_version version, const 
 // Opens and connects to a session that outlives its connection.
 struct client *client_lasting(struct bench *bench, enum mqtt_version version, const char *id);
 
-// A client of 5.0 whose session outlives its connection and has one subscription; and the same come back to that session.
+// ... cleanly, with an identifier of its own that the shard owns.
+struct client *client_new_on(struct bench *bench, enum mqtt_version version, uint8_t shard);
+
+// ... cleanly, and subscribes.
+struct client *client_subscribed(struct bench *bench, enum mqtt_version version, const char *id, const char *filter,
+                                 uint8_t qos);
+
+// ... with 5.0, to a session that outlives its connection, and subscribes; and comes back to that session.
 struct client *client_durable(struct bench *bench, const char *id, const char *filter, uint8_t qos);
 struct client *client_back(struct bench *bench, const char *id);
 
@@ -157,9 +166,11 @@ struct sub {
 void client_queue_subscribe(struct client *client, const struct sub *subs, size_t count);  // returns before the answer
 void client_subscribe(struct client *client, const char *filter, uint8_t qos);
 void client_subscribe_with(struct client *client, const struct sub *sub, enum mqtt_reason expected);
+void client_expect_codes(struct client *client, const struct sub *subs, const uint8_t *codes, size_t count);  // SUBACK
 enum mqtt_reason client_unsubscribe(struct client *client, const char *filter);
 
 struct mqtt_packet publish_packet(struct client *client, const char *topic, const char *payload, uint8_t qos);
+uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos);  // its identifier
 void client_publish(struct client *client, const char *topic, const char *payload, uint8_t qos,
                     bool retain);  // whole exchange
 void client_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id, enum mqtt_reason reason);

@@ -17,12 +17,11 @@ static void pair_init(struct pair *pair, uint8_t shards)
   limits.in_flight = 2;
   *pair = (struct pair){0};
   bench_init(&pair->bench, shards, &limits);
-  unsigned number = 0;
   char id[16];
-  bench_id_on(&pair->bench, 0, &number, id);
+  bench_new_id(&pair->bench, 0, id);
   pair->subscriber = client_lasting(&pair->bench, MQTT_5_0, id);
   client_subscribe(pair->subscriber, "t", 1);
-  bench_id_on(&pair->bench, (uint8_t)(shards - 1), &number, id);
+  bench_new_id(&pair->bench, (uint8_t)(shards - 1), id);
   pair->publisher = client_open(&pair->bench, MQTT_3_1_1, (uint8_t)(shards - 1));
   client_connect(pair->publisher, id, true, 0);
   pair->publisher->read_chunk = 8;  // one message
@@ -130,10 +129,9 @@ static void a_circle_goes_on(void **state)
     struct bench bench;
     bench_init(&bench, shards, &limits);
     struct client *clients[2];
-    unsigned number = 0;
     char id[16];
     for (uint8_t i = 0; i < 2; i++) {
-      bench_id_on(&bench, i % shards, &number, id);
+      bench_new_id(&bench, i % shards, id);
       clients[i] = client_lasting(&bench, MQTT_5_0, id);
       client_subscribe_with(clients[i], &(struct sub){.filter = "t", .qos = 1}, MQTT_GRANTED_QOS_1);
     }

@@ -251,8 +251,7 @@ static void the_disconnect_is_last(void **state)
   for (size_t chunk = 0; chunk < 8; chunk++) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *client = client_new(&bench, MQTT_5_0, "c");
-    client_subscribe(client, "#", 0);
+    struct client *client = client_subscribed(&bench, MQTT_5_0, "c", "#", 0);
     client->stalled = true;
     client->write_chunk = chunk;
     struct mqtt_packet packet = publish_packet(client, "a", "x", 1);
@@ -319,11 +318,9 @@ static void unread_answers_pause(void **state)
 static void a_full_mailbox_pauses_publishers(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
-  char here[16], there[16];
-  bench_id_on(bench, 0, &number, here);
-  bench_id_on(bench, 1, &number, there);
-  struct client *subscriber = client_new(bench, MQTT_3_1_1, there);
+  char here[16];
+  bench_new_id(bench, 0, here);
+  struct client *subscriber = client_new_on(bench, MQTT_3_1_1, 1);
   client_subscribe(subscriber, "t", 0);
   struct client *publisher = client_open(bench, MQTT_3_1_1, 0);
   struct mqtt_packet packet = connect_packet(MQTT_3_1_1, here);
@@ -378,8 +375,7 @@ static void tight_memory_slows_publishers(void **state)
 static void full_memory_refuses(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 1);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "t", 1);
   struct client *new = client_new(bench, MQTT_5_0, "n");
   struct client *old = client_new(bench, MQTT_3_1_1, "o");
   bench->budget.limit_bytes = 1000000;

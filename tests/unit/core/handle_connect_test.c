@@ -260,8 +260,7 @@ static void wills_obey_the_rules_of_publishing(void **state)
 static void the_later_connection_wins(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  struct client *first = client_lasting(bench, MQTT_5_0, "c");
-  client_subscribe(first, "t", 1);
+  struct client *first = client_durable(bench, "c", "t", 1);
   struct client *second = client_open(bench, MQTT_3_1_1, 1);
   assert_true(client_connect(second, "c", false, 0)->session_present);
   client_expect_disconnect(first, MQTT_SESSION_TAKEN_OVER);
@@ -269,8 +268,7 @@ static void the_later_connection_wins(void **state)
   client_publish(publisher, "t", "x", 1, false);
   client_take(second, "t", "x", 1);
   // One that ends with its connection ends when it is taken over.
-  struct client *third = client_new(bench, MQTT_5_0, "d");
-  client_subscribe(third, "t", 1);
+  struct client *third = client_subscribed(bench, MQTT_5_0, "d", "t", 1);
   struct client *fourth = client_open(bench, MQTT_5_0, 0);
   assert_false(client_connect(fourth, "d", false, 0)->session_present);
   client_expect_disconnect(third, MQTT_SESSION_TAKEN_OVER);
@@ -289,11 +287,10 @@ static void the_later_connection_wins(void **state)
 static void connections_go_to_their_owners(void **state)
 {
   struct bench *bench = bench_make(state, 4, NULL);
-  unsigned number = 0;
   for (uint8_t at = 0; at < 4; at++) {
     for (uint8_t owner = 0; owner < 4; owner++) {
       char id[16];
-      bench_id_on(bench, owner, &number, id);
+      bench_new_id(bench, owner, id);
       struct client *client = client_open(bench, MQTT_5_0, at);
       client->read_chunk = (size_t)at * 7;
       // The CONNECT and what comes with it.
@@ -322,9 +319,8 @@ static void connections_go_to_their_owners(void **state)
 static void migrating_connections_may_be_lost(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
   char id[16];
-  bench_id_on(bench, 1, &number, id);
+  bench_new_id(bench, 1, id);
   static const struct connection_origin origin = {.address = "x", .anonymous = true};
   struct mqtt_packet packet = connect_packet(MQTT_3_1_1, id);
   uint8_t bytes[64];

@@ -11,10 +11,7 @@ static void answers_say_whether_anybody_listens(void **state)
     bench_init(&bench, shards, NULL);
     struct client *publisher = client_new(&bench, MQTT_5_0, "p");
     struct client *old = client_new(&bench, MQTT_3_1_1, "o");
-    unsigned number = 0;
-    char id[16];
-    bench_id_on(&bench, (uint8_t)(shards - 1), &number, id);
-    struct client *subscriber = client_new(&bench, MQTT_5_0, id);
+    struct client *subscriber = client_new_on(&bench, MQTT_5_0, (uint8_t)(shards - 1));
     for (unsigned listening = 0; listening < 2; listening++) {
       enum mqtt_reason expected = listening ? MQTT_SUCCESS : MQTT_NO_MATCHING_SUBSCRIBERS;
       struct mqtt_packet packet = publish_packet(publisher, "t", "x", 1);
@@ -44,8 +41,7 @@ static void answers_say_whether_anybody_listens(void **state)
 static void qos_2_is_delivered_once(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 0);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "t", 0);
   struct client *publisher = client_lasting(bench, MQTT_5_0, "p");
   struct mqtt_packet packet = publish_packet(publisher, "t", "x", 2);
   uint16_t id = packet.publish.packet_id;
@@ -75,8 +71,7 @@ static void qos_2_is_delivered_once(void **state)
 static void a_clean_start_forgets_identifiers(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 0);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "t", 0);
   for (unsigned i = 0; i < 3; i++) {
     struct client *publisher = client_open(bench, MQTT_5_0, 0);
     client_connect(publisher, "p", true, 100);
@@ -137,9 +132,7 @@ static void refused_messages_give_their_place_back(void **state)
   struct bench *bench = bench_make(state, 1, &limits);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   for (unsigned i = 0; i < 3; i++) {
-    struct mqtt_packet packet = publish_packet(client, "$SYS/x", "x", 2);
-    client_send(client, &packet);
-    client_expect_ack(client, MQTT_PUBREC, packet.publish.packet_id, MQTT_NOT_AUTHORIZED);
+    client_expect_ack(client, MQTT_PUBREC, client_send_publish(client, "$SYS/x", "x", 2), MQTT_NOT_AUTHORIZED);
   }
   client_publish(client, "t", "x", 2, false);
 }
@@ -252,8 +245,7 @@ static void aliases_resolve(void **state)
   struct limits limits = limits_default();
   limits.topic_alias = 4;
   struct bench *bench = bench_make(state, 1, &limits);
-  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "#", 0);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "#", 0);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   limits.topic_alias = 1;  // what was promised holds over a reload
   bench_set_limits(bench, &limits);
@@ -376,8 +368,7 @@ static void windows_shrink(void **state)
   struct limits limits = limits_default();
   limits.in_flight = 500;
   struct bench *bench = bench_make(state, 1, &limits);
-  struct client *subscriber = client_new(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 1);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "t", 1);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   uint16_t ids[300];
   for (unsigned round = 0; round < 3; round++) {

@@ -25,10 +25,7 @@ static void filters_are_judged(void **state)
     static const uint8_t codes[] = {0, 1, 0x8f, 0x8f, 0x8f, 2, 0x8f, 0x8f, 2, 0x8f, 0x8f, 0, 1, 0x97, 2, 1};
     client_queue_subscribe(client, subs, sizeof subs / sizeof subs[0]);
     bench_run(&bench);
-    const struct mqtt_suback *suback = &client_expect(client, MQTT_SUBACK)->suback;
-    assert_int_equal(suback->codes.size, sizeof codes);
-    for (size_t i = 0; i < sizeof codes; i++)
-      if (suback->codes.at[i] != codes[i]) fail_msg("%s: %#x", subs[i].filter, suback->codes.at[i]);
+    client_expect_codes(client, subs, codes, sizeof codes);
     struct counters counters = bench_counters(&bench);
     assert_int_equal(counters.subscriptions, 5);
     assert_int_equal(counters.shared_subscriptions, 1);
@@ -145,8 +142,7 @@ static void retain_handling_is_obeyed(void **state)
     client_expect_nothing(client);
     client_publish(publisher, "b", "", 1, true);
     client_take(client, "b", "", 1);
-    struct client *late = client_new(&bench, MQTT_3_1_1, "l");
-    client_subscribe(late, "#", 0);
+    struct client *late = client_subscribed(&bench, MQTT_3_1_1, "l", "#", 0);
     for (unsigned i = 0; i < 2; i++) assert_true(client_expect(late, MQTT_PUBLISH)->publish.retain);
     client_expect_nothing(late);
     assert_int_equal(bench_counters(&bench).retained_messages, 2u * shards);
@@ -233,8 +229,7 @@ static void expired_retained_messages_are_not_sent(void **state)
   client_send(publisher, &packet);
   client_publish(publisher, "long", "y", 0, true);
   bench_advance(bench, 3000);
-  struct client *client = client_new(bench, MQTT_5_0, "c");
-  client_subscribe(client, "short", 0);
+  struct client *client = client_subscribed(bench, MQTT_5_0, "c", "short", 0);
   assert_int_equal(client_expect_publish(client, "short", "x")->properties.message_expiry_s, 2);
   bench_advance(bench, 2000);
   client_subscribe(client, "#", 0);
@@ -257,8 +252,7 @@ static void cursors_take_turns(void **state)
     snprintf(topic, sizeof topic, "t/%u/x", i);
     client_publish(publisher, topic, "v", 0, true);
   }
-  struct client *client = client_new(bench, MQTT_3_1_1, "c");
-  client_subscribe(client, "t/+/y", 1);
+  struct client *client = client_subscribed(bench, MQTT_3_1_1, "c", "t/+/y", 1);
   client_expect_nothing(client);
   client_subscribe(client, "+/4999/+", 1);
   client_expect_publish(client, "t/4999/x", "v");
@@ -272,9 +266,8 @@ static void cursors_take_turns(void **state)
 static void suback_waits_for_all_shards(void **state)
 {
   struct bench *bench = bench_make(state, 3, NULL);
-  unsigned number = 0;
   char id[16];
-  bench_id_on(bench, 0, &number, id);
+  bench_new_id(bench, 0, id);
   struct client *client = client_new(bench, MQTT_5_0, id);
   bench->hold[1][0] = true;
   client_queue_subscribe(client, &(struct sub){.filter = "t", .qos = 1}, 1);
@@ -313,10 +306,9 @@ static void destroyed_while_mails_are_under_way(void **state)
 {
   struct bench *bench = bench_make(state, 3, NULL);
   char id[16];
-  unsigned number = 0;
   struct client *clients[6];
   for (unsigned i = 0; i < 6; i++) {
-    bench_id_on(bench, (uint8_t)(i % 3), &number, id);
+    bench_new_id(bench, (uint8_t)(i % 3), id);
     clients[i] = client_lasting(bench, MQTT_5_0, id);
     client_subscribe(clients[i], "t/#", 1);
     client_subscribe(clients[i], "$share/g/t/#", 1);
@@ -340,14 +332,8 @@ static void destroyed_while_mails_are_under_way(void **state)
 static void other_shards_forget_what_nobody_wants(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
-  char a[16], b[16], c[16];
-  bench_id_on(bench, 0, &number, a);
-  bench_id_on(bench, 0, &number, b);
-  bench_id_on(bench, 1, &number, c);
-  struct client *first = client_new(bench, MQTT_5_0, a);
-  struct client *second = client_new(bench, MQTT_5_0, b);
-  struct client *publisher = client_new(bench, MQTT_5_0, c);
+  struct client *first = client_new_on(bench, MQTT_5_0, 0), *second = client_new_on(bench, MQTT_5_0, 0);
+  struct client *publisher = client_new_on(bench, MQTT_5_0, 1);
   client_subscribe(first, "t/+", 0);
   client_subscribe(second, "t/+", 0);
   assert_int_equal(index_find(&bench->shards[1]->index, span_text("t/+"))->remote, 1);

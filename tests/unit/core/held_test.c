@@ -221,8 +221,7 @@ static void what_needs_no_disk_is_not_held_up(void **state)
   struct scene scene;
   begin(&scene);
   struct client *other = client_new(&scene.bench, MQTT_3_1_1, "other");
-  struct client *clean = client_new(&scene.bench, MQTT_5_0, "clean");
-  client_subscribe(clean, "live", 2);
+  struct client *clean = client_subscribed(&scene.bench, MQTT_5_0, "clean", "live", 2);
   uint16_t first = publish(scene.pub, "t/1", 1, false);
   size_t batches = scene.bench.store->batch_count;
   // Another connection goes on.
@@ -284,8 +283,7 @@ static void other_durabilities_wait_for_nothing(void **state)
     struct bench bench;
     bench_init_journal(&bench, shard_count, NULL, false);
     bench.store->hold_commits = true;
-    struct client *sub = client_lasting(&bench, MQTT_5_0, "sub");
-    client_subscribe(sub, "t/#", 2);
+    struct client *sub = client_durable(&bench, "sub", "t/#", 2);
     struct client *pub = client_new(&bench, MQTT_5_0, "pub"), *durable = client_lasting(&bench, MQTT_5_0, "durable");
     for (uint8_t qos = 0; qos <= 2; qos++) {
       client_publish(pub, "t/1", "m", qos, true);
@@ -310,12 +308,9 @@ static void clean_sessions_make_no_records(void **state)
     struct bench bench;
     bench_init_journal(&bench, shard_count, NULL, true);
     bench.store->hold_commits = true;
-    unsigned number = 0;
-    char id[16];
     struct client *subs[2];
     for (uint8_t i = 0; i < 2; i++) {
-      bench_id_on(&bench, i % shard_count, &number, id);
-      subs[i] = client_new(&bench, i ? MQTT_5_0 : MQTT_3_1_1, id);
+      subs[i] = client_new_on(&bench, i ? MQTT_5_0 : MQTT_3_1_1, i % shard_count);
       client_subscribe(subs[i], "t/#", 2);
       client_subscribe(subs[i], "$share/g/s", 1);
     }
@@ -353,15 +348,10 @@ static void clean_sessions_make_no_records(void **state)
 static void publishers_on_other_shards_wait(void **state)
 {
   struct bench *bench = bench_make_journal(state, 2, NULL, true);
-  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
-  client_subscribe(sub, "t/#", 2);
-  unsigned number = 0;
-  char id[16];
-  bench_id_on(bench, 1, &number, id);
-  struct client *pub = client_new(bench, MQTT_5_0, id);
+  struct client *sub = client_durable(bench, "sub", "t/#", 2);
+  struct client *pub = client_new_on(bench, MQTT_5_0, 1);
   assert_int_equal(pub->shard, 1);
-  bench_id_on(bench, 0, &number, id);
-  struct client *here = client_new(bench, MQTT_5_0, id);
+  struct client *here = client_new_on(bench, MQTT_5_0, 0);
   client_subscribe(here, "here", 1);
   bench->store->hold_commits = true;
 
@@ -408,11 +398,9 @@ static void publishers_on_other_shards_wait(void **state)
 static void other_shards_know_what_is_durable(void **state)
 {
   struct bench *bench = bench_make_journal(state, 2, NULL, true);
-  unsigned number = 0;
   char id[16];
-  bench_id_on(bench, 1, &number, id);
-  struct client *pub = client_new(bench, MQTT_5_0, id);
-  bench_id_on(bench, 0, &number, id);
+  struct client *pub = client_new_on(bench, MQTT_5_0, 1);
+  bench_new_id(bench, 0, id);
   struct client *clean = client_new(bench, MQTT_5_0, id), *durable = client_lasting(bench, MQTT_5_0, "durable");
   struct client *other = client_lasting(bench, MQTT_5_0, "other");
   client_subscribe(clean, "f", 1);
@@ -433,8 +421,7 @@ static void other_shards_know_what_is_durable(void **state)
     if (change == RESTORED) {
       client_subscribe(other, "f", 1);
       bench_crash(bench, 1000);
-      bench_id_on(bench, 1, &number, id);
-      pub = client_new(bench, MQTT_5_0, id);
+      pub = client_new_on(bench, MQTT_5_0, 1);
     }
     bool waits = change != NOTHING && change != NONE && change != ENDED;
     bench->hold[0][1] = true;  // shard 0 is not heard of
@@ -460,15 +447,11 @@ static void other_shards_know_what_is_durable(void **state)
 static void many_batches_of_other_shards(void **state)
 {
   struct bench *bench = bench_make_journal(state, 3, NULL, true);
-  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
-  client_subscribe(sub, "t/#", 1);
+  struct client *sub = client_durable(bench, "sub", "t/#", 1);
   client_drop(sub);
-  unsigned number = 0;
-  char id[16];
   struct client *pubs[2];
   for (uint8_t i = 0; i < 2; i++) {
-    bench_id_on(bench, (uint8_t)(i + 1), &number, id);
-    pubs[i] = client_new(bench, MQTT_3_1_1, id);
+    pubs[i] = client_new_on(bench, MQTT_3_1_1, (uint8_t)(i + 1));
   }
   bench->store->hold_commits = true;
   size_t first_batch = bench->store->batch_count;

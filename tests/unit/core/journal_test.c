@@ -13,16 +13,6 @@ static uint16_t publish(struct client *client, const char *topic, uint8_t qos, b
   return packet.publish.packet_id;
 }
 
-// A client identifier whose clean sessions live on the shard.
-static const char *id_on(const struct bench *bench, uint8_t shard)
-{
-  static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-    if (shard_owner(bench->shards[0], span_text(names[i])) == shard) return names[i];
-  fail();
-  return NULL;
-}
-
 // ---- Milestones
 
 static void milestones_remember_enough(void **state)
@@ -54,8 +44,7 @@ static void milestones_remember_enough(void **state)
 static void subscriptions_come_back_as_they_were(void **state)
 {
   struct bench *bench = bench_make_journal(state, 2, NULL, true);
-  struct client *sub = client_lasting(bench, MQTT_5_0, "sub");
-  client_subscribe(sub, "plain", 0);
+  struct client *sub = client_durable(bench, "sub", "plain", 0);
   client_subscribe(sub, "gone", 1);
   client_subscribe_with(sub, &(struct sub){.filter = "own", .qos = 1, .no_local = true, .id = 7}, MQTT_GRANTED_QOS_1);
   client_subscribe_with(sub, &(struct sub){.filter = "kept/+", .qos = 2, .retain_as_published = true, .id = 300},
@@ -66,13 +55,13 @@ static void subscriptions_come_back_as_they_were(void **state)
   client_unsubscribe(sub, "gone");
   // Queued before, with the identifiers that held then.
   client_drop(sub);
-  struct client *pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
+  struct client *pub = client_new_on(bench, MQTT_5_0, 1);
   client_publish(pub, "kept/1", "before", 2, true);
   client_publish(pub, "shared", "before", 1, false);
   bench_crash(bench, 1000);
   assert_int_equal(bench_counters(bench).subscriptions, 3);
   assert_int_equal(bench_counters(bench).shared_subscriptions, 1);
-  pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
+  pub = client_new_on(bench, MQTT_5_0, 1);
   client_publish(pub, "kept/1", "after", 1, true);
   client_publish(pub, "gone", "after", 1, false);
   client_publish(pub, "shared", "after", 1, false);
@@ -151,7 +140,7 @@ static void received_identifiers_survive(void **state)
 static void retained_messages_survive(void **state)
 {
   struct bench *bench = bench_make_journal(state, 3, NULL, true);
-  struct client *pub = client_new(bench, MQTT_5_0, id_on(bench, 2));
+  struct client *pub = client_new_on(bench, MQTT_5_0, 2);
   client_publish(pub, "r/1", "first", 1, true);
   client_publish(pub, "r/1", "second", 0, true);
   client_publish(pub, "r/2", "gone", 1, true);
@@ -169,7 +158,7 @@ static void retained_messages_survive(void **state)
   bench_run(bench);
   bench_crash(bench, 150 * 1000);
   for (uint8_t i = 0; i < 3; i++) {
-    struct client *sub = client_new(bench, MQTT_5_0, id_on(bench, i));
+    struct client *sub = client_new_on(bench, MQTT_5_0, i);
     client_queue_subscribe(sub, &(struct sub){.filter = "#", .qos = 0}, 1);
     client_queue_subscribe(sub, &(struct sub){.filter = "$SYS/#", .qos = 0}, 1);
     bench_run(bench);
@@ -189,9 +178,9 @@ static void retained_messages_survive(void **state)
     client_disconnect(sub, MQTT_SUCCESS);
   }
   // What comes now is later than what was restored, on every shard.
-  pub = client_new(bench, MQTT_5_0, id_on(bench, 1));
+  pub = client_new_on(bench, MQTT_5_0, 1);
   client_publish(pub, "r/1", "third", 1, true);
-  struct client *sub = client_new(bench, MQTT_5_0, id_on(bench, 2));
+  struct client *sub = client_new_on(bench, MQTT_5_0, 2);
   client_subscribe(sub, "r/1", 0);
   client_take(sub, "r/1", "third", 0);
 }
@@ -265,14 +254,10 @@ static void full_disks_refuse_and_recover(void **state)
     struct bench bench;
     bench_init_journal(&bench, 2, NULL, true);
     struct client *sub = client_durable(&bench, "sub", "t", 2);
-    struct client *pub = client_new(&bench, MQTT_5_0, id_on(&bench, shard));
+    struct client *pub = client_new_on(&bench, MQTT_5_0, shard);
     struct client *durable = client_lasting(&bench, MQTT_5_0, "durable");
-    unsigned number = 0;
-    char id[16];
-    bench_id_on(&bench, shard, &number, id);
-    struct client *old = client_new(&bench, MQTT_3_1_1, id);
-    bench_id_on(&bench, 1, &number, id);
-    struct client *clean = client_new(&bench, MQTT_5_0, id);
+    struct client *old = client_new_on(&bench, MQTT_3_1_1, shard);
+    struct client *clean = client_new_on(&bench, MQTT_5_0, 1);
     client_subscribe(clean, "live", 2);
     bench_journal_state(&bench, shard ? JOURNAL_FAILING : JOURNAL_FULL);
     for (uint8_t qos = 1; qos <= 2; qos++) {
@@ -361,7 +346,7 @@ static void what_is_under_way_is_bounded_on_all_shards(void **state)
     struct client *sub = client_durable(&bench, "sub", "t/#", 1), *pubs[SHARDS];
     client_drop(sub);
     unsigned sent = 0, of_one[SHARDS] = {0};
-    for (uint8_t i = 0; i < SHARDS; i++) pubs[i] = client_new(&bench, i == 1 ? MQTT_3_1_1 : MQTT_5_0, id_on(&bench, i));
+    for (uint8_t i = 0; i < SHARDS; i++) pubs[i] = client_new_on(&bench, i == 1 ? MQTT_3_1_1 : MQTT_5_0, i);
     bench.store->hold_commits = true;
     for (uint8_t i = 0; i < SHARDS; i++) {
       while (!pubs[i]->paused) {
@@ -424,7 +409,8 @@ static void retained_reads_wait_for_the_journal(void **state)
 static void clean_clients_become_durable_and_back(void **state)
 {
   struct bench *bench = bench_make_journal(state, 3, NULL, true);
-  const char *id = id_on(bench, 2);
+  char id[16];
+  bench_new_id(bench, 2, id);
   struct client *client = client_new(bench, MQTT_5_0, id);
   assert_int_equal(client->shard, 2);
   client_subscribe(client, "t", 1);
@@ -480,7 +466,8 @@ static void clean_clients_become_durable_and_back(void **state)
 static void take_overs_that_nobody_waits_for(void **state)
 {
   struct bench *bench = bench_make_journal(state, 2, NULL, true);
-  const char *id = id_on(bench, 1);
+  char id[16];
+  bench_new_id(bench, 1, id);
   for (int timed_out = 0; timed_out < 2; timed_out++) {
     bench->hold[1][0] = true;
     struct client *client = client_open(bench, MQTT_3_1_1, 0);
@@ -522,12 +509,9 @@ static void shared_subscriptions_with_durable_members(void **state)
     struct bench bench;
     bench_init_journal(&bench, shard_count, NULL, true);
     struct client *durable = client_durable(&bench, "durable", "$share/g/t", 1);
-    struct client *clean = client_new(&bench, MQTT_5_0, id_on(&bench, shard_count - 1));
+    struct client *clean = client_new_on(&bench, MQTT_5_0, shard_count - 1);
     client_subscribe(clean, "$share/g/t", 1);
-    unsigned number = 0;
-    char id[16];
-    bench_id_on(&bench, shard_count - 1, &number, id);
-    struct client *pub = client_new(&bench, MQTT_5_0, id);
+    struct client *pub = client_new_on(&bench, MQTT_5_0, shard_count - 1);
     for (unsigned i = 0; i < 4; i++) {
       client_publish(pub, "t", "m", 1, false);
       struct client *chosen = client_waiting(durable) ? durable : clean;
@@ -542,9 +526,9 @@ static void shared_subscriptions_with_durable_members(void **state)
     assert_int_equal(store_bench_find(bench.store, "durable")->waiting, 3);
     bench_crash(&bench, 1000);
     // Restored as a member that is away: one that is there comes first.
-    clean = client_new(&bench, MQTT_5_0, id_on(&bench, shard_count - 1));
+    clean = client_new_on(&bench, MQTT_5_0, shard_count - 1);
     client_subscribe(clean, "$share/g/t", 1);
-    pub = client_new(&bench, MQTT_5_0, id);
+    pub = client_new_on(&bench, MQTT_5_0, shard_count - 1);
     for (unsigned i = 0; i < 2; i++) {
       client_publish(pub, "t", "m", 1, false);
       client_take(clean, "t", "m", 1);

@@ -23,8 +23,7 @@ static void writes_may_be_cut_anywhere(void **state)
   for (size_t chunk = 0; chunk < 40; chunk++) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
-    client_subscribe(subscriber, "#", 2);
+    struct client *subscriber = client_subscribed(&bench, MQTT_5_0, "s", "#", 2);
     struct client *publisher = client_new(&bench, MQTT_5_0, "p");
     subscriber->stalled = true;
     static const char ping[2] = {(char)0xc0, 0};
@@ -66,8 +65,7 @@ static void connections_may_be_lost_in_the_middle(void **state)
   for (size_t cut = 0; cut < 64; cut++) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
-    client_subscribe(subscriber, "#", 1);
+    struct client *subscriber = client_durable(&bench, "s", "#", 1);
     struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
     subscriber->stalled = true;
     client_publish(publisher, "t", "one", 1, false);
@@ -101,8 +99,7 @@ static void destroyed_in_the_middle(void **state)
   char *large = text_of(BENCH_SCRATCH * 2);
   struct bench bench;
   bench_init(&bench, 1, NULL);
-  struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "#", 0);
+  struct client *subscriber = client_subscribed(&bench, MQTT_5_0, "s", "#", 0);
   struct client *publisher = client_new(&bench, MQTT_5_0, "p");
   subscriber->stalled = true;
   client_publish(publisher, "t", large, 0, false);
@@ -126,8 +123,7 @@ static void heads_larger_than_scratch(void **state)
   for (size_t chunk = 0; chunk <= 5000; chunk += 1000) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
-    client_subscribe(subscriber, "#", 1);
+    struct client *subscriber = client_durable(&bench, "s", "#", 1);
     subscriber->write_chunk = chunk;
     struct client *publisher = client_new(&bench, MQTT_5_0, "p");
     struct mqtt_packet packet = publish_packet(publisher, topic, "payload", 1);
@@ -374,8 +370,7 @@ static void properties_are_forwarded(void **state)
   struct client *subscriber = client_new(bench, MQTT_5_0, "s");
   struct sub sub = {.filter = "t", .qos = 1, .id = 268435455};
   client_subscribe_with(subscriber, &sub, MQTT_GRANTED_QOS_1);
-  struct client *old = client_new(bench, MQTT_3_1_1, "old");
-  client_subscribe(old, "t", 1);
+  struct client *old = client_subscribed(bench, MQTT_3_1_1, "old", "t", 1);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   struct mqtt_packet packet = publish_packet(publisher, "t", "x", 1);
   struct mqtt_properties *properties = &packet.publish.properties;
@@ -416,8 +411,7 @@ static void publish_expiring(struct client *publisher, const char *payload, uint
 static void waiting_messages_expire(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 2);
+  struct client *subscriber = client_durable(bench, "s", "t", 2);
   client_drop(subscriber);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   publish_expiring(publisher, "0", 1, 0);
@@ -445,8 +439,7 @@ static void started_deliveries_do_not_expire(void **state)
   for (uint8_t qos = 1; qos <= 2; qos++) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
-    client_subscribe(subscriber, "t", qos);
+    struct client *subscriber = client_durable(&bench, "s", "t", qos);
     struct client *publisher = client_new(&bench, MQTT_5_0, "p");
     publish_expiring(publisher, "begun", qos, 1);
     uint16_t id = client_expect_publish(subscriber, "t", "begun")->packet_id;
@@ -513,8 +506,7 @@ static void in_flight_is_resent_in_order(void **state)
 static void resending_obeys_the_receive_maximum(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *subscriber = client_lasting(bench, MQTT_5_0, "s");
-  client_subscribe(subscriber, "t", 2);
+  struct client *subscriber = client_durable(bench, "s", "t", 2);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
   char number[8];
   uint16_t ids[6];
@@ -556,8 +548,7 @@ static void resending_through_little_scratch(void **state)
   for (size_t scratch = 8; scratch < 64; scratch++) {
     struct bench bench;
     bench_init(&bench, 1, NULL);
-    struct client *subscriber = client_lasting(&bench, MQTT_5_0, "s");
-    client_subscribe(subscriber, "t", 2);
+    struct client *subscriber = client_durable(&bench, "s", "t", 2);
     struct client *publisher = client_new(&bench, MQTT_3_1_1, "p");
     uint16_t ids[8];
     for (unsigned i = 0; i < 8; i++) {

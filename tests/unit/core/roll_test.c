@@ -87,16 +87,14 @@ static void the_roll_has_who_is_connected(void **state)
 static void a_user_goes_from_every_shard(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
   char ids[4][16];
   struct client *clients[4];
   for (unsigned i = 0; i < 4; i++) {
-    bench_id_on(bench, i % 2, &number, ids[i]);
+    bench_new_id(bench, i % 2, ids[i]);
     clients[i] = arrive(bench, i < 2 ? MQTT_5_0 : MQTT_3_1_1, ids[i], "ann");
   }
-  unsigned other_number = 100;
   char other_id[16];
-  bench_id_on(bench, 1, &other_number, other_id);
+  bench_new_id(bench, 1, other_id);
   struct client *bob = arrive(bench, MQTT_5_0, other_id, "bob");
   struct client *nobody = arrive(bench, MQTT_5_0, "nobody", NULL);
   assert_int_equal(dismiss(bench, NULL, "an"), 0);
@@ -123,8 +121,7 @@ static void one_client_goes(void **state)
 static void what_it_leaves(void **state)
 {
   struct bench *bench = bench_make(state, 1, NULL);
-  struct client *watcher = client_new(bench, MQTT_5_0, "watcher");
-  client_subscribe(watcher, "will", 0);
+  struct client *watcher = client_subscribed(bench, MQTT_5_0, "watcher", "will", 0);
   struct client *client = client_open(bench, MQTT_5_0, 0);
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   packet.connect.will = (struct mqtt_will){.present = true, .topic = span_text("will"), .payload = span_text("gone")};

@@ -165,8 +165,7 @@ static void wills_have_properties_and_retain(void **state)
   assert_span_text(publish->properties.content_type, "text/plain");
   assert_int_equal(publish->properties.message_expiry_s, 60);  // from when it is published
   assert_false(MQTT_HAS(&publish->properties, WILL_DELAY));
-  struct client *late = client_new(bench, MQTT_5_0, "late");
-  client_subscribe(late, "will", 0);
+  struct client *late = client_subscribed(bench, MQTT_5_0, "late", "will", 0);
   publish = client_expect_publish(late, "will", "bye");
   assert_true(publish->retain);
   // One for which the store has no room is sent all the same.

@@ -33,11 +33,9 @@ static void order_holds_across_shards(void **state)
     bench_init(&bench, shards, NULL);
     bench.carry = 3;
     struct client *subscribers[4];
-    unsigned number = 0;
     char text[16];
     for (uint8_t i = 0; i < 4; i++) {
-      bench_id_on(&bench, i % shards, &number, text);
-      subscribers[i] = client_new(&bench, MQTT_5_0, text);
+      subscribers[i] = client_new_on(&bench, MQTT_5_0, i % shards);
       client_subscribe(subscribers[i], "t", 2);
     }
     struct client *publisher = client_new(&bench, MQTT_3_1_1, "publisher");
@@ -87,10 +85,8 @@ static void fan_out_yields(void **state)
 static void the_broker_publishes_itself(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  struct client *all = client_new(bench, MQTT_5_0, "all");
-  client_subscribe(all, "#", 0);
-  struct client *watching = client_new(bench, MQTT_5_0, "w");
-  client_subscribe(watching, "$SYS/#", 1);
+  struct client *all = client_subscribed(bench, MQTT_5_0, "all", "#", 0);
+  struct client *watching = client_subscribed(bench, MQTT_5_0, "w", "$SYS/#", 1);
   shard_publish(bench->shards[0], span_text("$SYS/broker/uptime"), span_text("1 s"), 0, true);
   shard_publish(bench->shards[1], span_text("$SYS/broker/load"), span_text("0"), 1, false);
   bench_run(bench);
@@ -130,10 +126,7 @@ static void times_are_told(void **state)
 static void host_mails_keep_their_place(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
-  char id[16];
-  bench_id_on(bench, 0, &number, id);
-  struct client *client = client_new(bench, MQTT_5_0, id);
+  struct client *client = client_new_on(bench, MQTT_5_0, 0);
   bench->hold[0][1] = true;
   client_queue_subscribe(client, &(struct sub){.filter = "t"}, 1);
   bench_run(bench);

@@ -18,10 +18,9 @@ static void team_init(struct team *team, uint8_t shards, enum share_strategy str
   struct limits limits = limits_default();
   limits.share_strategy = strategy;
   bench_init(&team->bench, shards, &limits);
-  unsigned number = 0;
   char id[16];
   for (unsigned i = 0; i < MEMBERS; i++) {
-    bench_id_on(&team->bench, (uint8_t)(i % shards), &number, id);
+    bench_new_id(&team->bench, (uint8_t)(i % shards), id);
     team->members[i] = client_lasting(&team->bench, MQTT_5_0, id);
     client_subscribe(team->members[i], "$share/team/t/#", qos);
   }
@@ -123,11 +122,10 @@ static void credit_comes_back_whatever_happens(void **state)
   limits.queue_messages = 1;
   limits.in_flight = 1;
   struct bench *bench = bench_make(state, 2, &limits);
-  unsigned number = 0;
   char id[2][16];
   struct client *members[2];
   for (uint8_t i = 0; i < 2; i++) {
-    bench_id_on(bench, i, &number, id[i]);
+    bench_new_id(bench, i, id[i]);
     members[i] = client_lasting(bench, MQTT_5_0, id[i]);
     client_subscribe(members[i], "$share/g/t", 1);
   }
@@ -164,8 +162,7 @@ static uint32_t waiting(const struct bench *bench, const char *id)
 
 static void absent_member(struct bench *bench, const char *id)
 {
-  struct client *client = client_lasting(bench, MQTT_5_0, id);
-  client_subscribe(client, id, 1);
+  struct client *client = client_durable(bench, id, id, 1);
   client_subscribe(client, "$share/team/t/#", 1);
   client_drop(client);
 }
@@ -220,8 +217,7 @@ static void the_absent_get_nothing_while_the_others_are_full(void **state)
   limits.queue_drop = QUEUE_REJECT;
   struct bench *bench = bench_make_journal(state, 1, &limits, true);
   absent_member(bench, "a");
-  struct client *there = client_lasting(bench, MQTT_5_0, "there");
-  client_subscribe(there, "$share/team/t/#", 1);
+  client_durable(bench, "there", "$share/team/t/#", 1);
   struct client *publisher = client_new(bench, MQTT_5_0, "p");
   bool refused = false;
   for (unsigned i = 0; i < 20 && !refused; i++) {
@@ -302,10 +298,9 @@ static void ended_sessions_give_back(void **state)
   for (uint8_t shards = 1; shards <= 3; shards++) {
     struct bench bench;
     bench_init(&bench, shards, NULL);
-    unsigned number = 0;
     char first[16], second[16];
-    bench_id_on(&bench, 0, &number, first);
-    bench_id_on(&bench, (uint8_t)(shards - 1), &number, second);
+    bench_new_id(&bench, 0, first);
+    bench_new_id(&bench, (uint8_t)(shards - 1), second);
     struct client *a = client_open(&bench, MQTT_5_0, 0);
     struct mqtt_packet packet = connect_packet(MQTT_5_0, first);
     packet.connect.clean_start = false;
@@ -325,8 +320,7 @@ static void ended_sessions_give_back(void **state)
     client_publish(publisher, "t", "waits 2", 2, false);
     assert_int_equal(client_expect_publish(a, "t", "sent 1")->properties.subscription_id, 3);
     client_expect_publish(a, "t", "sent 2");
-    struct client *b = client_new(&bench, MQTT_5_0, second);
-    client_subscribe(b, "$share/g/t", 2);
+    struct client *b = client_subscribed(&bench, MQTT_5_0, second, "$share/g/t", 2);
     client_drop(a);
     bench_advance(&bench, 10000);
     client_take(b, "t", "sent 1", 1);
@@ -399,23 +393,16 @@ static void a_chosen_member_may_have_left(void **state)
   for (unsigned others = 0; others < 2; others++) {
     struct bench bench;
     bench_init(&bench, 2, NULL);
-    unsigned number = 0;
-    char there[16], here[16];
     // The group's owner is one shard, its member is on the other.
     uint8_t owner = shard_owner(bench.shards[0], span_text("g/t"));
     uint8_t away = 1 - owner;
-    bench_id_on(&bench, away, &number, there);
-    bench_id_on(&bench, owner, &number, here);
-    struct client *leaver = client_new(&bench, MQTT_5_0, there);
+    struct client *leaver = client_new_on(&bench, MQTT_5_0, away), *publisher = client_new_on(&bench, MQTT_5_0, owner);
     client_subscribe(leaver, "$share/g/t", 1);
-    struct client *publisher = client_new(&bench, MQTT_5_0, here);
     bench.hold[owner][away] = true;
     client_publish(publisher, "t", "x", 1, false);
     struct client *stayer = NULL;
     if (others) {
-      char id[16];
-      bench_id_on(&bench, owner, &number, id);
-      stayer = client_new(&bench, MQTT_5_0, id);
+      stayer = client_new_on(&bench, MQTT_5_0, owner);
       client_queue_subscribe(stayer, &(struct sub){.filter = "$share/g/t", .qos = 1}, 1);
       bench_run(&bench);
     }
@@ -435,20 +422,14 @@ static void a_chosen_member_may_have_left(void **state)
 static void a_later_group_is_another(void **state)
 {
   struct bench *bench = bench_make(state, 2, NULL);
-  unsigned number = 0;
-  char there[16], here[16], again[16];
   uint8_t owner = shard_owner(bench->shards[0], span_text("g/t"));
   uint8_t away = 1 - owner;
-  bench_id_on(bench, away, &number, there);
-  bench_id_on(bench, owner, &number, here);
-  bench_id_on(bench, owner, &number, again);
-  struct client *leaver = client_new(bench, MQTT_5_0, there);
+  struct client *leaver = client_new_on(bench, MQTT_5_0, away), *publisher = client_new_on(bench, MQTT_5_0, owner);
   client_subscribe(leaver, "$share/g/t", 1);
-  struct client *publisher = client_new(bench, MQTT_5_0, here);
   bench->hold[owner][away] = true;
   client_publish(publisher, "t", "old", 1, false);
   client_drop(leaver);
-  struct client *later = client_new(bench, MQTT_5_0, again);
+  struct client *later = client_new_on(bench, MQTT_5_0, owner);
   client_queue_subscribe(later, &(struct sub){.filter = "$share/g/t", .qos = 1}, 1);
   bench_run(bench);
   bench->hold[owner][away] = false;

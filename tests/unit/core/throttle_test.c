@@ -162,8 +162,7 @@ static void who_must_not_is_disconnected(void **state)
       struct limits limits = bytes ? with_rates(0, 300, RATE_DISCONNECT) : with_rates(3, 0, RATE_DISCONNECT);
       limits.packet_size = 256;
       bench_init(&bench, 1, &limits);
-      struct client *subscriber = client_new(&bench, MQTT_5_0, "s");
-      client_subscribe(subscriber, "t", 0);
+      struct client *subscriber = client_subscribed(&bench, MQTT_5_0, "s", "t", 0);
       bench_advance(&bench, 1000);  // what the SUBSCRIBE has cost
       struct client *client = client_new(&bench, version, "c");
       queue_messages(client, bytes ? 100 : 4, 0);
@@ -298,9 +297,8 @@ static void each_listener_has_its_own(void **state)
     bench_set_listener_limits(&bench, 7, &tight);
     for (unsigned i = 0; i < 2 * shards; i++) {
       bool is_tight = i % 2;
-      unsigned number = i;
       char id[16];
-      bench_id_on(&bench, (uint8_t)(i / 2), &number, id);
+      bench_new_id(&bench, (uint8_t)(i / 2), id);
       bench.limits_number = is_tight ? 7 : 0;
       struct client *client = client_open(&bench, MQTT_5_0, 0);
       const struct mqtt_connack *connack = client_connect(client, id, true, 1000);
@@ -369,9 +367,7 @@ static void a_listener_may_reject(void **state)
   client_subscribe(subscriber, "t", 1);
   client_drop(subscriber);
   client_publish(publisher, "t", "x", 1, false);
-  struct mqtt_packet packet = publish_packet(publisher, "t", "x", 1);
-  client_send(publisher, &packet);
-  client_expect_ack(publisher, MQTT_PUBACK, packet.publish.packet_id, MQTT_QUOTA_EXCEEDED);
+  client_expect_ack(publisher, MQTT_PUBACK, client_send_publish(publisher, "t", "x", 1), MQTT_QUOTA_EXCEEDED);
   for (unsigned i = 0; i < 3; i++) client_publish(publisher, "u", "x", 1, false);
 }
 
