@@ -27,7 +27,7 @@ void broker_start(struct broker *broker)
                                       .seed = secret,
                                       .budget = &broker->budget,
                                       .log = &broker->logs[i]};
-    broker->shards[i] = shard_create(&settings, (struct mono){world->trial.now_ms});
+    broker->shards[i] = shard_create(&settings, world_mono(world));
     if (!broker->shards[i]) abort();
     shard_tick(broker->shards[i]);
   }
@@ -58,20 +58,6 @@ void broker_stop(struct broker *broker)
     if (broker->shards[i]) shard_destroy(broker->shards[i]);
     broker->shards[i] = NULL;
   }
-}
-
-struct moment broker_moment(const struct broker *broker, uint8_t shard)
-{
-  struct moment moment = {.tick = broker->world->trial.tick, .ms = broker->world->trial.now_ms};
-  for (uint8_t from = 0; from < broker->shard_count; from++) moment.mails[from] = broker->mail[from][shard].delivered;
-  return moment;
-}
-
-uint64_t broker_posted(const struct broker *broker, uint8_t from, uint8_t to)
-{
-  size_t waiting = 0;
-  if (from != to) (void)shard_outgoing(broker->shards[from], to, &waiting);
-  return broker->mail[from][to].posted + waiting;
 }
 
 void broker_counters(const struct broker *broker, struct counters *out)
@@ -182,7 +168,7 @@ void broker_kick(struct link *link)
   world->trial.tick++;
   link->guilty = true;
   if (link->closing_ms == NEVER) link->closing_ms = world->trial.now_ms;
-  shard_set_time(shard, (struct mono){world->trial.now_ms});
+  shard_set_time(shard, world_mono(world));
   shard_disconnect(shard, link->connection, MQTT_ADMINISTRATIVE_ACTION);
   tap_closed(link);
 }
@@ -193,8 +179,8 @@ void broker_publish(struct broker *broker, uint8_t shard, struct message *messag
   uint8_t scratch[2048];
   TRACE(world, "broker %u publishes message %u to %s", broker->index, message->id, world->topics[message->topic]);
   world->trial.tick++;
-  shard_set_time(broker->shards[shard], (struct mono){world->trial.now_ms});
-  struct publication *publication = model_publication(broker, shard, message, broker_moment(broker, shard));
+  shard_set_time(broker->shards[shard], world_mono(world));
+  struct publication *publication = model_publication(broker, shard, message, model_moment(broker, shard));
   shard_publish(broker->shards[shard], span_text(world->topics[message->topic]), message_payload(message, scratch),
                 message->qos, message->retain);
   publication_processed(publication);
@@ -237,7 +223,7 @@ static void offer_input(struct link *link, struct span bytes)
   struct world *world = link->world;
   struct broker *broker = link->broker;
   world->trial.tick++;
-  struct moment at = broker_moment(broker, link->shard);
+  struct moment at = model_moment(broker, link->shard);
   uint8_t *exact = malloc(bytes.size ? bytes.size : 1);  // so that a sanitizer sees reads beyond it
   if (!exact) abort();
   if (bytes.size > 0) memcpy(exact, bytes.at, bytes.size);
@@ -486,7 +472,7 @@ bool broker_turn(struct broker *broker, uint8_t shard, bool everything)
   struct world *world = broker->world;
   bool moved = false;
   world->trial.tick++;
-  shard_set_time(broker->shards[shard], (struct mono){world->trial.now_ms});
+  shard_set_time(broker->shards[shard], world_mono(world));
   moved |= deliver_mails(broker, shard, everything);
   size_t first = broker->links.count ? (size_t)pick(world, broker->links.count) : 0;
   for (size_t i = 0; i < broker->links.count && !world->trial.failed; i++) {

@@ -85,6 +85,13 @@ void message_properties(const struct message *message, uint8_t *scratch, struct 
 
 // ---- Publications
 
+struct moment model_moment(const struct broker *broker, uint8_t shard)
+{
+  struct moment moment = {.tick = broker->world->trial.tick, .ms = broker->world->trial.now_ms};
+  for (uint8_t from = 0; from < broker->shard_count; from++) moment.mails[from] = broker->mail[from][shard].delivered;
+  return moment;
+}
+
 struct publication *model_publication(struct broker *broker, uint8_t shard, struct message *message, struct moment at)
 {
   struct publication *publication = sim_alloc(sizeof *publication);
@@ -101,13 +108,21 @@ struct publication *model_publication(struct broker *broker, uint8_t shard, stru
   return publication;
 }
 
+// How many mails the one shard has made for the other.
+static uint64_t count_mails(const struct broker *broker, uint8_t from, uint8_t to)
+{
+  size_t waiting = 0;
+  if (from != to) (void)shard_outgoing(broker->shards[from], to, &waiting);
+  return broker->mail[from][to].posted + waiting;
+}
+
 void publication_processed(struct publication *publication)
 {
   struct broker *broker = publication->broker;
   if (publication->end != NEVER) return;
   publication->end = broker->world->trial.tick;
   publication->end_ms = broker->world->trial.now_ms;
-  for (uint8_t to = 0; to < broker->shard_count; to++) publication->need[to] = broker_posted(broker, publication->shard, to);
+  for (uint8_t to = 0; to < broker->shard_count; to++) publication->need[to] = count_mails(broker, publication->shard, to);
 }
 
 bool publication_arrived(const struct publication *publication, uint8_t shard, const struct moment *moment)
@@ -254,8 +269,7 @@ void model_will_due(struct link *link, uint64_t lo_ms, uint64_t hi_ms)
     *will = (struct will){.message = link->will_message, .session = session, .shard = link->shard, .delay_ms = delay_ms};
     will->due_lo_ms = lo_ms + delay_ms;
     will->due_hi_ms = hi_ms == NEVER ? NEVER : hi_ms + delay_ms;
-    will->publication =
-        model_publication(link->broker, link->shard, will->message, broker_moment(link->broker, link->shard));
+    will->publication = model_publication(link->broker, link->shard, will->message, model_moment(link->broker, link->shard));
     link->will = will;
     TRACE(session->broker->world, "will of link %u is message %u: due from %llu to %lld ms", link->number, will->message->id,
           (unsigned long long)will->due_lo_ms, (long long)will->due_hi_ms);

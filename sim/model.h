@@ -141,6 +141,7 @@ struct message *model_find(struct world *world, struct span payload);
 
 // ---- What brokers take (called by tap.c, in this order)
 
+struct moment model_moment(const struct broker *broker, uint8_t shard);  // now
 struct publication *model_publication(struct broker *broker, uint8_t shard, struct message *message, struct moment at);
 
 // The shard has surely processed it: its mails are made.

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/prng.h"
 
@@ -20,7 +21,8 @@ struct trial {
   char failure[512];  // the first one
   struct prng prng;
   uint64_t now_ms;
-  uint64_t tick;  // counts up before everything that is done
+  uint64_t boot_ms;  // the broker's monotonic time counts from here
+  uint64_t tick;     // counts up before everything that is done
 };
 
 struct trial trial_begin(uint64_t seed, bool trace);
@@ -28,6 +30,18 @@ struct trial trial_begin(uint64_t seed, bool trace);
 static inline struct trial *trial_of(struct world *world)
 {
   return (struct trial *)world;
+}
+
+static inline struct mono world_mono(const struct world *world)
+{
+  const struct trial *trial = (const struct trial *)world;
+  return (struct mono){trial->now_ms - trial->boot_ms};
+}
+
+// In 2026.
+static inline struct wall world_wall(const struct world *world)
+{
+  return (struct wall){INT64_C(1770000000000) + (int64_t)((const struct trial *)world)->now_ms};
 }
 
 // Runs one seed; `failure` of its trial says which oracle failed. world_free frees all of it. Each simulation has its own.

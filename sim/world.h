@@ -155,8 +155,6 @@ bool broker_move_mails(struct broker *broker, uint8_t from, uint8_t to, bool eve
 void broker_kick(struct link *link);
 void broker_publish(struct broker *broker, uint8_t shard, struct message *message);
 
-struct moment broker_moment(const struct broker *broker, uint8_t shard);
-uint64_t broker_posted(const struct broker *broker, uint8_t from, uint8_t to);
 void broker_counters(const struct broker *broker, struct counters *out);  // of all shards
 void link_free(struct link *link);
 

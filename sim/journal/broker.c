@@ -16,17 +16,6 @@ static struct connection_origin origin(const struct world *world, struct admissi
                                     .admission = admission};
 }
 
-struct mono broker_mono(const struct world *world)
-{
-  return (struct mono){world->trial.now_ms - world->broker.boot_ms};
-}
-
-// In 2026.
-struct wall broker_wall(const struct world *world)
-{
-  return (struct wall){INT64_C(1770000000000) + (int64_t)world->trial.now_ms};
-}
-
 void broker_counters(const struct world *world, struct counters *out)
 {
   *out = (struct counters){0};
@@ -49,7 +38,7 @@ struct wire *broker_connect(struct world *world, struct client *client)
   pipe_init(&link->up, world->plan.window);
   pipe_init(&link->down, world->plan.window);
   VECTOR_PUSH(&broker->links, link);
-  shard_set_time(broker->shards[link->shard], broker_mono(world));
+  shard_set_time(broker->shards[link->shard], world_mono(world));
   const struct connection_origin from = origin(world, NULL);
   link->connection = shard_open(broker->shards[link->shard], link, &from);
   if (!link->connection) abort();
@@ -325,7 +314,7 @@ bool broker_turn(struct world *world, uint8_t shard, bool everything)
   struct broker *broker = &world->broker;
   bool moved = false;
   world->trial.tick++;
-  shard_set_time(broker->shards[shard], broker_mono(world));
+  shard_set_time(broker->shards[shard], world_mono(world));
   keeper_take(world, shard, everything);
   moved |= deliver_mails(world, shard, everything);
   moved |= read_links(world, shard, everything);
@@ -353,7 +342,7 @@ void broker_close_all(struct world *world)
 {
   struct broker *broker = &world->broker;
   for (uint8_t i = 0; i < broker->shard_count; i++) {
-    shard_set_time(broker->shards[i], broker_mono(world));
+    shard_set_time(broker->shards[i], world_mono(world));
     for (struct connection *connection; (connection = shard_any_connection(broker->shards[i]));)
       forget(connection_transport(connection), "the broker stops");
   }

@@ -126,14 +126,14 @@ static bool stopped(struct world *world)
 bool keeper_turn(struct world *world, bool everything)
 {
   struct keeper *keeper = &world->broker.keeper;
-  struct mono now = broker_mono(world);
+  struct mono now = world_mono(world);
   world->trial.tick++;
   bool any = take_inbox(world, everything);
   bool moved = answer_loads(world);
   int64_t next_ms = store_next_ms(keeper->store, now);
   bool pending = keeper->submitted > keeper->committed;
   if (any && !world->plan.waits) {  // written now, synced some time later
-    store_append(keeper->store, now, broker_wall(world));
+    store_append(keeper->store, now, world_wall(world));
     if (stopped(world)) return true;
     report(world);
     if (store_state(keeper->store) == JOURNAL_OK) keeper->released = keeper->submitted;
@@ -143,7 +143,7 @@ bool keeper_turn(struct world *world, bool everything)
   if (any || ((pending || keeper->more) && (everything || percent(world, 50))) || next_ms == 0) {
     uint64_t before = keeper->committed;
     world->statistics.rounds++;
-    bool more = store_round(keeper->store, now, broker_wall(world));
+    bool more = store_round(keeper->store, now, world_wall(world));
     if (stopped(world)) return true;
     report(world);
     keeper->more = more && !keeper->failed;

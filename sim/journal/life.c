@@ -30,7 +30,7 @@ static enum status open_store(struct world *world, struct error *error)
                                     .replay_bytes = plan->replay_bytes};
   for (size_t i = 0; i < sizeof settings.identity; i++) settings.identity[i] = (uint8_t)pick(world, 256);
   log_init(&world->broker.store_log, on_log, world, LOG_DEBUG);
-  return store_open(&settings, broker_mono(world), broker_wall(world), &world->broker.keeper.store, error);
+  return store_open(&settings, world_mono(world), world_wall(world), &world->broker.keeper.store, error);
 }
 
 static void create_shards(struct world *world)
@@ -49,7 +49,7 @@ static void create_shards(struct world *world)
                                       .journal_waits = world->plan.waits,
                                       .journal_epoch_ms = store_epoch_ms(broker->keeper.store),
                                       .journal_high_bytes = world->plan.high_bytes};
-    broker->shards[i] = shard_create(&settings, broker_mono(world));
+    broker->shards[i] = shard_create(&settings, world_mono(world));
     if (!broker->shards[i]) abort();
   }
   users_set_list(world);
@@ -69,7 +69,7 @@ static void compare_digests(struct world *world)
 static void note_opening(struct world *world)
 {
   struct store_counters counters;
-  store_counters(world->broker.keeper.store, broker_mono(world), &counters);
+  store_counters(world->broker.keeper.store, world_mono(world), &counters);
   world->statistics.torn += counters.torn_bytes > 0;
   if (!world->rotten && counters.damaged_records + counters.damaged_messages > 0)
     world_fail(world, "found %llu damaged records at opening, though nothing was damaged",
@@ -107,7 +107,7 @@ static bool start_once(struct world *world)
   if (store_restore(broker->keeper.store, broker->shards, broker->shard_count, &error))
     world_fail(world, "cannot restore: %s", error.text);
   for (uint8_t i = 0; i < broker->shard_count; i++) {
-    shard_set_time(broker->shards[i], broker_mono(world));
+    shard_set_time(broker->shards[i], world_mono(world));
     shard_tick(broker->shards[i]);
     broker->ticked_ms[i] = world->trial.now_ms;
   }
@@ -151,7 +151,7 @@ static void count_past(struct world *world)
   struct store_counters store;
   broker_counters(world, &counters);
   counters_add(&world->past, &counters);
-  store_counters(world->broker.keeper.store, broker_mono(world), &store);
+  store_counters(world->broker.keeper.store, world_mono(world), &store);
   struct statistics *statistics = &world->statistics;
   statistics->checkpoints += store.checkpoints;
   statistics->removed += store.segments_removed;
@@ -208,7 +208,7 @@ void life_crash(struct world *world, enum sim_crash how)
   world->crashes++;
   if (world->ever_bad) world->bad_crash = world->crashes;
   world->ever_bad = world->disk_bad;
-  if (how == SIM_POWER_CUT) world->broker.boot_ms = world->trial.now_ms - 1000 - pick(world, 30000);
+  if (how == SIM_POWER_CUT) world->trial.boot_ms = world->trial.now_ms - 1000 - pick(world, 30000);
 }
 
 // As the binary stops: connections end, what is left goes to the store, the store finishes.
@@ -219,7 +219,7 @@ void life_stop(struct world *world)
   TRACE(world, "---- a clean stop");
   sim_disk_stop_at(world->disk, 0);
   for (uint8_t i = 0; i < broker->shard_count; i++) {
-    shard_set_time(broker->shards[i], broker_mono(world));
+    shard_set_time(broker->shards[i], world_mono(world));
     shard_disconnect_all(broker->shards[i], MQTT_SERVER_SHUTTING_DOWN);
   }
   for (unsigned i = 0; i < 3; i++) {
@@ -237,7 +237,7 @@ void life_stop(struct world *world)
   }
   for (unsigned i = 0; keeper->inbox.count > 0 || (keeper->committed < keeper->given && i < 5); i++)
     keeper_turn(world, true);
-  enum status status = store_finish(keeper->store, broker_mono(world), broker_wall(world));
+  enum status status = store_finish(keeper->store, world_mono(world), world_wall(world));
   keeper->committed = store_committed(keeper->store);
   if (status && !world->disk_bad && world->plan.roomy)
     world_fail(world, "the store does not finish: %s", status_name(status));

@@ -209,7 +209,7 @@ void oracle_catalog(struct world *world)
   struct counters c;
   struct store_counters s;
   broker_counters(world, &c);
-  store_counters(world->broker.keeper.store, broker_mono(world), &s);
+  store_counters(world->broker.keeper.store, world_mono(world), &s);
   world->statistics.compared++;
   if (c.clients > 0 || c.connections > 0) world_fail(world, "%llu clients are left", (unsigned long long)c.clients);
   if (c.sessions != s.queues)
@@ -409,7 +409,7 @@ void oracle_empty(struct world *world)
   struct counters c;
   struct store_counters s;
   broker_counters(world, &c);
-  store_counters(world->broker.keeper.store, broker_mono(world), &s);
+  store_counters(world->broker.keeper.store, world_mono(world), &s);
   if (c.sessions > 0 || s.queues > 0)
     world_fail(world, "%llu sessions are left, %llu in the catalog", (unsigned long long)c.sessions,
                (unsigned long long)s.queues);

@@ -120,7 +120,7 @@ static void intrude(struct world *world, const struct client *victim, const char
   static const struct connection_origin origin = {.address = "203.0.113.66:666", .authenticate = true};
   struct shard *shard = world->broker.shards[JOURNAL_SHARD];
   TRACE(world, "%s comes for the session of client %s%s", user ? user : "somebody", victim->id, clean ? ", clean" : "");
-  shard_set_time(shard, broker_mono(world));
+  shard_set_time(shard, world_mono(world));
   struct connection *connection = shard_open(shard, NULL, &origin);
   if (!connection) abort();
   send_connect(shard, connection, victim, user, clean);

@@ -85,7 +85,7 @@ static void start(struct world *world)
   struct sim_disk_settings settings = {.no_reserve = percent(world, 20)};
   prng_seed(&settings.prng, prng_next(&world->trial.prng));
   world->disk = sim_disk_create(&settings);
-  world->broker.boot_ms = world->trial.now_ms - 5000;
+  world->trial.boot_ms = world->trial.now_ms - 5000;
   const struct plan *plan = &world->plan;
   TRACE(world, "%s%s%s%s%s%s, segments of %llu, limit %llu, replay %llu, %u in flight", plan->roomy ? "roomy" : "tight",
         plan->waits ? "" : ", does not wait", plan->backlog ? ", backlog" : "", plan->tiny_limit ? ", little space" : "",
@@ -111,7 +111,7 @@ static bool next_due(struct world *world, uint8_t *out_who, uint64_t *out_ms)
     *out_who = s;
     *out_ms = due_ms;
   }
-  int64_t wait = store_next_ms(broker->keeper.store, broker_mono(world));
+  int64_t wait = store_next_ms(broker->keeper.store, world_mono(world));
   if (wait > 0 && (!any || world->trial.now_ms + (uint64_t)wait < *out_ms)) {
     any = true;
     *out_who = SHARDS;
@@ -158,7 +158,7 @@ static void disk_heals(struct world *world)
 static void disk_suffers(struct world *world)
 {
   struct store_counters counters;
-  store_counters(world->broker.keeper.store, broker_mono(world), &counters);
+  store_counters(world->broker.keeper.store, world_mono(world), &counters);
   world->statistics.disk_faults++;
   world->disk_bad = world->ever_bad = true;
   if (percent(world, 50)) {

@@ -223,7 +223,6 @@ struct broker {
   uint64_t ticked_ms[SHARDS];
   struct mailbox mail[SHARDS][SHARDS];
   uint64_t told_committed;
-  uint64_t boot_ms;  // monotonic time counts from here
   struct keeper keeper;
   unsigned doom;  // so many connections are attended to, then the process dies; 0: none
   bool dying;
@@ -276,8 +275,6 @@ extern const char *const FILTER_NAMES[FILTERS];
 
 // ---- The broker (broker.c)
 
-struct mono broker_mono(const struct world *world);
-struct wall broker_wall(const struct world *world);
 struct wire *broker_connect(struct world *world, struct client *client);
 
 // One turn of a shard's loop. `everything`: with all that has arrived. Returns whether anything was moved.
