@@ -12,7 +12,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "broker/broker_internal.h"
@@ -21,75 +20,6 @@
 #include "store/log.h"
 
 enum { STOP_PATIENCE_MS = 3000, JOURNAL_HIGH_BYTES = 16 << 20 };
-
-struct mono broker_now(void)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (struct mono){(uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000};
-}
-
-struct wall broker_wall(void)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (struct wall){(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000};
-}
-
-// ---- Watching
-
-void broker_fill_view(void *context, struct status_view *out)
-{
-  struct broker *broker = context;
-  *out = (struct status_view){.shard_count = net_loops(broker->net),
-                              .memory_limit_bytes = broker->budget.limit_bytes,
-                              .uptime_s = (broker_now().ms - broker->started.ms) / 1000,
-                              .reloads = broker->reloads,
-                              .reloads_refused = broker->reloads_refused,
-                              .version = broker->options->version,
-                              .broker_id = broker->id,
-                              .ready = broker->ready};
-  net_snapshot(broker->net, out->shards, &out->net);
-  (void)net_authentication(broker->net, &out->authentication);
-  out->has_journal = net_journal(broker->net, &out->journal, &out->journal_state);
-  for (uint8_t i = 0; i < out->shard_count; i++) counters_add(&out->total, &out->shards[i]);
-  out->certificate_count = broker_certificates(broker, out->certificates, CERTIFICATES_MAX);
-  out->memory_used_bytes = atomic_load(&broker->budget.used_bytes);
-}
-
-enum status broker_open_metrics(struct broker *broker, const struct config *config, struct admin_http **out,
-                                struct error *error)
-{
-  const struct listen_address *address = &config->metrics.listen;
-  *out = NULL;
-  if (!address->text) return OK;
-  return admin_http_open(broker->base, address->host, address->port, broker_fill_view, broker, out, error);
-}
-
-static void publish_sys(evutil_socket_t fd, short what, void *context)
-{
-  (void)fd;
-  (void)what;
-  struct broker *broker = context;
-  struct status_view view;
-  broker_fill_view(broker, &view);
-  struct mono now = broker_now();
-  uint32_t interval_s = broker->sys_published.ms ? (uint32_t)((now.ms - broker->sys_published.ms + 500) / 1000) : 0;
-  broker->sys_published = now;
-  size_t count;
-  const struct net_value *values = sys_topics_update(broker->sys, &view, interval_s, &count);
-  net_publish(broker->net, values, count, true);
-}
-
-void broker_start_sys(struct broker *broker)
-{
-  event_del(broker->sys_timer);
-  uint32_t interval_s = broker->config.sys.interval_s;
-  if (interval_s == 0) return;
-  struct timeval interval = {.tv_sec = interval_s};
-  event_add(broker->sys_timer, &interval);
-  publish_sys(-1, 0, broker);
-}
 
 // ---- Signals
 
@@ -218,10 +148,7 @@ static enum status start_control(struct broker *broker, struct error *error)
   if (settings) event_config_free(settings);
   if (!broker->base) return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
   broker->signals = event_new(broker->base, broker->signal_fd, EV_READ | EV_PERSIST, take_signal, broker);
-  broker->sys_timer = event_new(broker->base, -1, EV_PERSIST, publish_sys, broker);
-  broker->sys = sys_topics_create();
-  if (!broker->signals || !broker->sys_timer || !broker->sys)
-    return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
+  if (!broker->signals || !broker_make_sys(broker)) return error_set(error, ERR_NO_MEMORY, "cannot make the control loop");
   event_add(broker->signals, NULL);
   enum status status = broker_open_metrics(broker, &broker->config, &broker->http, error);
   return status == OK ? broker_open_control(broker, &broker->config, &broker->control, error) : status;
@@ -325,7 +252,11 @@ static void set_id(struct broker *broker)
 
 enum broker_exit broker_run(const struct broker_options *options)
 {
-  struct broker broker = {.options = options, .started = broker_now(), .signal_fd = -1, .output = {.fd = STDERR_FILENO}};
+  struct broker broker = {.options = options,
+                          .started = broker_now(),
+                          .signal_fd = -1,
+                          .output = {.fd = STDERR_FILENO},
+                          .answer = broker_answer};
   if (!load(options, &broker.config)) return BROKER_CONFIGURATION;
   set_id(&broker);
   atomic_store(&broker.output.format, (int)broker.config.log.format);

@@ -1,4 +1,5 @@
-// Between broker.c (start, signals, stop), listeners.c, doors.c (who comes in), reload.c and control_answers.c.
+// A running broker, and what its parts do with it, each above those that it calls: listeners.c, doors.c (who comes in),
+// outlets.c (what it shows), reload.c, control_answers.c (what is asked of it), broker.c (start, signals, stop).
 #pragma once
 
 #include <event2/event.h>
@@ -9,6 +10,7 @@
 #include "broker/entrance.h"
 #include "broker/hardening.h"
 #include "broker/log_output.h"
+#include "broker/now.h"
 #include "broker/storage.h"
 #include "broker/sys_topics.h"
 #include "broker/watch.h"
@@ -52,6 +54,7 @@ struct broker {
   struct event *signals;
   struct event *sys_timer;
   struct admin_http *http;
+  control_answer *answer;           // on the control socket, given the broker
   struct control *control;          // NULL: none is configured
   struct control *retired_control;  // closed in a moment: whoever asked for the reload that ends it is to get his answer
   struct sys_topics *sys;
@@ -64,9 +67,6 @@ struct broker {
   bool ready;
   char id[256];  // configured, or the host's name
 };
-
-struct mono broker_now(void);
-struct wall broker_wall(void);
 
 #define BROKER_LOG(broker, level, event, ...) LOG(&(broker)->log, broker_now(), level, event, __VA_ARGS__)
 
@@ -101,6 +101,20 @@ bool broker_take_changes(struct broker *broker);
 // For /metrics: fills at most `size` rows, returns how many.
 size_t broker_certificates(const struct broker *broker, struct certificate_view *out, size_t size);
 
+// ---- outlets.c
+
+// Open what is configured; NULL when nothing is.
+CHECK_RESULT enum status broker_open_metrics(struct broker *broker, const struct config *config, struct admin_http **out,
+                                             struct error *error);
+CHECK_RESULT enum status broker_open_control(struct broker *broker, const struct config *config, struct control **out,
+                                             struct error *error);
+
+// False: no memory.
+CHECK_RESULT bool broker_make_sys(struct broker *broker);
+// Publishes at once, and from then on in the interval that is configured now.
+void broker_start_sys(struct broker *broker);
+void broker_fill_view(void *broker, struct status_view *out);
+
 // ---- reload.c
 
 // What came of a reload. reload_report_deinit it.
@@ -130,13 +144,5 @@ void broker_forget_fallback(struct broker *broker);
 
 // ---- control_answers.c
 
-// Opens the control socket, if there is to be one.
-CHECK_RESULT enum status broker_open_control(struct broker *broker, const struct config *config, struct control **out,
-                                             struct error *error);
-
-// ---- broker.c
-
-CHECK_RESULT enum status broker_open_metrics(struct broker *broker, const struct config *config, struct admin_http **out,
-                                             struct error *error);
-void broker_start_sys(struct broker *broker);
-void broker_fill_view(void *broker, struct status_view *out);
+// A control_answer of the broker.
+void broker_answer(void *broker, const struct control_request *request, struct buffer *out);

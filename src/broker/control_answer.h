@@ -1,4 +1,4 @@
-// Between control_answers.c and control_clients.c: an answer under way.
+// An answer under way, for control_answers.c and control_clients.c.
 #pragma once
 
 #include "broker/broker_internal.h"
@@ -11,6 +11,7 @@ struct answer {
   bool failed;               // out of memory
 };
 
+// Adds to the text for people.
 void answer_say(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 // control_clients.c

@@ -8,17 +8,6 @@
 #include "broker/config_schema.h"
 #include "broker/control_answer.h"
 
-void answer_say(struct answer *answer, const char *format, ...)
-{
-  char *line = NULL;
-  va_list arguments;
-  va_start(arguments, format);
-  int size = vasprintf(&line, format, arguments);
-  va_end(arguments);
-  if (size < 0 || buffer_append(&answer->text, line, (size_t)size) != OK) answer->failed = true;
-  if (size >= 0) free(line);
-}
-
 // ---- Reload
 
 static void show_value(struct answer *answer, const struct config_change *change)
@@ -185,7 +174,7 @@ static void answer_status(struct answer *answer)
 
 // ---- All of them
 
-static void answer_request(void *context, const struct control_request *request, struct buffer *out)
+void broker_answer(void *context, const struct control_request *request, struct buffer *out)
 {
   struct answer answer = {.broker = context, .json = {.out = out}};
   control_json_open(&answer.json, NULL, '{');
@@ -203,18 +192,4 @@ static void answer_request(void *context, const struct control_request *request,
   control_json_close(&answer.json, '}');
   if (answer.json.failed) buffer_consume(out, buffer_size(out));
   buffer_deinit(&answer.text);
-}
-
-enum status broker_open_control(struct broker *broker, const struct config *config, struct control **out,
-                                struct error *error)
-{
-  const char *path = config->control.socket;
-  *out = NULL;
-  if (!path) return OK;
-  enum status status = control_open(broker->base, path, config->control.mode, answer_request, broker, out, error);
-  if (status == OK) status = hardening_give(&broker->user, path, error);
-  if (status == OK) return OK;
-  control_close(*out);
-  *out = NULL;
-  return status;
 }

@@ -1,8 +1,9 @@
 #include "broker/log_output.h"
 
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "broker/now.h"
 
 enum { LINE_SIZE = 4096, FIELDS = 24 };
 
@@ -13,11 +14,8 @@ void log_output_write(void *context, enum log_level level, const char *event, co
   if (count > FIELDS - 1) count = FIELDS - 1;
   memcpy(all, fields, count * sizeof *fields);
   if (origin->shard >= 0) all[count++] = FIELD_INT("shard", origin->shard);
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  struct wall time = {(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000};
   char line[LINE_SIZE];
   enum log_format format = (enum log_format)atomic_load_explicit(&origin->output->format, memory_order_relaxed);
-  size_t size = log_format_line(format, time, level, event, all, count, line, sizeof line);
+  size_t size = log_format_line(format, broker_wall(), level, event, all, count, line, sizeof line);
   (void)!write(origin->output->fd, line, size);
 }

@@ -6,16 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 
-#include "broker/broker_internal.h"
-
-static struct wall wall_now(void)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (struct wall){(int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000};
-}
+#include "broker/now.h"
 
 // With all of its path. What is there keeps its permissions.
 static enum status make_directory(const char *path, struct error *error)
@@ -50,7 +42,7 @@ static enum status open_store(const struct config *config, const char *path, str
                                     .replay_bytes = config->journal.replay_bytes};
   if (getrandom(settings.identity, sizeof settings.identity, 0) != sizeof settings.identity)
     return error_set(error, ERR_IO, "no random numbers: %s", strerror(errno));
-  return store_open(&settings, broker_now(), wall_now(), &storage->store, error);
+  return store_open(&settings, broker_now(), broker_wall(), &storage->store, error);
 }
 
 enum status storage_open(const struct config *config, struct log_output *output, struct storage *out, struct error *error)

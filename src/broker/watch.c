@@ -7,8 +7,9 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "broker/now.h"
 
 enum { QUIET_MS = 200, LATEST_MS = 2000, SLOW_S = 60, MAX_LINKS = 16, EVENTS_SIZE = 16 * 1024 };
 
@@ -30,13 +31,6 @@ struct watch {
   char **paths;
   size_t count;
 };
-
-static uint64_t now_ms(void)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 // ---- Directories
 
@@ -137,7 +131,7 @@ static void take_signs(evutil_socket_t fd, short what, void *context)
   bool any = false;
   while (read(fd, events, sizeof events) > 0) any = true;
   if (!any) return;
-  uint64_t now = now_ms();
+  uint64_t now = broker_now().ms;
   if (watch->first_ms == 0) watch->first_ms = now;
   uint64_t latest = watch->first_ms + LATEST_MS;
   uint64_t left = latest > now ? latest - now : 0;
