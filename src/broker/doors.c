@@ -194,13 +194,9 @@ static bool is_still_known(void *context, const struct roll_entry *entry)
 {
   const struct broker *broker = context;
   const struct transport *transport = entry->transport;
-  if (strcmp(entry->method, auth_method_name(AUTH_PASSWORD)) != 0 &&
-      strcmp(entry->method, auth_method_name(AUTH_SCRAM)) != 0)
-    return true;
   for (size_t i = 0; i < broker->doors.entrance.count; i++) {
     const struct gate *gate = broker->doors.entrance.gates[i];
-    if (broker->listeners[i] != transport->listener || !gate || !gate->passwords) continue;
-    return passwords_know(gate->passwords, entry->user);
+    if (gate && broker->listeners[i] == transport->listener) return gate_knows(gate, entry->method, entry->user);
   }
   return true;  // its listener is gone, or takes no passwords any more
 }
@@ -222,7 +218,9 @@ void broker_take_entrance(struct broker *broker, struct entrance *next, struct e
   doors->entrance = *next;
   *next = (struct entrance){0};
   if (doors->entrance.acl != out_before->acl) net_set_acl(broker->net, doors->entrance.acl);
-  if (has_new_passwords(out_before, &doors->entrance)) net_run_on_shards(broker->net, review, broker);
+  // Twice: a client that was on its way from one shard to another the first time has arrived.
+  if (has_new_passwords(out_before, &doors->entrance))
+    for (unsigned i = 0; i < 2; i++) net_run_on_shards(broker->net, review, broker);
   doors->ends_told_ms = 0;
   doors->seen = doors->entrance.fingerprint;
   if (event_pending(doors->again, EV_TIMEOUT, NULL)) event_del(doors->again);

@@ -372,6 +372,11 @@ static void handle_answer(struct connection *connection, struct authentication *
   }
 }
 
+bool shard_awaits(const struct shard *shard, const struct authentication *answer)
+{
+  return find(shard, answer->ticket);
+}
+
 void shard_authenticated(struct shard *shard, struct authentication *answer)
 {
   struct admission *admission = find(shard, answer->ticket);

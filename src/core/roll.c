@@ -21,17 +21,17 @@ static bool is_meant(const struct connection *connection, const struct roll_choi
          fits(choice->user, user_of(access_identity(connection)));
 }
 
-static struct roll_entry entry_of(const struct connection *connection)
+static struct roll_entry entry_of(const struct connection *connection, const struct identity *identity)
 {
-  const struct identity *identity = access_identity(connection);
-  return (struct roll_entry){.client_id = session_id(connection->session),
+  const struct session *session = connection->session;
+  return (struct roll_entry){.client_id = session ? session_id(session) : (struct span){0},
                              .user = user_of(identity),
                              .method = identity ? identity->method : "anonymous",
                              .address = connection->address,
                              .transport = connection->transport,
                              .version = connection->version,
                              .silent_ms = (uint32_t)connection->shard->now.ms - connection->heard_ms,
-                             .subscriptions = connection->session->subscription_count};
+                             .subscriptions = session ? session->subscription_count : 0};
 }
 
 void roll_call(struct shard *shard, const struct roll_choice *choice,
@@ -40,7 +40,7 @@ void roll_call(struct shard *shard, const struct roll_choice *choice,
   LIST_EACH (link, &shard->connections) {
     const struct connection *connection = CONTAINER_OF(link, struct connection, all);
     if (!is_meant(connection, choice)) continue;
-    const struct roll_entry entry = entry_of(connection);
+    const struct roll_entry entry = entry_of(connection, access_identity(connection));
     if (!visit(context, &entry)) return;
   }
 }
@@ -76,14 +76,26 @@ size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum 
   return count;
 }
 
+// Whether it is known who it is: of one that waits for another shard, or the disk, before it is in, too.
+static bool is_known(const struct connection *connection, const struct identity **out)
+{
+  *out = NULL;
+  if (connection->state == CONNECTED) *out = access_identity(connection);
+  if (connection->state == CONNECTED || connection->state == CLOSING) return connection->state == CONNECTED;
+  const struct admission *admission = admission_of(connection);
+  if (admission) *out = admission->identity;
+  return *out;
+}
+
 size_t roll_review(struct shard *shard, bool (*stays)(void *context, const struct roll_entry *entry), void *context,
                    enum mqtt_reason reason)
 {
   size_t count = 0;
   LIST_EACH (link, &shard->connections) {
     struct connection *connection = CONTAINER_OF(link, struct connection, all);
-    if (connection->state != CONNECTED) continue;
-    const struct roll_entry entry = entry_of(connection);
+    const struct identity *identity;
+    if (!is_known(connection, &identity)) continue;
+    const struct roll_entry entry = entry_of(connection, identity);
     if (stays(context, &entry)) continue;
     count++;
     report(connection, reason);

@@ -36,6 +36,7 @@ void roll_call(struct shard *shard, const struct roll_choice *choice,
 // uncounted, when a user is meant: the answer that they wait for may be made of what held before. Sessions stay.
 size_t roll_dismiss(struct shard *shard, const struct roll_choice *choice, enum mqtt_reason reason);
 
-// Disconnects all for whom `stays` says no; returns how many.
+// Disconnects all for whom `stays` says no; returns how many. Those too of whom it is known who they are, and who are not in
+// yet (client_id.size 0); of whom it is not known: see shard_awaits.
 size_t roll_review(struct shard *shard, bool (*stays)(void *context, const struct roll_entry *entry), void *context,
                    enum mqtt_reason reason);

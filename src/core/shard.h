@@ -163,6 +163,9 @@ unsigned connection_sent(struct shard *shard, struct connection *connection, siz
 // connect_timeout_ms.
 struct authentication *shard_next_authentication(struct shard *shard);
 
+// Whether somebody waits for this answer: the connection, and its transport, are there still.
+bool shard_awaits(const struct shard *shard, const struct authentication *answer);
+
 // The answer; takes it. The connection may be gone meanwhile. Unless it says MQTT_CONTINUE_AUTHENTICATION, `enhanced` is
 // freed here if it is still there.
 void shard_authenticated(struct shard *shard, struct authentication *answer);

@@ -25,6 +25,12 @@ struct gate *gate_ref(struct gate *gate)
   return gate;
 }
 
+bool gate_knows(const struct gate *gate, const char *method, struct span user)
+{
+  bool password = strcmp(method, auth_method_name(AUTH_PASSWORD)) == 0 || strcmp(method, auth_method_name(AUTH_SCRAM)) == 0;
+  return !password || !gate->passwords || passwords_know(gate->passwords, user);
+}
+
 void gate_unref(struct gate *gate)
 {
   if (!gate || !references_drop(&gate->references)) return;

@@ -33,3 +33,7 @@ struct gate *
 gate_create(void);  // one reference, all empty; filled by the caller, who passes its references of what is in it
 struct gate *gate_ref(struct gate *gate);
 void gate_unref(struct gate *gate);  // NULL is harmless; wipes
+
+// Whether somebody who has shown by this method ("password": see struct identity) to be the user may stay: not when it was a
+// password, and the file does not have that user any more.
+bool gate_knows(const struct gate *gate, const char *method, struct span user);

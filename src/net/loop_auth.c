@@ -42,12 +42,28 @@ bool loop_auth_ask(struct loop *loop)
   return any;
 }
 
+// An answer may be made of a password file that has another now. Who is already in is looked over when that holds
+// (roll_review), and who comes in later here: on this thread it is the one or the other.
+static void look_again(const struct loop *loop, struct authentication *answer)
+{
+  if (answer->reason != MQTT_SUCCESS || !shard_awaits(loop->shard, answer)) return;
+  const struct transport *transport = answer->transport;
+  struct gate *gate = listener_gate(transport->listener);
+  bool known = !gate || gate_knows(gate, answer->identity->method, answer->identity->user);
+  gate_unref(gate);
+  if (known) return;
+  answer->reason = MQTT_NOT_AUTHORIZED;
+  answer->why = "the user was deleted while the client connected";
+}
+
 void loop_auth_take(struct loop *loop)
 {
   struct authenticator *authenticator = atomic_load(&loop->net->authenticator);
   if (!authenticator) return;
-  for (struct authentication *answer; (answer = authenticator_take(authenticator, loop->number));)
+  for (struct authentication *answer; (answer = authenticator_take(authenticator, loop->number));) {
+    look_again(loop, answer);
     shard_authenticated(loop->shard, answer);
+  }
 }
 
 bool loop_auth_waits(const struct loop *loop)

@@ -182,6 +182,31 @@ def test_users_who_are_deleted_are_disconnected(make_broker, tmp_path, shards):
         client.ping()
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_users_who_are_deleted_while_they_come_in(make_broker, tmp_path, shards):
+    """Their passwords wait to be looked at, by the file as it was: what that says does not let them in any more."""
+    path, port = tmp_path / "passwd.txt", free_port()
+    add_password(path, "ann", "secret")
+    add_password(path, "bob", "secret")
+    broker = make_broker(shards=shards, options={"auth": {"passwords": str(path)}, "listeners": [
+        {"url": f"mqtt://127.0.0.1:{port}", "auth": ["password"]}, {"url": f"unix://{tmp_path}/broker.sock", "anonymous": True}]})
+    clients = [Client(Stream(("127.0.0.1", port))) for _ in range(40)]
+    for number, client in enumerate(clients):
+        client.send_connect(username="bob" if number % 4 == 0 else "ann", password=b"secret")
+    subprocess.run([skerry_binary(), "passwd", "--delete", path, "ann"], check=True, timeout=30)
+    broker.signal(signal.SIGHUP)
+    broker.wait_event("reloaded")
+    for number, client in enumerate(clients):
+        reason = client.expect(T.CONNACK).reason
+        if number % 4 == 0:
+            assert reason == R.SUCCESS
+            client.ping()
+        elif reason == R.SUCCESS:  # it was in before
+            client.expect_disconnect(R.NOT_AUTHORIZED)
+        else:
+            assert reason in (R.BAD_USER, R.NOT_AUTHORIZED)
+
+
 def test_devices_whose_key_is_gone_are_disconnected(make_broker, tmp_path):
     """mosquitto_sub is such a device: Python knows no pre-shared keys."""
     port, keys = free_port(), tmp_path / "psk.txt"

@@ -117,6 +117,12 @@ void passwords_unref(struct passwords *passwords)
   (void)passwords;
 }
 
+bool passwords_know(const struct passwords *passwords, struct span user)
+{
+  (void)passwords, (void)user;
+  return true;
+}
+
 void jwt_keys_unref(struct jwt_keys *keys)
 {
   (void)keys;
