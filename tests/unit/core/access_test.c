@@ -68,12 +68,6 @@ static void become(struct client *client, const char *user)
   become_whole(client, &(struct identity){.user = span_text(user), .method = "password"});
 }
 
-static void publish(struct client *client, const char *topic, uint8_t qos)
-{
-  struct mqtt_packet packet = publish_packet(client, topic, "x", qos);
-  client_send(client, &packet);
-}
-
 // ---- Publishing
 
 static void without_a_list_everything_goes(void **state)
@@ -94,11 +88,9 @@ static void denied_publishes_are_told(void **state)
   struct client *watching = client_subscribed(bench, MQTT_5_0, "w", "#", 2);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   SET(bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
-  publish(client, "no/0", 0);
-  publish(client, "no/1", 1);
-  client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
-  publish(client, "no/2", 2);
-  client_expect_ack(client, MQTT_PUBREC, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
+  client_send_publish(client, "no/0", "x", 0, false);
+  client_expect_ack(client, MQTT_PUBACK, client_send_publish(client, "no/1", "x", 1, false), MQTT_NOT_AUTHORIZED);
+  client_expect_ack(client, MQTT_PUBREC, client_send_publish(client, "no/2", "x", 2, false), MQTT_NOT_AUTHORIZED);
   client_expect_nothing(client);
   client_publish(client, "yes", "x", 1, false);
   client_take(watching, "yes", "x", 1);
@@ -115,10 +107,8 @@ static void quality_and_retain_count(void **state)
   struct bench *bench = bench_make(state, 1, NULL);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   SET(bench, {.allow = true, .verbs = PUB, .topic = "#", .qos_less = 1});
-  publish(client, "a", 2);
-  client_expect_ack(client, MQTT_PUBREC, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
-  publish(client, "a", 1);
-  client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NO_MATCHING_SUBSCRIBERS);
+  client_expect_ack(client, MQTT_PUBREC, client_send_publish(client, "a", "x", 2, false), MQTT_NOT_AUTHORIZED);
+  client_expect_ack(client, MQTT_PUBACK, client_send_publish(client, "a", "x", 1, false), MQTT_NO_MATCHING_SUBSCRIBERS);
 }
 
 static void older_clients_are_answered_or_closed(void **state)
@@ -133,12 +123,11 @@ static void older_clients_are_answered_or_closed(void **state)
     SET(&bench, DENY(PUB, "no/#"), ALLOW(ALL, "#"));
     for (uint8_t qos = 0; qos < 3; qos++) {
       struct client *client = client_new(&bench, qos == 1 ? MQTT_3_1 : MQTT_3_1_1, "c");
-      publish(client, "no/x", qos);
+      uint16_t id = client_send_publish(client, "no/x", "x", qos, false);
       if (closes) {
         client_expect_closed(client);
         continue;
       }
-      uint16_t id = (uint16_t)(client->next_id - 1);
       if (qos == 1) client_expect_ack(client, MQTT_PUBACK, id, MQTT_SUCCESS);
       if (qos == 2) {
         client_expect_ack(client, MQTT_PUBREC, id, MQTT_SUCCESS);
@@ -335,8 +324,7 @@ static void a_new_list_holds_from_now_on(void **state)
   client_take(client, "a", "one", 1);
   client_expect_nothing(other);
   SET(bench, ALLOW(REC, "#"));
-  publish(client, "a", 1);
-  client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
+  client_expect_ack(client, MQTT_PUBACK, client_send_publish(client, "a", "x", 1, false), MQTT_NOT_AUTHORIZED);
   SET(bench, ALLOW(PUB, "#"), {.user = "bob", .allow = true, .verbs = ALL, .topic = "#"});
   become(other, "bob");
   client_publish(client, "a", "two", 1, false);
@@ -378,7 +366,7 @@ static void the_brokers_topics_need_a_rule(void **state)
   SET(bench, ALLOW(ALL, "#"), ALLOW(ALL, "$SYS/#"));
   client_subscribe(client, "$SYS/a", 0);
   client_take(client, "$SYS/a", "2", 0);
-  publish(client, "$SYS/a", 1);  // whatever a rule says
+  client_send_publish(client, "$SYS/a", "x", 1, false);  // whatever a rule says
   client_expect_ack(client, MQTT_PUBACK, (uint16_t)(client->next_id - 1), MQTT_NOT_AUTHORIZED);
 }
 

@@ -900,19 +900,17 @@ static enum mqtt_reason expect_answer(struct client *client, enum mqtt_packet_ty
   return packet->ack.reason;
 }
 
-uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos)
+uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos, bool retain)
 {
   struct mqtt_packet packet = publish_packet(client, topic, payload, qos);
+  packet.publish.retain = retain;
   client_send(client, &packet);
   return packet.publish.packet_id;
 }
 
 void client_publish(struct client *client, const char *topic, const char *payload, uint8_t qos, bool retain)
 {
-  struct mqtt_packet packet = publish_packet(client, topic, payload, qos);
-  packet.publish.retain = retain;
-  uint16_t id = packet.publish.packet_id;
-  client_send(client, &packet);
+  uint16_t id = client_send_publish(client, topic, payload, qos, retain);
   if (qos == 1) assert_true(expect_answer(client, MQTT_PUBACK, id) < MQTT_UNSPECIFIED_ERROR);
   if (qos != 2) return;
   assert_true(expect_answer(client, MQTT_PUBREC, id) < MQTT_UNSPECIFIED_ERROR);

@@ -170,7 +170,8 @@ void client_expect_codes(struct client *client, const struct sub *subs, const ui
 enum mqtt_reason client_unsubscribe(struct client *client, const char *filter);
 
 struct mqtt_packet publish_packet(struct client *client, const char *topic, const char *payload, uint8_t qos);
-uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos);  // its identifier
+uint16_t client_send_publish(struct client *client, const char *topic, const char *payload, uint8_t qos,
+                             bool retain);  // returns its packet identifier before the answer
 void client_publish(struct client *client, const char *topic, const char *payload, uint8_t qos,
                     bool retain);  // whole exchange
 void client_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id, enum mqtt_reason reason);

@@ -381,10 +381,8 @@ static void full_memory_refuses(void **state)
   bench->budget.limit_bytes = 1000000;
   bench->budget.used_bytes += 2000000;
   bench_run(bench);
-  struct mqtt_packet packet = publish_packet(new, "t", "new", 1);
-  client_send(new, &packet);
-  client_expect_ack(new, MQTT_PUBACK, packet.publish.packet_id, MQTT_QUOTA_EXCEEDED);
-  packet = publish_packet(old, "t", "old", 1);
+  client_expect_ack(new, MQTT_PUBACK, client_send_publish(new, "t", "new", 1, false), MQTT_QUOTA_EXCEEDED);
+  struct mqtt_packet packet = publish_packet(old, "t", "old", 1);
   client_queue(old, &packet);
   client_queue_bytes(old, "\xc0\0", 2);
   bench_run(bench);

@@ -251,11 +251,7 @@ static void loads_wait_until_it_is_safe(void **state)
   uint16_t id = expect_number(sub, "t", 0, false);
   client_ack(sub, MQTT_PUBACK, id, MQTT_SUCCESS);
   client_drop(sub);
-  for (unsigned i = 3; i < 6; i++) {
-    char payload[8];
-    snprintf(payload, sizeof payload, "%u", i);
-    client_publish(pub, "t", payload, 1, false);
-  }
+  publish_numbers(pub, "t", 3, 6, 1);
   // That the first one was acknowledged is not safe yet: it would be loaded again.
   sub = client_back(bench, "sub");
   client_expect_nothing(sub);
@@ -360,8 +356,7 @@ static void short_memory_spills(void **state)
   for (unsigned i = 2; i < 30; i++) {
     char payload[16];
     snprintf(payload, sizeof payload, "%u", i);
-    struct mqtt_packet packet = publish_packet(pub, "t", payload, 1);
-    client_send(pub, &packet);
+    client_send_publish(pub, "t", payload, 1, false);
     bench_advance(bench, 200);
     client_expect(pub, MQTT_PUBACK);
   }
@@ -486,10 +481,8 @@ static void full_queues_may_drop_the_new_one_or_refuse(void **state)
     publish_numbers(pub, "t", 0, 3, 1);
     size_t batches = bench.store->batch_count;
     for (uint8_t qos = 1; qos <= 2; qos++) {
-      struct mqtt_packet packet = publish_packet(pub, "t", "late", qos);
-      client_send(pub, &packet);
-      client_expect_ack(pub, qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, packet.publish.packet_id,
-                        reject ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
+      uint16_t id = client_send_publish(pub, "t", "late", qos, false);
+      client_expect_ack(pub, qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, id, reject ? MQTT_QUOTA_EXCEEDED : MQTT_SUCCESS);
     }
     client_publish(old, "t", "late", 1, false);  // cannot be told
     client_publish(pub, "t", "late", 0, false);

@@ -75,8 +75,7 @@ static void a_clean_start_forgets_identifiers(void **state)
   for (unsigned i = 0; i < 3; i++) {
     struct client *publisher = client_open(bench, MQTT_5_0, 0);
     client_connect(publisher, "p", true, 100);
-    struct mqtt_packet packet = publish_packet(publisher, "t", "x", 2);
-    client_send(publisher, &packet);
+    client_send_publish(publisher, "t", "x", 2, false);
     client_expect_publish(subscriber, "t", "x");
   }
 }
@@ -97,8 +96,7 @@ static void receive_maximum_is_exact(void **state)
       bench_set_limits(&bench, &limits);
     }
     for (unsigned i = 0; i < 3; i++) {
-      struct mqtt_packet packet = publish_packet(client, "t", "x", 2);
-      client_send(client, &packet);
+      client_send_publish(client, "t", "x", 2, false);
       client_expect(client, MQTT_PUBREC);
     }
     // The same again is no new one; QoS 1 is answered at once but counts while it is.
@@ -110,11 +108,9 @@ static void receive_maximum_is_exact(void **state)
     client_ack(client, MQTT_PUBREL, 2, MQTT_SUCCESS);
     client_expect(client, MQTT_PUBCOMP);
     client_publish(client, "t", "x", 1, false);
-    packet = publish_packet(client, "t", "x", 2);
-    client_send(client, &packet);
+    client_send_publish(client, "t", "x", 2, false);
     client_expect(client, MQTT_PUBREC);
-    packet = publish_packet(client, "t", "x", kind == 1 ? 1 : 2);
-    client_send(client, &packet);
+    client_send_publish(client, "t", "x", kind == 1 ? 1 : 2, false);
     if (kind == 2)
       client_expect(client, MQTT_PUBREC);  // a client before 5.0 was never told
     else
@@ -132,7 +128,7 @@ static void refused_messages_give_their_place_back(void **state)
   struct bench *bench = bench_make(state, 1, &limits);
   struct client *client = client_new(bench, MQTT_5_0, "c");
   for (unsigned i = 0; i < 3; i++) {
-    client_expect_ack(client, MQTT_PUBREC, client_send_publish(client, "$SYS/x", "x", 2), MQTT_NOT_AUTHORIZED);
+    client_expect_ack(client, MQTT_PUBREC, client_send_publish(client, "$SYS/x", "x", 2, false), MQTT_NOT_AUTHORIZED);
   }
   client_publish(client, "t", "x", 2, false);
 }
@@ -215,8 +211,7 @@ static void reason_strings_come_when_wanted(void **state)
     if (wanted == 2) property_set(&packet.connect.properties, MQTT_PROPERTY_MAXIMUM_PACKET_SIZE);
     packet.connect.properties.maximum_packet_size = 20;
     client_connect_packet(client, &packet);
-    packet = publish_packet(client, "$SYS/x", "x", 1);
-    client_send(client, &packet);
+    client_send_publish(client, "$SYS/x", "x", 1, false);
     const struct mqtt_ack *ack = &client_expect(client, MQTT_PUBACK)->ack;
     assert_int_equal(ack->reason, MQTT_NOT_AUTHORIZED);
     assert_int_equal(MQTT_HAS(&ack->properties, REASON_STRING), wanted == 1);

@@ -31,14 +31,6 @@ static void finish(struct scene *scene)
   bench_deinit(&scene->bench);
 }
 
-static uint16_t publish(struct client *client, const char *topic, uint8_t qos, bool retain)
-{
-  struct mqtt_packet packet = publish_packet(client, topic, "x", qos);
-  packet.publish.retain = retain;
-  client_send(client, &packet);
-  return packet.publish.packet_id;
-}
-
 // ---- What waits
 
 static void puback_waits(void **state)
@@ -46,7 +38,7 @@ static void puback_waits(void **state)
   (void)state;
   struct scene scene;
   begin(&scene);
-  uint16_t id = publish(scene.pub, "t/1", 1, false);
+  uint16_t id = client_send_publish(scene.pub, "t/1", "x", 1, false);
   client_expect_nothing(scene.pub);
   client_expect_publish(scene.sub, "t/1", "x");  // QoS 1 need not wait on its way to a subscriber
   bench_advance(&scene.bench, 5000);
@@ -61,7 +53,7 @@ static void qos_2_waits_both_ways(void **state)
   (void)state;
   struct scene scene;
   begin(&scene);
-  uint16_t id = publish(scene.pub, "t/1", 2, false);
+  uint16_t id = client_send_publish(scene.pub, "t/1", "x", 2, false);
   client_expect_nothing(scene.pub);
   client_expect_nothing(scene.sub);  // QoS 2 must not reach anybody before it is safe
   bench_commit(&scene.bench, 1);
@@ -88,7 +80,7 @@ static void durable_publishers_get_pubcomp_when_it_is_safe(void **state)
   struct client *durable = client_lasting(&scene.bench, MQTT_3_1_1, "durable");
   scene.bench.store->hold_commits = true;
   // Nobody gets the message, but its identifier must survive.
-  uint16_t id = publish(durable, "nobody", 2, false);
+  uint16_t id = client_send_publish(durable, "nobody", "x", 2, false);
   client_expect_nothing(durable);
   bench_commit(&scene.bench, 1);
   client_expect_ack(durable, MQTT_PUBREC, id, MQTT_SUCCESS);
@@ -193,23 +185,21 @@ static void retained_messages_wait(void **state)
   (void)state;
   struct scene scene;
   begin(&scene);
-  uint16_t id = publish(scene.pub, "retained", 1, true);
+  uint16_t id = client_send_publish(scene.pub, "retained", "x", 1, true);
   client_expect_nothing(scene.pub);
   bench_commit(&scene.bench, 1);
   client_expect_ack(scene.pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
-  id = publish(scene.pub, "retained", 2, true);
+  id = client_send_publish(scene.pub, "retained", "x", 2, true);
   client_expect_nothing(scene.pub);
   bench_commit(&scene.bench, 1);
   client_expect_ack(scene.pub, MQTT_PUBREC, id, MQTT_NO_MATCHING_SUBSCRIBERS);
   // Clearing, too.
-  struct mqtt_packet packet = publish_packet(scene.pub, "retained", "", 1);
-  packet.publish.retain = true;
-  client_send(scene.pub, &packet);
+  id = client_send_publish(scene.pub, "retained", "", 1, true);
   client_expect_nothing(scene.pub);
   assert_int_equal(scene.bench.store->retained_count, 1);
   bench_commit(&scene.bench, 1);
   assert_int_equal(scene.bench.store->retained_count, 0);
-  client_expect_ack(scene.pub, MQTT_PUBACK, packet.publish.packet_id, MQTT_NO_MATCHING_SUBSCRIBERS);
+  client_expect_ack(scene.pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
   finish(&scene);
 }
 
@@ -222,7 +212,7 @@ static void what_needs_no_disk_is_not_held_up(void **state)
   begin(&scene);
   struct client *other = client_new(&scene.bench, MQTT_3_1_1, "other");
   struct client *clean = client_subscribed(&scene.bench, MQTT_5_0, "clean", "live", 2);
-  uint16_t first = publish(scene.pub, "t/1", 1, false);
+  uint16_t first = client_send_publish(scene.pub, "t/1", "x", 1, false);
   size_t batches = scene.bench.store->batch_count;
   // Another connection goes on.
   for (uint8_t qos = 0; qos <= 2; qos++) {
@@ -231,11 +221,11 @@ static void what_needs_no_disk_is_not_held_up(void **state)
   }
   client_publish(other, "t/0", "m", 0, false);
   // The same one keeps the order of its acknowledgements; pings and messages go on.
-  uint16_t second = publish(scene.pub, "live", 1, false);
+  uint16_t second = client_send_publish(scene.pub, "live", "x", 1, false);
   client_take(clean, "live", "x", 1);
   client_send_bytes(scene.pub, "\xc0\0", 2);
   client_expect(scene.pub, MQTT_PINGRESP);
-  uint16_t third = publish(scene.pub, "live", 2, false);
+  uint16_t third = client_send_publish(scene.pub, "live", "x", 2, false);
   client_expect_nothing(scene.pub);
   assert_int_equal(scene.bench.store->batch_count, batches);
   bench_commit(&scene.bench, 1);
@@ -251,7 +241,7 @@ static void each_batch_releases_its_own(void **state)
   struct scene scene;
   begin(&scene);
   uint16_t ids[6];
-  for (size_t i = 0; i < 6; i++) ids[i] = publish(scene.pub, i % 2 ? "free" : "t/1", 1, false);
+  for (size_t i = 0; i < 6; i++) ids[i] = client_send_publish(scene.pub, i % 2 ? "free" : "t/1", "x", 1, false);
   for (size_t i = 0; i < 6; i += 2) {
     client_expect_nothing(scene.pub);
     bench_commit(&scene.bench, 1);
@@ -267,8 +257,8 @@ static void refusals_keep_their_place(void **state)
   (void)state;
   struct scene scene;
   begin(&scene);
-  uint16_t first = publish(scene.pub, "t/1", 1, false);
-  uint16_t second = publish(scene.pub, "$SYS/mine", 1, false);
+  uint16_t first = client_send_publish(scene.pub, "t/1", "x", 1, false);
+  uint16_t second = client_send_publish(scene.pub, "$SYS/mine", "x", 1, false);
   client_expect_nothing(scene.pub);
   bench_commit(&scene.bench, 1);
   client_expect_ack(scene.pub, MQTT_PUBACK, first, MQTT_SUCCESS);
@@ -355,12 +345,13 @@ static void publishers_on_other_shards_wait(void **state)
   client_subscribe(here, "here", 1);
   bench->store->hold_commits = true;
 
-  uint16_t first = publish(pub, "t/1", 1, false);
+  uint16_t first = client_send_publish(pub, "t/1", "x", 1, false);
   client_take(sub, "t/1", "x", 1);
-  uint16_t second = publish(pub, "here", 1, false);  // needs no disk: stands behind the first
+  uint16_t second = client_send_publish(pub, "here", "x", 1, false);  // needs no disk: stands behind the first
   client_take(here, "here", "x", 1);
-  uint16_t third = publish(pub, "t/2", 2, false), fourth = publish(pub, "retained", 1, true);
-  uint16_t fifth = publish(pub, "nobody", 1, false);
+  uint16_t third = client_send_publish(pub, "t/2", "x", 2, false),
+           fourth = client_send_publish(pub, "retained", "x", 1, true);
+  uint16_t fifth = client_send_publish(pub, "nobody", "x", 1, false);
   client_expect_nothing(pub);
   client_expect_nothing(sub);
   bench_commit(bench, 1);
@@ -373,13 +364,13 @@ static void publishers_on_other_shards_wait(void **state)
   client_expect_ack(pub, MQTT_PUBACK, fifth, MQTT_NO_MATCHING_SUBSCRIBERS);
   client_expect_publish(sub, "t/2", "x");
   // Nothing durable matches and nothing waits: answered when the other shard has looked.
-  second = publish(pub, "here", 1, false);
+  second = client_send_publish(pub, "here", "x", 1, false);
   client_expect_ack(pub, MQTT_PUBACK, second, MQTT_SUCCESS);
   client_take(here, "here", "x", 1);
   assert_int_equal(bench->shards[1]->journal.wanted, bench->shards[1]->journal.committed);
   // A mail that never comes holds it up, whatever is safe.
   bench->hold[1][0] = true;
-  first = publish(pub, "t/1", 1, false);
+  first = client_send_publish(pub, "t/1", "x", 1, false);
   bench_commit(bench, SIZE_MAX);
   client_expect_nothing(pub);
   bench->hold[1][0] = false;
@@ -426,7 +417,7 @@ static void other_shards_know_what_is_durable(void **state)
     bool waits = change != NOTHING && change != NONE && change != ENDED;
     bench->hold[0][1] = true;  // shard 0 is not heard of
     bench->store->hold_commits = true;
-    uint16_t packet_id = publish(pub, "f", 1, false);
+    uint16_t packet_id = client_send_publish(pub, "f", "x", 1, false);
     if (!waits) client_expect_ack(pub, MQTT_PUBACK, packet_id, MQTT_SUCCESS);
     client_expect_nothing(pub);
     bench->hold[0][1] = false;
@@ -456,7 +447,7 @@ static void many_batches_of_other_shards(void **state)
   bench->store->hold_commits = true;
   size_t first_batch = bench->store->batch_count;
   uint16_t acked[2] = {1, 1};
-  for (unsigned i = 0; i < 40; i++) publish(pubs[i % 2], i % 5 ? "t/1" : "nobody", 1, false);
+  for (unsigned i = 0; i < 40; i++) client_send_publish(pubs[i % 2], i % 5 ? "t/1" : "nobody", "x", 1, false);
   while (!store_bench_all_safe(bench->store)) {
     bench_commit(bench, 1);
     for (size_t i = 0; i < 2; i++) {
@@ -488,8 +479,8 @@ static void connections_end_while_they_wait(void **state)
     scene.bench.store->hold_commits = false;
     struct client *durable = client_lasting(&scene.bench, MQTT_5_0, "d");
     scene.bench.store->hold_commits = true;
-    publish(durable, "t/1", 1, false);
-    publish(durable, "t/1", 2, false);
+    client_send_publish(durable, "t/1", "x", 1, false);
+    client_send_publish(durable, "t/1", "x", 2, false);
     client_queue_subscribe(durable, &(struct sub){.filter = "z", .qos = 1}, 1);
     bench_run(&scene.bench);
     client_expect_nothing(durable);
@@ -531,7 +522,7 @@ static void closing_does_not_wait_for_ever(void **state)
   (void)state;
   struct scene scene;
   begin(&scene);
-  publish(scene.pub, "t/1", 1, false);
+  client_send_publish(scene.pub, "t/1", "x", 1, false);
   client_send(scene.pub, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
   bench_advance(&scene.bench, LINGER_MS - 1);
   assert_non_null(scene.pub->connection);
@@ -551,7 +542,7 @@ static void clients_that_hold_too_much_are_not_read_from(void **state)
   client_connect_packet(other, &packet);
   unsigned sent = 0;
   while (!scene.pub->paused) {
-    publish(scene.pub, "t/1", 1, false);
+    client_send_publish(scene.pub, "t/1", "x", 1, false);
     assert_true(++sent < 60000);
   }
   assert_true(sent * 4 > CONTROL_HIGH);
@@ -576,7 +567,7 @@ static void slow_transports_get_them_in_pieces(void **state)
   scene.pub->write_chunk = 3;
   uint16_t ids[50];
   for (size_t i = 0; i < 50; i++) {
-    ids[i] = publish(scene.pub, "t/1", 1, false);
+    ids[i] = client_send_publish(scene.pub, "t/1", "x", 1, false);
     if (i % 7 == 0) bench_commit(&scene.bench, 1);
   }
   scene.pub->stalled = true;

@@ -5,14 +5,6 @@
 
 enum { HIGH = 16 << 20 };  // as the bench has it
 
-static uint16_t publish(struct client *client, const char *topic, uint8_t qos, bool retain)
-{
-  struct mqtt_packet packet = publish_packet(client, topic, "x", qos);
-  packet.publish.retain = retain;
-  client_send(client, &packet);
-  return packet.publish.packet_id;
-}
-
 // ---- Milestones
 
 static void milestones_remember_enough(void **state)
@@ -89,8 +81,8 @@ static void what_was_not_safe_is_gone_and_was_not_promised(void **state)
   client_publish(pub, "t", "safe", 1, false);
   client_take(sub, "t", "safe", 1);
   bench->store->hold_commits = true;
-  publish(pub, "t", 1, true);
-  publish(pub, "t", 2, false);
+  client_send_publish(pub, "t", "x", 1, true);
+  client_send_publish(pub, "t", "x", 2, false);
   client_expect_nothing(pub);
   client_expect_publish(sub, "t", "x");
   client_expect_nothing(sub);
@@ -261,12 +253,12 @@ static void full_disks_refuse_and_recover(void **state)
     client_subscribe(clean, "live", 2);
     bench_journal_state(&bench, shard ? JOURNAL_FAILING : JOURNAL_FULL);
     for (uint8_t qos = 1; qos <= 2; qos++) {
-      uint16_t packet_id = publish(pub, "t", qos, false);
+      uint16_t packet_id = client_send_publish(pub, "t", "x", qos, false);
       client_expect_ack(pub, qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, packet_id, MQTT_QUOTA_EXCEEDED);
     }
-    client_expect_ack(pub, MQTT_PUBACK, publish(pub, "r", 1, true), MQTT_QUOTA_EXCEEDED);
+    client_expect_ack(pub, MQTT_PUBACK, client_send_publish(pub, "r", "x", 1, true), MQTT_QUOTA_EXCEEDED);
     // A durable publisher's QoS 2 needs the disk whoever gets it.
-    client_expect_ack(durable, MQTT_PUBREC, publish(durable, "live", 2, false), MQTT_QUOTA_EXCEEDED);
+    client_expect_ack(durable, MQTT_PUBREC, client_send_publish(durable, "live", "x", 2, false), MQTT_QUOTA_EXCEEDED);
     assert_int_equal(bench_counters(&bench).publish_refused[REFUSE_JOURNAL], 4);
     // What needs no disk goes on.
     for (uint8_t qos = 0; qos <= 2; qos++) {
@@ -277,7 +269,7 @@ static void full_disks_refuse_and_recover(void **state)
     client_take(sub, "t", "m", 0);
     client_publish(pub, "r", "m", 0, true);
     // One that cannot be told waits, and what is behind it.
-    uint16_t waiting = publish(old, "t", 1, false);
+    uint16_t waiting = client_send_publish(old, "t", "x", 1, false);
     client_queue_subscribe(old, &(struct sub){.filter = "z", .qos = 0}, 1);
     bench_advance(&bench, 3000 * 1000);
     assert_non_null(old->connection);
@@ -307,8 +299,7 @@ static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
   memset(large, 'x', SIZE);
   unsigned sent = 0;
   while (!pub->paused) {
-    struct mqtt_packet packet = publish_packet(pub, "t", large, 1);
-    client_send(pub, &packet);
+    client_send_publish(pub, "t", large, 1, false);
     assert_true(++sent < 2 * HIGH / SIZE);
   }
   assert_true(sent * SIZE > HIGH - SIZE);
@@ -321,7 +312,7 @@ static void memory_is_bounded_while_the_disk_takes_nothing(void **state)
   int64_t before = bench->budget.used_bytes;
   for (unsigned i = 0; i < 100; i++) client_publish(other, "r", large, 0, true);
   assert_true(bench->budget.used_bytes < before + 3 * SIZE);
-  client_expect_ack(other, MQTT_PUBACK, publish(other, "t", 1, false), MQTT_QUOTA_EXCEEDED);
+  client_expect_ack(other, MQTT_PUBACK, client_send_publish(other, "t", "x", 1, false), MQTT_QUOTA_EXCEEDED);
   bench_journal_state(bench, JOURNAL_OK);
   for (unsigned i = 0; i < sent; i++) client_expect(pub, MQTT_PUBACK);
   assert_false(pub->paused);
@@ -350,8 +341,7 @@ static void what_is_under_way_is_bounded_on_all_shards(void **state)
     bench.store->hold_commits = true;
     for (uint8_t i = 0; i < SHARDS; i++) {
       while (!pubs[i]->paused) {
-        struct mqtt_packet packet = publish_packet(pubs[i], "t/1", large, 1);
-        client_send(pubs[i], &packet);
+        client_send_publish(pubs[i], "t/1", large, 1, false);
         assert_true(++of_one[i] < 2 * HIGH / SIZE);
       }
       sent += of_one[i];
@@ -562,9 +552,9 @@ static void everything_is_freed_whatever_is_open(void **state)
   struct client *away = client_durable(bench, "away", "t", 1);
   client_drop(away);
   bench->store->hold_commits = true;
-  publish(pub, "t", 1, true);
+  client_send_publish(pub, "t", "x", 1, true);
   bench->store->hold_batches = true;
-  publish(pub, "t", 2, true);
+  client_send_publish(pub, "t", "x", 2, true);
   client_queue_subscribe(sub, &(struct sub){.filter = "x", .qos = 1}, 1);
   bench->store->hold_loads = true;
   struct client *again = client_open(bench, MQTT_5_0, 0);

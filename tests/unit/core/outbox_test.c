@@ -82,10 +82,8 @@ static void connections_may_be_lost_in_the_middle(void **state)
       // else: the write has failed, the driver gives up without a word
     }
     client_drop(subscriber);
-    struct client *again = client_open(&bench, MQTT_5_0, 0);
-    assert_true(client_connect(again, "s", false, 60)->session_present);
-    const struct mqtt_publish *publish = client_expect_publish(again, "t", "one");
-    assert_true(publish->dup);
+    struct client *again = client_back(&bench, "s");
+    assert_true(client_expect_publish(again, "t", "one")->dup);
     assert_true(client_expect_publish(again, "t", large)->dup);
     client_expect_nothing(again);
     bench_deinit(&bench);
@@ -137,9 +135,7 @@ static void heads_larger_than_scratch(void **state)
     client_publish(publisher, "next", "x", 0, false);
     client_expect_publish(subscriber, "next", "x");
     client_drop(subscriber);
-    struct client *again = client_open(&bench, MQTT_5_0, 0);
-    client_connect(again, "s", false, 0);
-    assert_true(client_expect_publish(again, topic, "payload")->dup);
+    assert_true(client_expect_publish(client_back(&bench, "s"), topic, "payload")->dup);
     bench_deinit(&bench);
   }
   free(user);
@@ -167,21 +163,14 @@ static void window_is_the_smaller_of_both_maxima(void **state)
     client_connect_packet(subscriber, &packet);
     client_subscribe(subscriber, "t", 2);
     struct client *publisher = client_new(&bench, MQTT_5_0, "p");
-    char number[16];
-    for (unsigned n = 0; n < 50; n++) {
-      snprintf(number, sizeof number, "%u", n);
-      client_publish(publisher, "t", number, (uint8_t)(1 + n % 2), false);
-    }
+    for (unsigned n = 0; n < 50; n++) publish_numbers(publisher, "t", n, n + 1, (uint8_t)(1 + n % 2));
     assert_int_equal(bench_counters(&bench).copies_in_flight, cases[i].expected);
     assert_int_equal(bench_counters(&bench).copies_queued, 50u - cases[i].expected);
     // One in, one out. A QoS 2 message counts until its PUBCOMP.
     uint16_t ids[50];
     unsigned arrived = 0;
     for (unsigned done = 0; done < 50; done++) {
-      while (client_waiting(subscriber) > 0) {
-        snprintf(number, sizeof number, "%u", arrived);
-        ids[arrived++] = client_expect_publish(subscriber, "t", number)->packet_id;
-      }
+      for (; client_waiting(subscriber) > 0; arrived++) ids[arrived] = expect_number(subscriber, "t", arrived, false);
       assert_int_equal(arrived, done + cases[i].expected < 50 ? done + cases[i].expected : 50);
       if (done % 2 == 0) {
         client_ack(subscriber, MQTT_PUBACK, ids[done], MQTT_SUCCESS);
@@ -420,8 +409,7 @@ static void waiting_messages_expire(void **state)
   publish_expiring(publisher, "most", 1, UINT32_MAX);
   client_publish(publisher, "t", "for ever", 1, false);
   bench_advance(bench, 1001);
-  subscriber = client_open(bench, MQTT_5_0, 0);
-  client_connect(subscriber, "s", false, 60);
+  subscriber = client_back(bench, "s");
   const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", "2");
   assert_int_equal(publish->properties.message_expiry_s, 1);  // 0.999 s left, never sent as none
   publish = client_expect_publish(subscriber, "t", "most");
@@ -445,8 +433,7 @@ static void started_deliveries_do_not_expire(void **state)
     uint16_t id = client_expect_publish(subscriber, "t", "begun")->packet_id;
     client_drop(subscriber);
     bench_advance(&bench, 5000);
-    subscriber = client_open(&bench, MQTT_5_0, 0);
-    client_connect(subscriber, "s", false, 60);
+    subscriber = client_back(&bench, "s");
     const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", "begun");
     assert_true(publish->dup);
     assert_int_equal(publish->packet_id, id);
@@ -465,12 +452,10 @@ static void in_flight_is_resent_in_order(void **state)
   struct client *subscriber = client_lasting(bench, MQTT_3_1_1, "s");
   client_subscribe(subscriber, "t", 2);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
-  char number[8];
   uint16_t ids[10];
   for (unsigned i = 0; i < 10; i++) {
-    snprintf(number, sizeof number, "%u", i);
-    client_publish(publisher, "t", number, (uint8_t)(1 + i % 2), false);
-    ids[i] = client_expect_publish(subscriber, "t", number)->packet_id;
+    publish_numbers(publisher, "t", i, i + 1, (uint8_t)(1 + i % 2));
+    ids[i] = expect_number(subscriber, "t", i, false);
   }
   client_ack(subscriber, MQTT_PUBACK, ids[4], MQTT_SUCCESS);  // a hole
   client_ack(subscriber, MQTT_PUBREC, ids[3], MQTT_SUCCESS);
@@ -482,16 +467,13 @@ static void in_flight_is_resent_in_order(void **state)
   subscriber = client_open(bench, MQTT_3_1_1, 0);
   assert_true(client_connect(subscriber, "s", false, 0)->session_present);
   for (unsigned i = 0; i < 10; i++) {
-    snprintf(number, sizeof number, "%u", i);
     if (i == 4) continue;
     if (i == 3 || i == 7) {
       client_expect_ack(subscriber, MQTT_PUBREL, ids[i], MQTT_SUCCESS);
       continue;
     }
-    const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", number);
-    assert_int_equal(publish->packet_id, ids[i]);
-    assert_true(publish->dup);
-    assert_int_equal(publish->qos, 1 + i % 2);
+    assert_int_equal(expect_number(subscriber, "t", i, true), ids[i]);
+    assert_int_equal(subscriber->packet.publish.qos, 1 + i % 2);
   }
   const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", "later");
   assert_false(publish->dup);
@@ -508,13 +490,9 @@ static void resending_obeys_the_receive_maximum(void **state)
   struct bench *bench = bench_make(state, 1, NULL);
   struct client *subscriber = client_durable(bench, "s", "t", 2);
   struct client *publisher = client_new(bench, MQTT_3_1_1, "p");
-  char number[8];
   uint16_t ids[6];
-  for (unsigned i = 0; i < 6; i++) {
-    snprintf(number, sizeof number, "%u", i);
-    client_publish(publisher, "t", number, 1, false);
-    ids[i] = client_expect_publish(subscriber, "t", number)->packet_id;
-  }
+  publish_numbers(publisher, "t", 0, 6, 1);
+  for (unsigned i = 0; i < 6; i++) ids[i] = expect_number(subscriber, "t", i, false);
   client_drop(subscriber);
   client_publish(publisher, "t", "new", 0, false);
   client_publish(publisher, "t", "6", 1, false);
@@ -526,11 +504,7 @@ static void resending_obeys_the_receive_maximum(void **state)
   client_connect_packet(subscriber, &packet);
   for (unsigned i = 0; i < 7; i++) {
     if (i == 0) client_expect_publish(subscriber, "t", "0");
-    if (i < 6) {
-      snprintf(number, sizeof number, "%u", i + 1);
-      const struct mqtt_publish *publish = client_expect_publish(subscriber, "t", number);
-      assert_int_equal(publish->dup, i < 5);
-    }
+    if (i < 6) expect_number(subscriber, "t", i + 1, i < 5);
     client_expect_nothing(subscriber);
     client_ack(subscriber, MQTT_PUBACK, (uint16_t)(ids[0] + i), MQTT_SUCCESS);
   }
@@ -560,8 +534,7 @@ static void resending_through_little_scratch(void **state)
     }
     client_drop(subscriber);
     bench.scratch_size = scratch;
-    subscriber = client_open(&bench, MQTT_5_0, 0);
-    client_connect(subscriber, "s", false, 60);
+    subscriber = client_back(&bench, "s");
     for (unsigned i = 0; i < 8; i++) {
       if (i % 2)
         assert_int_equal(client_expect_publish(subscriber, "t", "0123456789")->packet_id, ids[i]);

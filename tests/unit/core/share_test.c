@@ -189,8 +189,7 @@ static void full_members_are_passed_over(void **state)
       publish_many(publisher, "a", 6);
       unsigned refused = 0;
       for (unsigned i = 0; i < 10; i++) {
-        struct mqtt_packet packet = publish_packet(publisher, "t/x", "x", 1);
-        client_send(publisher, &packet);
+        client_send_publish(publisher, "t/x", "x", 1, false);
         enum mqtt_reason reason = client_expect(publisher, MQTT_PUBACK)->ack.reason;
         assert_true(reason == MQTT_SUCCESS || (reject && reason == MQTT_QUOTA_EXCEEDED));
         refused += reason != MQTT_SUCCESS;
@@ -449,8 +448,7 @@ static void mails_about_members_that_are_gone(void **state)
   for (unsigned from = 0; from < 3; from++)
     for (unsigned to = 0; to < 3; to++) team.bench.hold[from][to] = true;
   for (unsigned i = 0; i < 6; i++) {
-    struct mqtt_packet packet = publish_packet(team.publisher, "t/x", "x", 1);
-    client_send(team.publisher, &packet);
+    client_send_publish(team.publisher, "t/x", "x", 1, false);
   }
   team_take(&team);
   for (unsigned i = 0; i < MEMBERS; i++) {

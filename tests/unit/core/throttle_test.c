@@ -367,7 +367,7 @@ static void a_listener_may_reject(void **state)
   client_subscribe(subscriber, "t", 1);
   client_drop(subscriber);
   client_publish(publisher, "t", "x", 1, false);
-  client_expect_ack(publisher, MQTT_PUBACK, client_send_publish(publisher, "t", "x", 1), MQTT_QUOTA_EXCEEDED);
+  client_expect_ack(publisher, MQTT_PUBACK, client_send_publish(publisher, "t", "x", 1, false), MQTT_QUOTA_EXCEEDED);
   for (unsigned i = 0; i < 3; i++) client_publish(publisher, "u", "x", 1, false);
 }
 
