@@ -72,14 +72,14 @@ static bool is_mosquitto(struct span text)
   static const char *const words[] = {"topic", "user", "pattern"};
   for (size_t cursor = 0; cursor < text.size;) {
     struct span line = next_line(text, &cursor);
+    while (line.size > 0 && line.at[0] == ' ') line = span_from(line, 1);
     if (line.size == 0 || line.at[0] == '#' || line.at[0] == '\r') continue;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
       size_t size = strlen(words[i]);
       if (line.size > size && memcmp(line.at, words[i], size) == 0 && line.at[size] == ' ') return true;
     }
-    size_t blanks = 0;
-    while (blanks < line.size && (line.at[blanks] == ' ' || line.at[blanks] == '\t' || line.at[blanks] == '\r')) blanks++;
-    if (blanks < line.size && line.at[blanks] != '#') return false;
+    while (line.size > 0 && strchr(" \t\r", line.at[0])) line = span_from(line, 1);
+    if (line.size > 0 && line.at[0] != '#') return false;
   }
   return false;
 }

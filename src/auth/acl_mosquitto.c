@@ -32,6 +32,8 @@ struct reader {
   size_t count, capacity;
   bool named, patterns;
   struct span user;
+  struct span *all;  // filters that together have everything
+  size_t all_count;
 };
 
 static bool out_of_memory(struct reader *reader)
@@ -53,11 +55,22 @@ static struct span word(struct span *rest)
   return span_of(left.at, size);
 }
 
+// There, words end at a space alone, but around a name nothing blank counts.
+static bool is_blank(uint8_t byte)
+{
+  return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
+
+static struct span without_end(struct span text)
+{
+  while (text.size > 0 && is_blank(text.at[text.size - 1])) text.size--;
+  return text;
+}
+
 static struct span trimmed(struct span text)
 {
-  while (text.size > 0 && text.at[0] == ' ') text = span_from(text, 1);
-  while (text.size > 0 && strchr(" \t\r\n", text.at[text.size - 1])) text.size--;
-  return text;
+  while (text.size > 0 && is_blank(text.at[0])) text = span_from(text, 1);
+  return without_end(text);
 }
 
 static bool access_of(struct span name, enum access *out)
@@ -87,12 +100,31 @@ static bool keep(struct reader *reader, const struct line *line)
   return true;
 }
 
+static bool is_variable(struct span topic, size_t at)
+{
+  return at + 1 < topic.size && topic.at[at] == '%' && (topic.at[at + 1] == 'c' || topic.at[at + 1] == 'u');
+}
+
+// Of the level that begins at `at`.
+static size_t level_size(struct span topic, size_t at)
+{
+  const uint8_t *end = at < topic.size ? memchr(topic.at + at, '/', topic.size - at) : NULL;
+  return end ? (size_t)(end - topic.at) - at : topic.size - at;
+}
+
+static bool has_variable(struct span topic, uint8_t name)
+{
+  for (size_t i = 0; i < topic.size; i++)
+    if (is_variable(topic, i) && topic.at[i + 1] == name) return true;
+  return false;
+}
+
 // `rest`: what stands behind "topic" or "pattern". One word is the filter; of several the first is the access, and the rest,
 // spaces and all, the filter.
 static void read_topic(struct reader *reader, struct line line, struct span rest, const uint8_t *start)
 {
   char shown[ACL_SHOWN + 1];
-  struct span whole = trimmed(rest), behind = whole, first = word(&behind);
+  struct span behind = rest, first = word(&behind);
   if (first.size == 0) {
     acl_complain(reader->reading, line.number, 0, "names no topic");
     return;
@@ -107,6 +139,12 @@ static void read_topic(struct reader *reader, struct line line, struct span rest
     return;
   }
   line.column = (size_t)(line.topic.at - start) + 1;
+  struct span level = span_of(line.topic.at, level_size(line.topic, 0));
+  if (line.pattern && level.size > 0 && level.at[0] == '$' && (has_variable(level, 'c') || has_variable(level, 'u'))) {
+    acl_complain(reader->reading, line.number, line.column,
+                 "a first level that begins with '$' cannot have %%c or %%u in it here; name the level");
+    return;
+  }
   if (line.pattern) reader->patterns = true;
   keep(reader, &line);
 }
@@ -116,7 +154,7 @@ static void read_line(struct reader *reader, struct span text, size_t number)
   static const char *const known[] = {"topic", "user", "pattern"};
   char shown[ACL_SHOWN + 1];
   if (text.size == 0 || text.at[0] == '#') return;
-  struct span rest = trimmed(text), first = word(&rest);
+  struct span rest = without_end(text), first = word(&rest);
   if (first.size == 0 || first.at[0] == '#') return;
   struct line line = {.named = reader->named, .user = reader->user, .number = number};
   if (span_equal(first, span_text("topic"))) {
@@ -159,11 +197,10 @@ static bool translate_topic(struct reader *reader, const struct line *line, stru
   struct span topic = line->topic;
   for (size_t i = 0; i < topic.size; i++) {
     struct span one = span_of(topic.at + i, 1);
-    bool percent = line->pattern && topic.at[i] == '%' && i + 1 < topic.size;
     if (topic.at[i] == '{') one = span_text("{{");
     if (topic.at[i] == '}') one = span_text("}}");
-    if (percent && topic.at[i + 1] == 'c') one = span_text("{client_id}");
-    if (percent && topic.at[i + 1] == 'u') one = span_text("{username}");
+    if (line->pattern && is_variable(topic, i))
+      one = topic.at[i + 1] == 'c' ? span_text("{client_id}") : span_text("{username}");
     if (one.size > 2) i++;
     if (!append(reader, out, one)) return false;
   }
@@ -203,49 +240,8 @@ static void add_line(struct reader *reader, const struct line *line)
   free(user.at);
 }
 
-static void add_lines(struct reader *reader, bool pattern, bool deny)
-{
-  for (size_t i = 0; i < reader->count; i++)
-    if (reader->lines[i].pattern == pattern && (reader->lines[i].access == DENY) == deny)
-      add_line(reader, &reader->lines[i]);
-}
-
-// The filters that have everything: "#", and one for each first level with '$' that the file names, because "#" has none of
-// these.
-static struct span *everything(struct reader *reader, size_t *out_count)
-{
-  struct span *filters = calloc(reader->count + 2, sizeof *filters);
-  char *texts = malloc(reader->text.size + 3 * reader->count + 8);
-  if (!filters || !texts) {
-    free(filters);
-    free(texts);
-    out_of_memory(reader);
-    return NULL;
-  }
-  size_t used = 0, count = 0;
-  for (size_t i = 0; i < reader->count + 2; i++) {
-    struct span topic = i == 0 ? span_text("#") : i == 1 ? span_text("$SYS") : reader->lines[i - 2].topic;
-    if (i > 1 && (topic.at[0] != '$' || memchr(topic.at, '{', topic.size) || memchr(topic.at, '}', topic.size))) continue;
-    size_t size = 0;
-    while (size < topic.size && topic.at[size] != '/') size++;
-    char *text = texts + used;
-    memcpy(text, topic.at, size);
-    if (i > 0) {
-      memcpy(text + size, "/#", 2);
-      size += 2;
-    }
-    bool known = false;
-    for (size_t k = 0; k < count; k++) known |= span_equal(filters[k], span_of(text, size));
-    if (known || (i > 1 && memchr(text, '+', size))) continue;
-    filters[count++] = span_of(text, size);
-    used += size;
-  }
-  *out_count = count;
-  return filters;  // the first one's text is what is to be freed
-}
-
-static void add_for_all(struct reader *reader, enum acl_subject subject, const char *who, bool allow, uint8_t verbs,
-                        const struct span *filters, size_t count)
+static void add_for(struct reader *reader, enum acl_subject subject, const char *who, bool allow, uint8_t verbs,
+                    const struct span *filters, size_t count, size_t line)
 {
   const struct acl_rule rule = {.subject = subject,
                                 .who = span_text(who),
@@ -254,31 +250,92 @@ static void add_for_all(struct reader *reader, enum acl_subject subject, const c
                                 .qos_max = 2,
                                 .topics = filters,
                                 .topic_count = count,
-                                .file = reader->reading->name};
+                                .file = reader->reading->name,
+                                .line = (uint32_t)line};
   acl_take(reader->reading, &rule, 0);
+}
+
+static void deny(struct reader *reader, enum acl_subject subject, const char *who, const struct span *filters, size_t count,
+                 size_t line)
+{
+  add_for(reader, subject, who, false, ACL_PUBLISH | ACL_RECEIVE, filters, count, line);
+}
+
+// A name with '/' in it is several levels there, and one with '$' in front may begin a topic; here a rule matches nothing
+// with such a name. That must not undo a denial: who has one is denied everything below where it stands.
+static void deny_odd_names(struct reader *reader, const struct line *line, enum acl_subject subject, uint8_t variable)
+{
+  if (!has_variable(line->topic, variable)) return;
+  size_t below = 0;
+  for (size_t i = 0; !is_variable(line->topic, i); i++)
+    if (line->topic.at[i] == '/') below = i + 1;
+  const struct line whole = {.topic = span_of(line->topic.at, below)};
+  struct text text = {0};
+  if (translate_topic(reader, &whole, &text) && append(reader, &text, span_text("#"))) {
+    const struct span filter = span_of(text.at, text.size);
+    const struct span *filters = below > 0 ? &filter : reader->all;
+    size_t count = below > 0 ? 1 : reader->all_count;
+    deny(reader, subject, "*/*", filters, count, line->number);
+    if (below == 0) deny(reader, subject, "$*", filters, count, line->number);
+  }
+  free(text.at);
+}
+
+static void add_lines(struct reader *reader, bool pattern, bool denies)
+{
+  for (size_t i = 0; i < reader->count; i++) {
+    const struct line *line = &reader->lines[i];
+    if (line->pattern != pattern || (line->access == DENY) != denies) continue;
+    size_t problems = reader->reading->problem_count;
+    add_line(reader, line);
+    if (!pattern || !denies || reader->reading->problem_count > problems) continue;
+    deny_odd_names(reader, line, ACL_USER, 'u');
+    deny_odd_names(reader, line, ACL_CLIENT, 'c');
+  }
+}
+
+// Finds the filters that have everything: "#", and one for each first level with '$' that the file names, because "#" has
+// none of these. *out_texts is what they lie in: heap, also after a failure.
+static bool find_all(struct reader *reader, char **out_texts)
+{
+  reader->all = calloc(reader->count + 2, sizeof *reader->all);
+  char *texts = malloc(2 * reader->text.size + 3 * reader->count + 16);
+  *out_texts = texts;
+  if (!reader->all || !texts) return out_of_memory(reader);
+  for (size_t i = 0; i < reader->count + 2; i++) {
+    struct span topic = i == 0 ? span_text("#") : i == 1 ? span_text("$SYS") : reader->lines[i - 2].topic;
+    if (i > 1 && topic.at[0] != '$') continue;
+    size_t size = 0, level = level_size(topic, 0);
+    for (size_t k = 0; k < level; k++) {
+      texts[size++] = (char)topic.at[k];
+      if (topic.at[k] == '{' || topic.at[k] == '}') texts[size++] = (char)topic.at[k];
+    }
+    if (i > 0) {
+      memcpy(texts + size, "/#", 2);
+      size += 2;
+    }
+    const struct span filter = span_of(texts, size);
+    bool known = false;
+    for (size_t k = 0; k < reader->all_count; k++) known |= span_equal(reader->all[k], filter);
+    if (known || (i > 1 && memchr(texts, '+', size))) continue;
+    reader->all[reader->all_count++] = filter;
+    texts += size;
+  }
+  return true;
 }
 
 static void add_rules(struct reader *reader)
 {
-  size_t count;
-  struct span *all = everything(reader, &count);
-  if (!all) return;
   add_lines(reader, false, true);
   add_lines(reader, false, false);
   static const char *const dangerous[] = {"*+*", "*#*"};
   for (size_t i = 0; reader->patterns && i < 2; i++) {
-    add_for_all(reader, ACL_USER, dangerous[i], false, ACL_PUBLISH | ACL_RECEIVE, all, count);
-    add_for_all(reader, ACL_CLIENT, dangerous[i], false, ACL_PUBLISH | ACL_RECEIVE, all, count);
+    deny(reader, ACL_USER, dangerous[i], reader->all, reader->all_count, 0);
+    deny(reader, ACL_CLIENT, dangerous[i], reader->all, reader->all_count, 0);
   }
   add_lines(reader, true, true);
   add_lines(reader, true, false);
-  add_for_all(reader, ACL_ANYBODY, "", true, ACL_SUBSCRIBE, all, count);
-  union {
-    const uint8_t *borrowed;
-    void *owned;
-  } texts = {.borrowed = all[0].at};
-  free(texts.owned);
-  free(all);
+  add_for(reader, ACL_ANYBODY, "", true, ACL_SUBSCRIBE, reader->all, reader->all_count, 0);
 }
 
 void acl_read_mosquitto(struct acl_reading *reading, struct span text)
@@ -291,6 +348,9 @@ void acl_read_mosquitto(struct acl_reading *reading, struct span text)
     read_line(&reader, span_of(text.at + at, size), number);
     at += size + (end != NULL);
   }
-  add_rules(&reader);
+  char *texts;
+  if (find_all(&reader, &texts)) add_rules(&reader);
+  free(texts);
+  free(reader.all);
   free(reader.lines);
 }

@@ -252,6 +252,49 @@ static void spaces_and_line_ends_are_as_there(void **state)
   acl_unref(acl);
 }
 
+// There, every blank around a name is cut off, and only a space ends a word.
+static void blanks_are_cut_off_as_there(void **state)
+{
+  (void)state;
+  struct acl *acl = parse("   user \tann\v\t\n"
+                          "  topic deny \tsecret\f \t\n"
+                          "topic \tbare\n"
+                          "topic readwrite #\n");
+  assert_int_equal(ask(acl, ann, ACL_PUBLISH, "secret", 0, false), -2);
+  assert_int_equal(ask(acl, ann, ACL_PUBLISH, "bare", 0, false), 4);
+  assert_int_equal(ask(acl, ann, ACL_PUBLISH, "other", 0, false), 4);
+  acl_unref(acl);
+  COMPLAINS("user ann\n\ttopic a\ntopic \tread a\n", "acl:2:1: unknown word \"?topic\"; did you mean \"topic\"?",
+            "acl:3:7: unknown access \"?read\"; it is read, write, readwrite or deny");
+}
+
+// Where a name is several levels there, or begins a topic with '$', a denial here has everything that it could mean.
+static void a_denial_has_names_of_any_form(void **state)
+{
+  (void)state;
+  struct acl *acl = parse("pattern deny in/{x}/%u/secret\n"
+                          "pattern deny of/%c\n"
+                          "pattern deny %c/up\n"
+                          "pattern readwrite #\n"
+                          "pattern readwrite $dev/{x}/#\n"
+                          "pattern readwrite id/%u\n");
+  const struct person slash = {"a/b", "c"}, dollar = {"ann", "$dev"}, both = {"ann", "$dev/{x}"};
+  assert_int_equal(ask(acl, slash, ACL_PUBLISH, "in/{x}/a/b/secret", 0, false), -1);
+  assert_int_equal(ask(acl, slash, ACL_RECEIVE, "in/{x}/other", 0, false), -1);
+  assert_int_equal(ask(acl, slash, ACL_RECEIVE, "in/{y}/a/b/secret", 0, false), 4);
+  assert_int_equal(ask(acl, slash, ACL_RECEIVE, "of/a/b", 0, false), 4);
+  assert_int_equal(ask(acl, slash, ACL_RECEIVE, "of/c", 0, false), -2);
+  assert_int_equal(ask(acl, ann, ACL_RECEIVE, "in/{x}/ann/other", 0, false), 4);
+  assert_int_equal(ask(acl, ann, ACL_RECEIVE, "$dev/{x}/up", 0, false), 5);
+  assert_int_equal(ask(acl, dollar, ACL_RECEIVE, "$dev/{x}/up", 0, false), -3);
+  assert_int_equal(ask(acl, both, ACL_RECEIVE, "$dev/{x}/up", 0, false), -3);
+  assert_true(ask(acl, ann, ACL_SUBSCRIBE, "$dev/#", 0, false) > 0);
+  assert_true(ask(acl, (struct person){"a+b", "c"}, ACL_RECEIVE, "$dev/{x}/up", 0, false) < 0);
+  acl_unref(acl);
+  COMPLAINS("pattern read $dev-%c/#\n",
+            "acl:1:14: a first level that begins with '$' cannot have %c or %u in it here; name the level");
+}
+
 static void mosquittos_meaning_is_kept(void **state)
 {
   (void)state;
@@ -384,6 +427,8 @@ int main(void)
       cmocka_unit_test(what_is_no_list_is_refused),
       cmocka_unit_test(a_flood_of_mistakes_ends),
       cmocka_unit_test(spaces_and_line_ends_are_as_there),
+      cmocka_unit_test(blanks_are_cut_off_as_there),
+      cmocka_unit_test(a_denial_has_names_of_any_form),
       cmocka_unit_test(mosquittos_meaning_is_kept),
       cmocka_unit_test(signs_of_ours_mean_nothing_there),
       cmocka_unit_test(mosquittos_mistakes_are_told),
