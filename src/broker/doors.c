@@ -262,7 +262,7 @@ static void arm_again(struct broker *broker)
 }
 
 // Reads what has changed. A mistake may be a file that is half written, or one of two that belong together: only when it is
-// still there a moment later is it told and does the rest go on without it.
+// still there a moment later is it told and does the rest go on without it. Memory is waited for.
 static void refresh(struct broker *broker, bool last_time)
 {
   struct doors *doors = &broker->doors;
@@ -273,7 +273,7 @@ static void refresh(struct broker *broker, bool last_time)
   enum status status = entrance_build(&broker->config, broker->options->source.file, doors->secret, broker_wall(), &before,
                                       &next, &diagnostics);
   doors->seen = next.fingerprint;
-  if ((status == OK || last_time) && next.count == doors->entrance.count) {
+  if (status == OK || (last_time && status == ERR_INVALID)) {
     if (status != OK) log_refused(broker, &diagnostics);
     keep_what_failed(&doors->entrance, &next);
     log_differences(broker, &doors->entrance, &next);

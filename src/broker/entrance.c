@@ -361,6 +361,14 @@ static void build_acl(struct builder *builder)
 
 // ---- All of it
 
+// Memory was short on the way: what is missing is not to be taken for what needs nothing, and lets everybody in.
+static void fail_the_rest(struct entrance *entrance)
+{
+  for (size_t i = 0; i < entrance->count; i++)
+    if (!entrance->gates[i]) entrance->failed[i] = true;
+  if (!entrance->acl) entrance->acl_failed = true;
+}
+
 enum status entrance_build(const struct config *config, const char *file, const uint8_t secret[ENTRANCE_SECRET_SIZE],
                            struct wall now, const struct entrance_before *before, struct entrance *out,
                            struct diagnostics *diagnostics)
@@ -383,6 +391,7 @@ enum status entrance_build(const struct config *config, const char *file, const 
   if (builder.jwt) jwt_keys_unref(builder.jwt);
   out->fingerprint = file_set_fingerprint_then(&out->files);
   if (status != OK) {
+    fail_the_rest(out);
     (void)diagnostics_add(diagnostics, file, (struct config_mark){0}, "%s", status_name(status));
     return status;
   }

@@ -37,7 +37,7 @@ struct entrance_before {
 
 // Reads and checks everything. All mistakes are in `diagnostics`, with the place in the configuration (`file` is its name,
 // or NULL). ERR_INVALID when there is one: then what could be made is in `out` all the same, with its failed flags.
-// entrance_deinit it in either case. `before`: or NULL.
+// entrance_deinit it in either case. `before`: or NULL. ERR_NO_MEMORY: the same, but not all files are in `out`.
 CHECK_RESULT enum status entrance_build(const struct config *config, const char *file,
                                         const uint8_t secret[ENTRANCE_SECRET_SIZE], struct wall now,
                                         const struct entrance_before *before, struct entrance *out,

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,17 @@ static const struct wall now = {INT64_C(1767225600000)};
 #define HASH                                                                                                                \
   "$7$101$4gRmZ1y8nBbDQ0QZ$"                                                                                                \
   "mCwIhIjDqwRDxzSsFHyQ0dHYyeUsZTn2cQWVJuFg0yuV0wIG2SYmWlFzBNpbB0Yx2cOvYtGl8ioy5O1M9AMZ4A=="
+
+// Gates that can still be made.
+static unsigned gates_left = UINT_MAX;
+
+struct gate *__real_gate_create(void);
+struct gate *__wrap_gate_create(void);
+
+struct gate *__wrap_gate_create(void)
+{
+  return gates_left-- > 0 ? __real_gate_create() : NULL;
+}
 
 struct bench {
   char directory[64];
@@ -189,6 +201,27 @@ static void what_is_good_is_there_in_spite_of_the_rest(void **state)
   assert_true(bench->entrance.acl_failed);
 }
 
+static void what_memory_did_not_do_for_is_failed(void **state)
+{
+  struct bench *bench = *state;
+  write_file(bench, "passwd.txt", "ann:" HASH "\n");
+  write_file(bench, "acl.yaml", "- {who: \"*\", allow: [publish], topics: [a]}\n");
+  gates_left = 1;
+  enum status status = build(bench, "listeners:\n"
+                                    "  - {url: mqtt://127.0.0.1:1, auth: [password]}\n"
+                                    "  - {url: mqtt://127.0.0.1:2, auth: [password]}\n"
+                                    "  - mqtt://127.0.0.1:3\n"
+                                    "auth: {passwords: passwd.txt}\n"
+                                    "acl: acl.yaml\n");
+  gates_left = UINT_MAX;
+  assert_int_equal(status, ERR_NO_MEMORY);
+  assert_non_null(bench->entrance.gates[0]);
+  assert_false(bench->entrance.failed[0]);
+  assert_true(bench->entrance.failed[1]);
+  assert_true(bench->entrance.failed[2]);
+  assert_true(bench->entrance.acl_failed);
+}
+
 static void a_pattern_that_is_none(void **state)
 {
   struct bench *bench = *state;
@@ -248,6 +281,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(a_list_needs_gates_everywhere, set_up, tear_down),
       cmocka_unit_test_setup_teardown(mistakes_name_their_place, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_is_good_is_there_in_spite_of_the_rest, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(what_memory_did_not_do_for_is_failed, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_pattern_that_is_none, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_has_not_changed_goes_on, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_list_on_trial, set_up, tear_down),
