@@ -22,6 +22,16 @@ struct utf8_character utf8_next(struct span span)
   return (struct utf8_character){.code = code, .size = size};
 }
 
+bool utf8_valid(struct span text)
+{
+  while (text.size > 0) {
+    size_t size = utf8_next(text).size;
+    if (size == 0) return false;
+    text = span_from(text, size);
+  }
+  return true;
+}
+
 size_t utf8_cut(struct span span, size_t limit)
 {
   assert(limit <= span.size);

@@ -16,6 +16,9 @@ struct utf8_character {
 // (RFC 3629, section 3).
 struct utf8_character utf8_next(struct span span);
 
+// Whether all of it is UTF-8. NUL is.
+bool utf8_valid(struct span text);
+
 // The largest size not above `limit`, itself not above the span's size, at which no character is split. Where the bytes are
 // not UTF-8, `limit`.
 size_t utf8_cut(struct span span, size_t limit);

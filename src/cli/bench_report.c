@@ -46,20 +46,17 @@ enum status bench_memory_take(const struct bench_options *options, struct proces
 
 void bench_report_number(struct bench_report *report, const char *name, double value)
 {
-  json_key(&report->json, name);
-  json_number(&report->json, value, 4);
+  json_member_number(&report->json, name, value, 4);
 }
 
 void bench_report_uint(struct bench_report *report, const char *name, uint64_t value)
 {
-  json_key(&report->json, name);
-  json_uint(&report->json, value);
+  json_member_uint(&report->json, name, value);
 }
 
 void bench_report_bool(struct bench_report *report, const char *name, bool value)
 {
-  json_key(&report->json, name);
-  json_bool(&report->json, value);
+  json_member_bool(&report->json, name, value);
 }
 
 static const char *version_name(enum mqtt_version version)
@@ -77,10 +74,8 @@ void bench_report_begin(struct bench_report *report, const struct bench_options 
   *report = (struct bench_report){0};
   json_begin(&report->json, &report->buffer);
   json_open_object(&report->json);
-  json_key(&report->json, "mode");
-  json_text(&report->json, span_text(mode));
-  json_key(&report->json, "version");
-  json_text(&report->json, span_text(options->raw ? "raw" : version_name(options->version)));
+  json_member_text(&report->json, "mode", span_text(mode));
+  json_member_text(&report->json, "version", span_text(options->raw ? "raw" : version_name(options->version)));
 }
 
 void bench_report_usage(struct bench_report *report, const struct bench_usage *from, const struct bench_usage *to)

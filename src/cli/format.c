@@ -266,32 +266,10 @@ enum status format_message(const char *format, const struct mqtt_publish *publis
 
 // ---- JSON
 
-static void json_member_text(struct json *json, const char *key, struct span text)
-{
-  json_key(json, key);
-  json_text(json, text);
-}
-
-static void json_member_uint(struct json *json, const char *key, uint64_t value)
-{
-  json_key(json, key);
-  json_uint(json, value);
-}
-
-static bool is_utf8(struct span text)
-{
-  for (size_t at = 0; at < text.size;) {
-    size_t size = utf8_next(span_from(text, at)).size;
-    if (size == 0) return false;
-    at += size;
-  }
-  return true;
-}
-
 // Text when it is UTF-8, otherwise base64 under the key with "_base64".
 static void json_member_bytes(struct json *json, const char *key, const char *base64_key, struct span bytes)
 {
-  if (is_utf8(bytes)) {
+  if (utf8_valid(bytes)) {
     json_member_text(json, key, bytes);
     return;
   }

@@ -223,42 +223,24 @@ static void print_sessions(const struct info *info, bool all)
 
 // ---- JSON
 
-static void member(struct json *json, const char *name, uint64_t value)
-{
-  json_key(json, name);
-  json_uint(json, value);
-}
-
-static void member_text(struct json *json, const char *name, struct span value)
-{
-  json_key(json, name);
-  json_text(json, value);
-}
-
-static void member_bool(struct json *json, const char *name, bool value)
-{
-  json_key(json, name);
-  json_bool(json, value);
-}
-
 static void json_head(struct json *json, const struct info *info)
 {
   const struct journal_reading *reading = info->reading;
   char identity[IDENTITY_TEXT];
-  member_text(json, "directory", span_text(reading->path));
-  member_text(json, "broker_id", span_text(reading->anchor.broker_id));
-  member(json, "process", info->reading->holder);
-  member_text(json, "identity", span_text(identity_text(info, identity)));
-  member(json, "version", format_version(info));
-  member(json, "sequence", reading->sequence);
-  member(json, "journal_ms", info->now_ms);
+  json_member_text(json, "directory", span_text(reading->path));
+  json_member_text(json, "broker_id", span_text(reading->anchor.broker_id));
+  json_member_uint(json, "process", info->reading->holder);
+  json_member_text(json, "identity", span_text(identity_text(info, identity)));
+  json_member_uint(json, "version", format_version(info));
+  json_member_uint(json, "sequence", reading->sequence);
+  json_member_uint(json, "journal_ms", info->now_ms);
   json_key(json, "replay");
   json_open_object(json);
-  member(json, "segment", position_segment(reading->start));
-  member(json, "offset", position_offset(reading->start));
-  member(json, "bytes", reading->replay_bytes);
+  json_member_uint(json, "segment", position_segment(reading->start));
+  json_member_uint(json, "offset", position_offset(reading->start));
+  json_member_uint(json, "bytes", reading->replay_bytes);
   json_close_object(json);
-  member_bool(json, "damaged", is_damaged(info));
+  json_member_bool(json, "damaged", is_damaged(info));
 }
 
 static void json_segments(struct json *json, const struct info *info)
@@ -272,25 +254,25 @@ static void json_segments(struct json *json, const struct info *info)
     const struct segment_live *found = catalog_live(&reading->catalog, segment.number);
     uint64_t live = live_bytes(info, &segment);
     json_open_object(json);
-    member(json, "number", segment.number);
-    member(json, "first_sequence", segment.first_sequence);
-    member(json, "size", segment.size);
-    member(json, "used", segment.used);
-    member(json, "live", live);
-    member(json, "dead", segment.used - live);
-    member(json, "references", found ? found->references : 0);
-    member_bool(json, "damaged", segment.damaged);
+    json_member_uint(json, "number", segment.number);
+    json_member_uint(json, "first_sequence", segment.first_sequence);
+    json_member_uint(json, "size", segment.size);
+    json_member_uint(json, "used", segment.used);
+    json_member_uint(json, "live", live);
+    json_member_uint(json, "dead", segment.used - live);
+    json_member_uint(json, "references", found ? found->references : 0);
+    json_member_bool(json, "damaged", segment.damaged);
     json_close_object(json);
   }
   json_close_array(json);
   json_key(json, "totals");
   json_open_object(json);
-  member(json, "bytes", info->total_bytes);
-  member(json, "used", info->used);
-  member(json, "live", info->live);
-  member(json, "dead", info->used - info->live);
-  member(json, "spares", reading->files.spares);
-  member(json, "set_aside", reading->files.damaged_count);
+  json_member_uint(json, "bytes", info->total_bytes);
+  json_member_uint(json, "used", info->used);
+  json_member_uint(json, "live", info->live);
+  json_member_uint(json, "dead", info->used - info->live);
+  json_member_uint(json, "spares", reading->files.spares);
+  json_member_uint(json, "set_aside", reading->files.damaged_count);
   json_close_object(json);
 }
 
@@ -298,26 +280,27 @@ static void json_session(struct json *json, const struct info *info, const struc
 {
   const struct catalog_session *session = row->session;
   json_open_object(json);
-  member_text(json, "client_id", session->client_id);
-  member(json, "session", session->number);
-  if (session->user_size > 0) member_text(json, "user", catalog_owner(session));
-  member_bool(json, "connected", session->connected);
+  json_member_text(json, "client_id", session->client_id);
+  json_member_uint(json, "session", session->number);
+  if (session->user_size > 0) json_member_text(json, "user", catalog_owner(session));
+  json_member_bool(json, "connected", session->connected);
   if (!session->connected) {
     char since[JOURNAL_TEXT_SIZE];
-    member(json, "away_s", age_s(info, session->since_ms));
+    json_member_uint(json, "away_s", age_s(info, session->since_ms));
     journal_time_text((int64_t)session->since_ms + info->reading->names.clock_ms, since);
-    if (info->reading->names.clock_known) member_text(json, "away_since", span_text(since));
+    if (info->reading->names.clock_known) json_member_text(json, "away_since", span_text(since));
   }
-  if (session->expiry_s != UINT32_MAX) member(json, "expiry_s", session->expiry_s);
-  member(json, "subscriptions", session->subscription_count);
-  member_bool(json, "will", session->will_position != 0);
-  member(json, "queued", session->waiting);
-  member(json, "queued_bytes", session->waiting_bytes);
-  if (session->waiting > 0) member(json, "oldest_s", row->oldest_s);
-  member(json, "received", session->received_count);
+  if (session->expiry_s != UINT32_MAX) json_member_uint(json, "expiry_s", session->expiry_s);
+  json_member_uint(json, "subscriptions", session->subscription_count);
+  json_member_bool(json, "will", session->will_position != 0);
+  json_member_uint(json, "queued", session->waiting);
+  json_member_uint(json, "queued_bytes", session->waiting_bytes);
+  if (session->waiting > 0) json_member_uint(json, "oldest_s", row->oldest_s);
+  json_member_uint(json, "received", session->received_count);
   json_key(json, "outcomes");
   json_open_object(json);
-  for (unsigned i = 0; i < OUTCOMES; i++) member(json, record_outcome_name((enum record_outcome)i), session->outcomes[i]);
+  for (unsigned i = 0; i < OUTCOMES; i++)
+    json_member_uint(json, record_outcome_name((enum record_outcome)i), session->outcomes[i]);
   json_close_object(json);
   json_close_object(json);
 }
@@ -333,16 +316,16 @@ static enum status print_json(const struct info *info, bool all)
   json_segments(&json, info);
   json_key(&json, "retained");
   json_open_object(&json);
-  member(&json, "messages", catalog->retained.count);
-  member(&json, "bytes", catalog->retained_bytes);
+  json_member_uint(&json, "messages", catalog->retained.count);
+  json_member_uint(&json, "bytes", catalog->retained_bytes);
   json_close_object(&json);
   json_key(&json, "queues");
   json_open_object(&json);
-  member(&json, "sessions", info->session_count);
-  member(&json, "queues", info->queues);
-  member(&json, "messages", info->queued);
-  member(&json, "bytes", info->queued_bytes);
-  member(&json, "oldest_s", info->oldest_s);
+  json_member_uint(&json, "sessions", info->session_count);
+  json_member_uint(&json, "queues", info->queues);
+  json_member_uint(&json, "messages", info->queued);
+  json_member_uint(&json, "bytes", info->queued_bytes);
+  json_member_uint(&json, "oldest_s", info->oldest_s);
   json_close_object(&json);
   json_key(&json, "sessions");
   json_open_array(&json);

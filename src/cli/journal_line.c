@@ -80,8 +80,7 @@ void line_number(struct journal_line *line, const char *name, uint64_t value)
 void line_uint(struct journal_line *line, const char *name, uint64_t value)
 {
   if (line->form == LINE_JSON) {
-    json_key(&line->json, name);
-    json_uint(&line->json, value);
+    json_member_uint(&line->json, name, value);
     return;
   }
   char text[24];
@@ -93,8 +92,7 @@ void line_uint(struct journal_line *line, const char *name, uint64_t value)
 void line_int(struct journal_line *line, const char *name, int64_t value)
 {
   if (line->form == LINE_JSON) {
-    json_key(&line->json, name);
-    json_int(&line->json, value);
+    json_member_int(&line->json, name, value);
     return;
   }
   char text[24];
@@ -106,8 +104,7 @@ void line_int(struct journal_line *line, const char *name, int64_t value)
 void line_flag(struct journal_line *line, const char *name, bool value)
 {
   if (line->form == LINE_JSON) {
-    json_key(&line->json, name);
-    json_bool(&line->json, value);
+    json_member_bool(&line->json, name, value);
     return;
   }
   if (!value) return;
@@ -118,8 +115,7 @@ void line_flag(struct journal_line *line, const char *name, bool value)
 void line_text(struct journal_line *line, const char *name, struct span value)
 {
   if (line->form == LINE_JSON) {
-    json_key(&line->json, name);
-    json_text(&line->json, value);
+    json_member_text(&line->json, name, value);
     return;
   }
   put_name(line, name);
@@ -138,16 +134,6 @@ void line_time(struct journal_line *line, const char *name, int64_t unix_ms)
   }
   put_name(line, name);
   put_text(line, text);
-}
-
-static bool is_utf8(struct span text)
-{
-  for (size_t at = 0; at < text.size;) {
-    size_t size = utf8_next(span_from(text, at)).size;
-    if (size == 0) return false;
-    at += size;
-  }
-  return true;
 }
 
 static void put_base64(struct journal_line *line, const char *name, struct span value)
@@ -172,7 +158,7 @@ void line_bytes(struct journal_line *line, const char *name, struct span value, 
   switch (form) {
     case LINE_BYTES_NONE: return;
     case LINE_BYTES_TEXT:
-      if (is_utf8(value))
+      if (utf8_valid(value))
         line_text(line, name, value);
       else
         put_base64(line, name, value);

@@ -76,12 +76,6 @@ void verify_print_text(const struct verify *verify)
          journal_count_text(reading->catalog.retained.count, "retained message", counts[7]));
 }
 
-static void member(struct json *json, const char *name, uint64_t value)
-{
-  json_key(json, name);
-  json_uint(json, value);
-}
-
 static void json_damages(struct json *json, const struct verify *verify)
 {
   const struct journal_reading *reading = verify->reading;
@@ -91,24 +85,21 @@ static void json_damages(struct json *json, const struct verify *verify)
   for (size_t i = 0; i < reading->damage_count; i++) {
     const struct log_damage *damage = &reading->damages[i];
     json_open_object(json);
-    json_key(json, "file");
-    json_text(json, span_text(journal_segment_name(damage->segment, name)));
-    member(json, "offset", damage->offset);
-    member(json, "bytes", damage->bytes);
-    member(json, "records_lost", damage->sequences_lost);
-    json_key(json, "torn");
-    json_bool(json, damage->torn);
+    json_member_text(json, "file", span_text(journal_segment_name(damage->segment, name)));
+    json_member_uint(json, "offset", damage->offset);
+    json_member_uint(json, "bytes", damage->bytes);
+    json_member_uint(json, "records_lost", damage->sequences_lost);
+    json_member_bool(json, "torn", damage->torn);
     json_close_object(json);
   }
   json_close_array(json);
-  json_key(json, "anchor");
-  json_text(json, span_text(reading->anchor_state == ANCHOR_GOOD      ? "good"
-                            : reading->anchor_state == ANCHOR_MISSING ? "missing"
-                                                                      : "damaged"));
-  json_key(json, "checkpoint");
-  json_bool(json, reading->complete);
-  member(json, "refused", verify->unreadable + reading->refused);
-  member(json, "set_aside", reading->files.damaged_count);
+  json_member_text(json, "anchor",
+                   span_text(reading->anchor_state == ANCHOR_GOOD      ? "good"
+                             : reading->anchor_state == ANCHOR_MISSING ? "missing"
+                                                                       : "damaged"));
+  json_member_bool(json, "checkpoint", reading->complete);
+  json_member_uint(json, "refused", verify->unreadable + reading->refused);
+  json_member_uint(json, "set_aside", reading->files.damaged_count);
 }
 
 static void json_losses(struct json *json, const struct verify *verify)
@@ -119,19 +110,17 @@ static void json_losses(struct json *json, const struct verify *verify)
     const struct loss *loss = verify->losses[i];
     struct span client_id;
     json_open_object(json);
-    member(json, "session", loss->session);
+    json_member_uint(json, "session", loss->session);
     if (journal_names_find(&verify->reading->names, loss->session, &client_id)) {
-      json_key(json, "client_id");
-      json_text(json, client_id);
+      json_member_text(json, "client_id", client_id);
     }
-    member(json, "messages", verify_lost_messages(loss));
-    member(json, "messages_earlier", verify_lost_earlier(loss));
-    json_key(json, "will");
-    json_bool(json, loss->will);
+    json_member_uint(json, "messages", verify_lost_messages(loss));
+    json_member_uint(json, "messages_earlier", verify_lost_earlier(loss));
+    json_member_bool(json, "will", loss->will);
     json_close_object(json);
   }
   json_close_array(json);
-  member(json, "retained_lost", verify->retained_lost);
+  json_member_uint(json, "retained_lost", verify->retained_lost);
 }
 
 enum status verify_print_json(const struct verify *verify)
@@ -141,21 +130,19 @@ enum status verify_print_json(const struct verify *verify)
   struct json json;
   json_begin(&json, &out);
   json_open_object(&json);
-  json_key(&json, "directory");
-  json_text(&json, span_text(reading->path));
-  member(&json, "process", reading->holder);
-  json_key(&json, "whole");
-  json_bool(&json, verify_whole(verify));
-  member(&json, "segments", journal_log_segments(reading->log));
-  member(&json, "records", reading->records);
-  member(&json, "bytes", reading->bytes);
-  member(&json, "sequence", reading->sequence);
-  member(&json, "sessions", reading->catalog.sessions.count);
-  member(&json, "subscriptions", verify->subscriptions);
-  member(&json, "queues", verify->queues);
-  member(&json, "queued", verify->queued);
-  member(&json, "wills", verify->wills);
-  member(&json, "retained", reading->catalog.retained.count);
+  json_member_text(&json, "directory", span_text(reading->path));
+  json_member_uint(&json, "process", reading->holder);
+  json_member_bool(&json, "whole", verify_whole(verify));
+  json_member_uint(&json, "segments", journal_log_segments(reading->log));
+  json_member_uint(&json, "records", reading->records);
+  json_member_uint(&json, "bytes", reading->bytes);
+  json_member_uint(&json, "sequence", reading->sequence);
+  json_member_uint(&json, "sessions", reading->catalog.sessions.count);
+  json_member_uint(&json, "subscriptions", verify->subscriptions);
+  json_member_uint(&json, "queues", verify->queues);
+  json_member_uint(&json, "queued", verify->queued);
+  json_member_uint(&json, "wills", verify->wills);
+  json_member_uint(&json, "retained", reading->catalog.retained.count);
   json_damages(&json, verify);
   json_losses(&json, verify);
   json_close_object(&json);

@@ -170,6 +170,36 @@ void json_raw(struct json *json, struct span value)
   put(json, value.at, value.size);
 }
 
+void json_member_text(struct json *json, const char *key, struct span text)
+{
+  json_key(json, key);
+  json_text(json, text);
+}
+
+void json_member_uint(struct json *json, const char *key, uint64_t value)
+{
+  json_key(json, key);
+  json_uint(json, value);
+}
+
+void json_member_int(struct json *json, const char *key, int64_t value)
+{
+  json_key(json, key);
+  json_int(json, value);
+}
+
+void json_member_bool(struct json *json, const char *key, bool value)
+{
+  json_key(json, key);
+  json_bool(json, value);
+}
+
+void json_member_number(struct json *json, const char *key, double value, unsigned decimals)
+{
+  json_key(json, key);
+  json_number(json, value, decimals);
+}
+
 // ---- Checking
 
 struct reader {

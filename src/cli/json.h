@@ -37,6 +37,13 @@ void json_base64(struct json *json, struct span bytes);
 // Bytes that are a JSON value already.
 void json_raw(struct json *json, struct span value);
 
+// A name and its value.
+void json_member_text(struct json *json, const char *key, struct span text);
+void json_member_uint(struct json *json, const char *key, uint64_t value);
+void json_member_int(struct json *json, const char *key, int64_t value);
+void json_member_bool(struct json *json, const char *key, bool value);
+void json_member_number(struct json *json, const char *key, double value, unsigned decimals);
+
 // Whether the bytes are exactly one JSON value (RFC 8259) in UTF-8, nested at most 64 deep. White space around it is
 // allowed.
 bool json_valid(struct span text);

@@ -31,14 +31,12 @@ static void begin(struct report *report)
 
 static void put_uint(struct report *report, const char *key, uint64_t value)
 {
-  json_key(&report->json, key);
-  json_uint(&report->json, value);
+  json_member_uint(&report->json, key, value);
 }
 
 static void put_number(struct report *report, const char *key, double value, unsigned decimals)
 {
-  json_key(&report->json, key);
-  json_number(&report->json, value, decimals);
+  json_member_number(&report->json, key, value, decimals);
 }
 
 // Counters that went back (a device was replaced) count as standing still.
@@ -64,8 +62,7 @@ static void end(struct report *report, const char *series, const char *name)
   char topic[TOPIC_SIZE];
   char level[SENSE_PATH] = "";
   // The readings come first: they are what is left where a narrow column cuts the message.
-  json_key(&report->json, "t");
-  json_int(&report->json, report->now->time.ms);
+  json_member_int(&report->json, "t", report->now->time.ms);
   json_close_object(&report->json);
   if (name) {
     snprintf(level, sizeof level, "%s", name);
@@ -205,8 +202,7 @@ static void report_mounts(struct report *report)
     put_uint(report, "used", used);
     put_uint(report, "available", mount->available_bytes);
     put_number(report, "usage", usable > 0 ? (double)used * 100 / (double)usable : 0, 2);
-    json_key(&report->json, "path");
-    json_text(&report->json, span_text(mount->path));
+    json_member_text(&report->json, "path", span_text(mount->path));
     end(report, "filesystem", path);
   }
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/prng.h"
@@ -54,7 +55,16 @@ static void what_is_not_utf8(void **state)
       "\xF0\x9F\x8C",      // cut
       "\xFF",              //
   };
-  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) assert_int_equal(utf8_next(span_text(wrong[i])).size, 0);
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    char text[16];
+    int size = snprintf(text, sizeof text, "\xC3\xA9 %s", wrong[i]);
+    assert_int_equal(utf8_next(span_text(wrong[i])).size, 0);
+    assert_false(utf8_valid(span_text(wrong[i])));
+    assert_false(utf8_valid(span_text(text)));
+    assert_true(utf8_valid(span_of(text, (size_t)size - strlen(wrong[i]))));
+  }
+  assert_true(utf8_valid(span_text("")));
+  assert_true(utf8_valid(span_of("a\0b", 3)));
 }
 
 static size_t encode(uint32_t code, uint8_t *out)

@@ -21,6 +21,24 @@ static void expect(struct buffer *buffer, const char *wanted)
   buffer_consume(buffer, got.size);
 }
 
+static void members(void **state)
+{
+  (void)state;
+  struct buffer buffer = {0};
+  struct json json;
+  json_begin(&json, &buffer);
+  json_open_object(&json);
+  json_member_text(&json, "text", span_text("a\"b"));
+  json_member_uint(&json, "uint", UINT64_MAX);
+  json_member_int(&json, "int", -7);
+  json_member_bool(&json, "bool", false);
+  json_member_number(&json, "number", 2.5, 2);
+  json_close_object(&json);
+  assert_false(json.failed);
+  expect(&buffer, "{\"text\":\"a\\\"b\",\"uint\":18446744073709551615,\"int\":-7,\"bool\":false,\"number\":2.5}");
+  buffer_deinit(&buffer);
+}
+
 static void commas_and_nesting(void **state)
 {
   (void)state;
@@ -192,9 +210,9 @@ static void depth_is_bounded(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(commas_and_nesting), cmocka_unit_test(escapes),  cmocka_unit_test(numbers),
-      cmocka_unit_test(base64_vectors),     cmocka_unit_test(validity), cmocka_unit_test(cut_anywhere),
-      cmocka_unit_test(depth_is_bounded),
+      cmocka_unit_test(members),      cmocka_unit_test(commas_and_nesting), cmocka_unit_test(escapes),
+      cmocka_unit_test(numbers),      cmocka_unit_test(base64_vectors),     cmocka_unit_test(validity),
+      cmocka_unit_test(cut_anywhere), cmocka_unit_test(depth_is_bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
