@@ -86,12 +86,12 @@ const uint8_t *journal_log_identity(const struct journal_log *log);
 // ---- Reading
 
 // Something that should be there and is not readable. `bytes`: how many were skipped. `torn`: the unsynced end of what was
-// written last, nothing that was acknowledged.
+// written last, nothing that was acknowledged. `unread`: the disk has reported errors there, another time it may read it.
 struct log_damage {
   uint32_t segment;
   uint64_t offset, bytes;
   uint64_t sequences_lost;  // records that were surely there, by the sequence of the next good one; 0: not known
-  bool torn;
+  bool torn, unread;
 };
 
 struct log_reader {

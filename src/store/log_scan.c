@@ -13,6 +13,7 @@ struct scan {
   uint64_t expected;  // sequence of the next record; 0: not known
   uint64_t limit;     // first sequence of what comes after the segment
   bool last, stopped;
+  bool unread;  // what was taken for bad last lies in what the disk did not read
   bool evidence_known;
   uint64_t evidence;  // all below this sequence was safe, says a record of this segment; 0: nothing says anything
 };
@@ -69,6 +70,7 @@ static enum status find_good(struct scan *scan, uint64_t bad, uint64_t expected,
       return OK;
     }
     if (status != ERR_INVALID) return status;
+    scan->unread |= scan->window.faulty;
   }
   return ERR_NOT_FOUND;
 }
@@ -85,6 +87,7 @@ static enum status end_of_bytes(struct scan *scan, uint64_t from, uint64_t *out)
     if (status) return status == ERR_INVALID ? OK : status;
     size_t end = piece;
     while (end > 0 && at[end - 1] == 0 && !scan->window.faulty) end--;
+    scan->unread |= scan->window.faulty;
     if (end > 0) *out = offset + end;
     offset += piece;
   }
@@ -145,7 +148,8 @@ static enum status finish_segment(struct scan *scan, bool adjacent)
   uint64_t end;
   enum status status = end_of_bytes(scan, scan->offset, &end);
   if (status) return status;
-  struct log_damage damage = {.segment = segment->number, .offset = scan->offset, .bytes = end - scan->offset};
+  struct log_damage damage = {
+      .segment = segment->number, .offset = scan->offset, .bytes = end - scan->offset, .unread = scan->unread};
   if (scan->last) {
     scan->log->found_dirty = end > scan->offset ? end : 0;
     damage.torn = true;
@@ -166,6 +170,7 @@ static enum status pass_bad(struct scan *scan, bool adjacent, bool *out_end)
 {
   uint64_t offset;
   struct record_header header;
+  scan->unread = scan->window.faulty;
   enum status status = find_good(scan, scan->offset, scan->expected, &offset, &header);
   bool found = status == OK;
   if (status && status != ERR_NOT_FOUND) return status;
@@ -183,7 +188,8 @@ static enum status pass_bad(struct scan *scan, bool adjacent, bool *out_end)
     *out_end = true;
     return finish_segment(scan, adjacent);
   }
-  struct log_damage damage = {.segment = scan->segment->number, .offset = scan->offset, .bytes = offset - scan->offset};
+  struct log_damage damage = {
+      .segment = scan->segment->number, .offset = scan->offset, .bytes = offset - scan->offset, .unread = scan->unread};
   if (scan->expected) damage.sequences_lost = record_sequence(&header) - scan->expected;
   scan->segment->damaged = true;
   report(scan, &damage);

@@ -51,10 +51,12 @@ enum copy_stage {
 struct copying {
   uint32_t segment;  // 0: none
   enum copy_stage stage;
-  uint64_t cursor;   // position to go on from
-  bool damaged;      // something in it could not be read
-  uint64_t used;     // bytes of the segment
-  uint64_t written;  // of own records since it was begun
+  uint64_t cursor;    // position to go on from
+  bool damaged;       // something in it could not be read
+  unsigned tries;     // of the slice that is read now, which the disk did not read
+  uint64_t retry_ms;  // monotonic: not before
+  uint64_t used;      // bytes of the segment
+  uint64_t written;   // of own records since it was begun
 };
 
 struct checkpoint {
@@ -196,6 +198,9 @@ CHECK_RESULT enum status store_rebuild(struct store *store, uint32_t session, ui
 
 // Whether a failed read means that the bytes are damaged, and not that nothing can be read at the moment.
 bool store_is_damage(struct store *store, enum status status);
+
+// Whether what is at the position is to be given up for what reading it said. An error of the disk counts only when it stays.
+bool store_is_lost(struct store *store, enum status status, uint64_t position);
 
 // ---- store.c
 

@@ -25,6 +25,15 @@ bool store_is_damage(struct store *store, enum status status)
   return status == OK;
 }
 
+bool store_is_lost(struct store *store, enum status status, uint64_t position)
+{
+  if (!store_is_damage(store, status)) return false;
+  if (status != ERR_IO) return true;
+  if (store->suspect != position) store->suspect_tries = 0;
+  store->suspect = position;
+  return ++store->suspect_tries > SUSPECT_TRIES;
+}
+
 struct loading {
   struct store *store;
   const struct journal_load *load;
@@ -75,16 +84,6 @@ static enum status put_damaged(struct loading *loading, const struct queue_entry
   return journal_put_entry(loading->loaded, entry->place, LOADED_DAMAGED, span_of(NULL, 0));
 }
 
-// Whether the record is to be given up for what reading it said. An error of the disk counts only when it stays.
-static bool is_lost(struct store *store, enum status status, uint64_t position)
-{
-  if (!store_is_damage(store, status)) return false;
-  if (status != ERR_IO) return true;
-  if (store->suspect != position) store->suspect_tries = 0;
-  store->suspect = position;
-  return ++store->suspect_tries > SUSPECT_TRIES;
-}
-
 static enum status put_waiting(struct loading *loading, const struct queue_entry *entry)
 {
   struct record_header header;
@@ -95,7 +94,7 @@ static enum status put_waiting(struct loading *loading, const struct queue_entry
   if (status) return status;
   if (position == 0) return put_damaged(loading, entry, 0);
   status = journal_log_read(loading->store->journal, position, &header, &body);
-  if (status && !is_lost(loading->store, status, position)) return status;
+  if (status && !store_is_lost(loading->store, status, position)) return status;
   if (status || !is_meant(loading->load, entry->place, &header, body)) return put_damaged(loading, entry, position);
   return journal_put_entry(loading->loaded, entry->place, LOADED_WAITING, body);
 }

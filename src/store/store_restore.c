@@ -5,7 +5,10 @@
 #include "core/shard.h"
 #include "store/store_internal.h"
 
-enum { WAITING_WINDOW = 65535 };  // most packet identifiers in flight
+enum {
+  WAITING_WINDOW = 65535,  // most packet identifiers in flight
+  READ_TRIES = 5,          // of a will or a retained message, after errors of the disk
+};
 
 // Behind the place of the queue that is the `window`th waiting one: all before it may have been sent.
 static uint64_t sent_within(const struct catalog_session *session, uint64_t window)
@@ -55,14 +58,24 @@ static void describe(const struct store *store, const struct catalog_session *se
   out->sent_waiting = waiting_below(session, out->sent);
 }
 
+// What is not read now is missing for as long as the broker runs.
+static enum status read_patiently(struct store *store, uint64_t position, struct record_header *out_header,
+                                  struct span *out_body)
+{
+  enum status status = ERR_IO;
+  for (unsigned tries = 0; status == ERR_IO && tries < READ_TRIES; tries++)
+    status = journal_log_read(store->journal, position, out_header, out_body);
+  return status;
+}
+
 static const struct record_will *read_will(struct store *store, const struct catalog_session *session,
                                            struct record_will *out)
 {
   if (session->will_position == 0) return NULL;
   struct record_header header;
   struct span body;
-  bool good = !journal_log_read(store->journal, session->will_position, &header, &body) &&
-              record_type(&header) == RECORD_WILL && record_get_will(body, out);
+  bool good = !read_patiently(store, session->will_position, &header, &body) && record_type(&header) == RECORD_WILL &&
+              record_get_will(body, out);
   if (good) return out;
   store->counters.damaged_records++;
   LOG(store->log, store->now, LOG_ERROR, "journal_will_lost", FIELD_SPAN("client_id", session->client_id),
@@ -141,7 +154,7 @@ static enum status restore_message(struct store *store, struct shard *const *sha
   struct span body;
   struct record_message message;
   if (retained->expiry_ms && retained->expiry_ms <= store_time_ms(store)) return OK;
-  enum status status = journal_log_read(store->journal, retained->position, &header, &body);
+  enum status status = read_patiently(store, retained->position, &header, &body);
   if (status == ERR_NO_MEMORY) return status;
   bool good = !status && (record_type(&header) == RECORD_MESSAGE || record_type(&header) == RECORD_MESSAGE_COPY) &&
               record_get_message(body, &message);

@@ -515,8 +515,12 @@ enum journal_state store_state(const struct store *store)
 int64_t store_next_ms(const struct store *store, struct mono now)
 {
   if (store->state == JOURNAL_OK && store->load_failed) return STORE_RETRY_FIRST_MS;
-  if (store->state == JOURNAL_OK && !store->anchor_due) return -1;
-  // Without the anchor nothing is removed, and no other checkpoint begins.
-  uint64_t next_ms = store->state == JOURNAL_OK ? store->anchor_retry_ms : store->retry_ms;
+  uint64_t next_ms = store->retry_ms;
+  if (store->state == JOURNAL_OK) {
+    // Without the anchor nothing is removed, and no other checkpoint begins. Nor does one while a segment is copied.
+    bool copies = store->copying.segment && store->copying.retry_ms > store->now.ms;
+    if (!store->anchor_due && !copies) return -1;
+    next_ms = copies ? store->copying.retry_ms : store->anchor_retry_ms;
+  }
   return next_ms > now.ms ? (int64_t)(next_ms - now.ms) : 0;
 }

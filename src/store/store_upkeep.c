@@ -16,14 +16,20 @@ enum {
   COPY_SCAN_BYTES = 4 << 20,  // most that is read of a segment in one round, and more when batches are larger
   REVIEW_MS = 1000,           // between looks for what can be freed, while there is no room
   IDLE_SEGMENTS = 4,          // that may stay dead when nothing else is written
+  COPY_TRIES = 5,             // of reading what is to be copied again, after errors of the disk: it may recover
   TIGHT_GAIN = 4,             // times its size is what a checkpoint frees, when there is little room
 };
+
+static void cut_own(struct store *store, size_t size)
+{
+  assert(size <= buffer_size(&store->own));
+  store->own.end = store->own.start + size;
+}
 
 // Own records could not be made: `own` is as it was, and the next batch brings another try.
 static void give_up(struct store *store, size_t size)
 {
-  assert(size <= buffer_size(&store->own));
-  store->own.end = store->own.start + size;
+  cut_own(store, size);
   store->upkeep_failed = true;
 }
 
@@ -186,6 +192,7 @@ struct copy_slice {
   size_t scan;    // bytes read, the same
   enum status status;
   bool stopped;  // there is more
+  bool unread;   // the disk has reported errors
 };
 
 static bool copy_record(void *context, const struct record_header *header, struct span body, uint64_t position)
@@ -216,6 +223,7 @@ static void copy_damage(void *context, const struct log_damage *damage)
   struct store *store = slice->store;
   if (damage->segment != store->copying.segment || damage->torn) return;
   store->copying.damaged = true;
+  slice->unread |= damage->unread;
 }
 
 static void stop_copying(struct store *store)
@@ -256,11 +264,16 @@ static void copy_slice(struct store *store, size_t budget)
   struct copy_slice slice = {.store = store, .budget = own + budget, .scan = COPY_SCAN_BYTES + budget};
   struct log_reader reader = {.context = &slice, .record = copy_record, .damage = copy_damage};
   enum status status = journal_log_scan(store->journal, store->copying.cursor, &reader);
-  if (store->copying.damaged && !begun.damaged && !store_is_damage(store, ERR_IO)) {
-    // Nothing can be read now: what was taken for damage may be whole.
-    give_up(store, own);
-    store->copying = begun;
-    return;
+  if (slice.unread || status == ERR_IO) {
+    // What was taken for damage may be whole: not lost before it has failed for some time, or while nothing can be read.
+    bool damage = store_is_damage(store, ERR_IO);
+    if (!damage || begun.tries < COPY_TRIES) {
+      cut_own(store, own);
+      store->copying = begun;
+      store->copying.tries += damage;
+      store->copying.retry_ms = store->now.ms + STORE_RETRY_FIRST_MS;
+      return;
+    }
   }
   if (slice.status == ERR_NO_MEMORY || status == ERR_NO_MEMORY) {  // goes on where it was
     store->upkeep_failed = true;
@@ -271,6 +284,7 @@ static void copy_slice(struct store *store, size_t budget)
     store->moves_pending = true;
     return;
   }
+  store->copying.tries = 0;
   if (!slice.stopped) store->copying.stage = COPY_MOVE;
 }
 
@@ -333,7 +347,7 @@ static void put_copies(struct store *store, size_t budget)
     if (put_moved(store) && buffer_size(&store->own) == before) store->moves_pending = false;
     return;
   }
-  if (store->copying.segment == 0 || store->checkpoint.writing) return;
+  if (store->copying.segment == 0 || store->checkpoint.writing || store->now.ms < store->copying.retry_ms) return;
   switch (store->copying.stage) {
     case COPY_READ: copy_slice(store, budget); break;
     case COPY_MOVE:
@@ -529,6 +543,8 @@ void store_upkeep_applied(struct store *store)
 bool store_upkeep_left(const struct store *store)
 {
   if (store->upkeep_failed) return false;
-  return store->checkpoint.writing || store->copying.segment || store->references_waiting >= STORE_REFERENCES_WAIT ||
-         store->moves_pending || store->superseded.count > 0 || checkpoint_due(store);
+  if (store->checkpoint.writing || store->references_waiting >= STORE_REFERENCES_WAIT || store->superseded.count > 0)
+    return true;
+  if (store->copying.segment) return store->now.ms >= store->copying.retry_ms;  // all else waits for it
+  return store->moves_pending || checkpoint_due(store);
 }

@@ -294,6 +294,27 @@ static void of_two_sessions_of_a_client_the_later_one_stays(void **state)
   }
 }
 
+static void errors_that_pass_take_nothing_along(void **state)
+{
+  struct rig *rig = *state;
+  struct shard shards[SHARDS];
+  struct buffer records = {0};
+  rig_open(rig);
+  put_session(&records, 1, "one");
+  struct record_will will = {.session = 1, .delay_s = 77, .topic = span_text("gone"), .payload = span_text("bye")};
+  assert_ok(record_put_will(&records, &will));
+  put_retained(&records, "kept", 0);
+  commit(rig, &records);
+  for (unsigned i = 0; i < 300; i++) {
+    rig_crash_blind(rig, SIM_KILL);
+    sim_disk_set_faults(rig->disk, &(struct sim_disk_faults){.reads = 2});
+    restore(rig, shards);
+    sim_disk_set_faults(rig->disk, &(struct sim_disk_faults){0});
+    assert_int_equal(shards[0].wills[0], 77);
+    assert_int_equal(shards[0].topic_count, 1);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -302,6 +323,7 @@ int main(void)
       WITH_RIG(retained_messages_come_to_all_but_the_expired),
       WITH_RIG(what_cannot_be_read_is_told),
       WITH_RIG(of_two_sessions_of_a_client_the_later_one_stays),
+      WITH_RIG(errors_that_pass_take_nothing_along),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
