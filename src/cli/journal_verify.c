@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/search.h"
 #include "cli/commands.h"
 #include "cli/journal.h"
 #include "cli/journal_body.h"
@@ -33,16 +34,7 @@ static void *grow(struct verify *verify, void *array, size_t count, size_t *capa
 // Index of the first segment that is not below it.
 static size_t places_index(const struct verify *verify, uint32_t segment)
 {
-  size_t low = 0;
-  size_t high = verify->segment_count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (verify->segments[middle].segment < segment)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, verify->segment_count, verify->segments[i].segment < segment);
 }
 
 static struct places *places_of(struct verify *verify, uint32_t segment)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/search.h"
 
 // ---- Life
 
@@ -258,15 +259,7 @@ static enum status apply_unsubscribe(struct catalog *catalog, struct span body)
 
 static size_t received_index(const struct catalog_session *session, uint16_t packet_id)
 {
-  size_t low = 0, high = session->received_count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (session->received[middle] < packet_id)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, session->received_count, session->received[i] < packet_id);
 }
 
 static enum status received_reserve(struct catalog_session *session)

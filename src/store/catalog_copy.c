@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/search.h"
+
 // ---- What is needed
 
 // Whether a queue still waits for the message at this position.
@@ -200,15 +202,8 @@ static bool touches_moved(const struct catalog *catalog, const struct block *blo
   for (size_t i = 0; i < block->part_count; i++) {
     // The first message that was copied out of this segment, or out of a later one.
     uint64_t begin = position_of(parts[i].segment, 0);
-    size_t low = 0, high = catalog->moved_count;
-    while (low < high) {
-      size_t middle = low + (high - low) / 2;
-      if (catalog->moved[middle].from < begin)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    if (low < catalog->moved_count && position_segment(catalog->moved[low].from) == parts[i].segment) return true;
+    size_t index = SEARCH_FIRST(m, catalog->moved_count, catalog->moved[m].from < begin);
+    if (index < catalog->moved_count && position_segment(catalog->moved[index].from) == parts[i].segment) return true;
   }
   return false;
 }

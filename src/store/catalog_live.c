@@ -4,20 +4,15 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/search.h"
+
 // First entry whose segment is not below. The newest segment is what most changes are about.
 static size_t live_index(const struct catalog *catalog, uint32_t segment)
 {
-  size_t low = 0, high = catalog->live_count;
-  if (high > 0 && catalog->live[high - 1].segment <= segment)
-    return catalog->live[high - 1].segment == segment ? high - 1 : high;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (catalog->live[middle].segment < segment)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  size_t count = catalog->live_count;
+  if (count > 0 && catalog->live[count - 1].segment <= segment)
+    return catalog->live[count - 1].segment == segment ? count - 1 : count;
+  return SEARCH_FIRST(i, count, catalog->live[i].segment < segment);
 }
 
 static struct segment_live *live_find(const struct catalog *catalog, uint32_t segment)
@@ -75,16 +70,9 @@ void catalog_live_release(struct catalog *catalog, uint32_t segment, uint64_t re
 
 static size_t moved_index(const struct catalog *catalog, uint64_t from)
 {
-  size_t low = 0, high = catalog->moved_count;
-  if (high > 0 && catalog->moved[high - 1].from < from) return high;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (catalog->moved[middle].from < from)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  size_t count = catalog->moved_count;
+  if (count > 0 && catalog->moved[count - 1].from < from) return count;
+  return SEARCH_FIRST(i, count, catalog->moved[i].from < from);
 }
 
 enum status catalog_moved_ensure(struct catalog *catalog)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/search.h"
+
 enum {
   LAST_KEPT = 64,        // an emptied queue keeps room for so many: it will be used again
   GAP_MOST = 1 << 18,    // places lost in a row that are kept as holes
@@ -31,28 +33,12 @@ enum status catalog_grow_array(void **items, size_t *capacity, size_t needed, si
 
 size_t catalog_first_run(const struct catalog_session *session, uint64_t place)
 {
-  size_t low = 0, high = session->done_count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (session->done[middle].from + session->done[middle].count <= place)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, session->done_count, session->done[i].from + session->done[i].count <= place);
 }
 
 size_t catalog_first_sent(const struct catalog_session *session, uint64_t place)
 {
-  size_t low = 0, high = session->sent_count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (session->sent_places[middle] < place)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, session->sent_count, session->sent_places[i] < place);
 }
 
 bool catalog_place_done(const struct catalog_session *session, uint64_t place)

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/search.h"
 #include "store/log_internal.h"
 
 void log_name(char name[LOG_NAME_SIZE], uint32_t number, const char *kind)
@@ -12,15 +13,7 @@ void log_name(char name[LOG_NAME_SIZE], uint32_t number, const char *kind)
 
 size_t log_index(const struct journal_log *log, uint32_t number)
 {
-  size_t low = 0, high = log->count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (log->segments[middle].number < number)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, log->count, log->segments[i].number < number);
 }
 
 struct segment *log_find(const struct journal_log *log, uint32_t number)

@@ -6,21 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/search.h"
 #include "store/store_internal.h"
 
 // ---- Sets of segment numbers
 
 static size_t numbers_index(const struct numbers *numbers, uint32_t number)
 {
-  size_t low = 0, high = numbers->count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (numbers->at[middle] < number)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+  return SEARCH_FIRST(i, numbers->count, numbers->at[i] < number);
 }
 
 bool numbers_have(const struct numbers *numbers, uint32_t number)
