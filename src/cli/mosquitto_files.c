@@ -140,6 +140,49 @@ static bool check_plain_text(struct mosquitto_conf *conf, const struct mosquitto
   return good;
 }
 
+struct user_line {
+  struct span user;
+  size_t number;
+};
+
+static int compare_user_lines(const void *left, const void *right)
+{
+  const struct user_line *a = left, *b = right;
+  size_t common = a->user.size < b->user.size ? a->user.size : b->user.size;
+  int order = memcmp(a->user.at, b->user.at, common);
+  if (order != 0) return order;
+  if (a->user.size != b->user.size) return a->user.size < b->user.size ? -1 : 1;
+  return a->number < b->number ? -1 : 1;
+}
+
+// Of several lines for one user Mosquitto takes one; here the password of each is right. `text` is a password file that is
+// in order.
+static void check_users_once(struct mosquitto_conf *conf, const struct mosquitto_file *file, struct span text)
+{
+  struct password_line parsed;
+  struct span line;
+  size_t lines = 0, count = 0;
+  for (struct span rest = text; password_next_line(&rest, &line);) lines++;
+  struct user_line *users = calloc(lines + 1, sizeof *users);
+  if (!users) {
+    conf->short_of_memory = true;
+    return;
+  }
+  for (size_t number = 1; password_next_line(&text, &line); number++)
+    if (password_line_parse(line, &parsed, NULL) == OK && parsed.user.size > 0)
+      users[count++] = (struct user_line){.user = parsed.user, .number = number};
+  qsort(users, count, sizeof *users, compare_user_lines);
+  for (size_t i = 1; i < count; i++)
+    if (span_equal(users[i - 1].user, users[i].user))
+      mosquitto_find(
+          conf, MOSQUITTO_ERROR, NULL,
+          "%s:%zu: %.*s is in line %zu too; Mosquitto takes one of their passwords, and here both would be right: "
+          "remove one",
+          file->path, users[i].number, (int)(users[i].user.size < 64 ? users[i].user.size : 64),
+          (const char *)users[i].user.at, users[i - 1].number);
+  free(users);
+}
+
 static void check_passwords(struct mosquitto_conf *conf, const struct mosquitto_plan *plan,
                             const struct mosquitto_file *file, struct span text)
 {
@@ -147,7 +190,9 @@ static void check_passwords(struct mosquitto_conf *conf, const struct mosquitto_
   struct passwords *passwords = NULL;
   struct error error;
   if (!check_plain_text(conf, file, text)) return;
-  if (passwords_parse(text, file->path, &passwords, &error) != OK)
+  if (passwords_parse(text, file->path, &passwords, &error) == OK)
+    check_users_once(conf, file, text);
+  else
     mosquitto_find(conf, MOSQUITTO_ERROR, NULL, "%s", error.text);
   passwords_unref(passwords);
 }
@@ -206,10 +251,12 @@ static void check_psk(struct mosquitto_conf *conf, const struct mosquitto_plan *
     if (line.size == 0 || line.at[0] == '#') continue;
     const uint8_t *colon = memrchr(line.at, ':', line.size);
     struct span key = colon ? span_from(line, (size_t)(colon - line.at) + 1) : (struct span){0};
+    bool two_colons = colon && memchr(line.at, ':', line.size) != colon;
     size_t digits = 0;
     while (digits < key.size && key.at[digits] && strchr("0123456789abcdefABCDEF", key.at[digits])) digits++;
-    const char *wrong = !colon || colon == line.at        ? "is not \"identity:key\""
-                        : colon - line.at > PSK_NAME_MAX  ? "has an identity of more than 128 bytes"
+    const char *wrong = !colon || colon == line.at       ? "is not \"identity:key\""
+                        : two_colons                     ? "has two colons, and for Mosquitto the identity ends at the first"
+                        : colon - line.at > PSK_NAME_MAX ? "has an identity of more than 128 bytes"
                         : digits < key.size || digits % 2 ? "has a key that is not of pairs of hexadecimal digits"
                         : digits < PSK_DIGITS_MIN
                             ? "has a key of less than 16 bytes, which can be guessed; make a longer one"

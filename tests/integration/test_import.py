@@ -103,12 +103,24 @@ def test_passwords_in_plain_text_are_refused(conf, tmp_path):
     assert f"{conf}:2: password_file: {tmp_path}/nothing: cannot be read" in err
 
 
+@foreign
+def test_a_user_with_two_passwords_is_refused(conf, tmp_path):
+    """Mosquitto takes one of the two; here both would be right."""
+    first, second = hashed(tmp_path / "first", ann="old", bob="x"), hashed(tmp_path / "second", ann="new", an="y")
+    (tmp_path / "pw").write_text("# all\n" + first.read_text() + second.read_text())
+    err = refused(conf, "listener 1883\npassword_file pw\n")
+    assert f"{tmp_path}/pw:4: ann is in line 2 too" in err and err.count("pw:") == 1
+
+
 def test_mistakes_in_rules_and_keys_are_found(conf, tmp_path):
     (tmp_path / "acl").write_text("topic raed a\n")
     assert f"{tmp_path}/acl:1" in refused(conf, "allow_anonymous true\nlistener 1883\nacl_file acl\n")
     (tmp_path / "psk").write_text("dev:0011\n")
     err = refused(conf, "psk_file psk\nlistener 1883\npsk_hint x\nuse_identity_as_username true\n")
     assert f"{tmp_path}/psk:1: " in err and "0011" not in err
+    (tmp_path / "psk").write_text(f"dev:{'00' * 16}\na:{'11' * 16}:{'22' * 16}\n")
+    err = refused(conf, "psk_file psk\nlistener 1883\npsk_hint x\nuse_identity_as_username true\n")
+    assert f"{tmp_path}/psk:2: has two colons" in err and "11" not in err.replace("psk:2", "")
 
 
 def test_names_that_nobody_checks_are_not_believed(conf, tmp_path):
