@@ -30,7 +30,7 @@ struct tls_session {
   bool gone;         // the socket is closed or broken
   bool update_owed;  // the peer has asked for our next key
   bool resumed;
-  uint8_t updates;        // of the peer's key since it has sent data
+  uint8_t updates;        // of the peer's key, or wishes for another handshake, since it has sent data
   enum tls_result ended;  // TLS_CLOSED, TLS_FAILED; TLS_DONE: not yet
   const char *why;        // static, or `text`; with TLS_FAILED
   char *text;             // heap; NULL: none

@@ -84,6 +84,8 @@ static bool skip_tickets(struct tidings *tidings, struct span *content)
 static enum tls_result take_handshake(struct tls_session *session, struct span content)
 {
   if (!records_are_1_3(session->records)) {
+    // Each is answered with a send of its own, and one read could hold thousands.
+    if (++session->updates > UPDATES_MAX) return fail(session, ALERT_UNEXPECTED_MESSAGE);
     records_say(session, false, ALERT_NO_RENEGOTIATION);
     return session->gone ? session_end(session, TLS_CLOSED, NULL) : TLS_DONE;
   }

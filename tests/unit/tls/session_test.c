@@ -13,6 +13,7 @@
 
 #include "certificates.h"
 #include "peer.h"
+#include "tls/records.h"
 #include "world.h"
 
 static void many_records_come_with_one_read(void **state)
@@ -211,6 +212,36 @@ static void nobody_renegotiates(void **state)
   part(&meeting);
 }
 
+static void wishes_for_another_handshake_come_to_an_end(void **state)
+{
+  struct world *world = *state;
+  struct meeting meeting;
+  struct peer *peer = meet(&meeting, world, TLS1_2_VERSION);
+  struct record_suites suites;
+  assert_true(record_suites_init(&suites));
+  struct records *client = records_take_over(peer->ssl, &suites, &(struct record_secrets){0});
+  assert_non_null(client);
+  const struct span wish[2] = {span_text("\1"), {0}}, data[2] = {span_text("data"), {0}};
+  for (int i = 0; i < 33; i++) {
+    uint8_t record[16 + RECORD_OVERHEAD];
+    // Data begins the count anew.
+    size_t size = record_seal(client, i == 16 ? RECORD_DATA : RECORD_HANDSHAKE, i == 16 ? data : wish, record), got;
+    const char *why;
+    assert_int_equal(send(peer->fds[1], record, size, 0), size);
+    assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &got, &why),
+                     i == 16 ? TLS_DONE : TLS_AGAIN);
+  }
+  uint8_t record[16 + RECORD_OVERHEAD];
+  size_t size = record_seal(client, RECORD_HANDSHAKE, wish, record), got;
+  const char *why;
+  assert_int_equal(send(peer->fds[1], record, size, 0), size);
+  assert_int_equal(tls_session_read(peer->session, world->buffer, BUFFER_SIZE, &got, &why), TLS_FAILED);
+  assert_string_equal(why, "a message that does not belong there");
+  records_free(client);
+  record_suites_deinit(&suites);
+  part(&meeting);
+}
+
 static void an_idle_session_is_small(void **state)
 {
   struct world *world = *state;
@@ -237,6 +268,7 @@ int main(void)
       cmocka_unit_test(keys_may_be_changed_on_the_way),
       cmocka_unit_test(keys_are_not_changed_for_the_sake_of_it),
       cmocka_unit_test(nobody_renegotiates),
+      cmocka_unit_test(wishes_for_another_handshake_come_to_an_end),
       cmocka_unit_test(an_idle_session_is_small),
   };
   return cmocka_run_group_tests(tests, make_world, free_world);
