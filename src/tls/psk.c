@@ -121,6 +121,9 @@ static struct span trim(struct span line)
 
 enum status psk_parse(struct span text, const char *name, struct psk_list **out, struct error *error)
 {
+  static const uint8_t byte_order_mark[] = {0xef, 0xbb, 0xbf};  // as some editors write in front of UTF-8
+  if (text.size >= sizeof byte_order_mark && memcmp(text.at, byte_order_mark, sizeof byte_order_mark) == 0)
+    text = span_from(text, sizeof byte_order_mark);
   struct psk_list *list = calloc(1, sizeof *list);
   if (!list || RAND_bytes((unsigned char *)&list->seed, sizeof list->seed) != 1) {
     free(list);

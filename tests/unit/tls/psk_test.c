@@ -43,6 +43,21 @@ static void keys_are_found_by_identity(void **state)
   psk_free(NULL);
 }
 
+// It is of the file, not of the first identity.
+static void a_byte_order_mark_is_no_part_of_it(void **state)
+{
+  (void)state;
+  static const char *const texts[] = {"\xef\xbb\xbfsensor-1:" KEY "\n", "\xef\xbb\xbf# devices\nsensor-1:" KEY "\n"};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    struct psk_list *list = NULL;
+    struct error error = {0};
+    assert_int_equal(psk_parse(span_text(texts[i]), "psk.txt", &list, &error), OK);
+    assert_int_equal(psk_find(list, span_text("sensor-1")).size, 16);
+    psk_free(list);
+  }
+  expect_error("\xef\xbb\xbf", "psk.txt: holds no keys");
+}
+
 static void mistakes_are_told_with_their_line(void **state)
 {
   (void)state;
@@ -122,6 +137,7 @@ static void many_keys_are_kept_apart(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {cmocka_unit_test(keys_are_found_by_identity),
+                                     cmocka_unit_test(a_byte_order_mark_is_no_part_of_it),
                                      cmocka_unit_test(mistakes_are_told_with_their_line),
                                      cmocka_unit_test(the_longest_identity_fits_and_no_longer_one),
                                      cmocka_unit_test(zero_bytes_are_no_text),
