@@ -103,11 +103,13 @@ static void add_file(struct planner *planner, enum mosquitto_file_kind kind, str
 
 // ---- TLS
 
+static const char separators[] = ":,; ";  // OpenSSL's
+
 static bool listed(const char *list, const char *name)
 {
   size_t size = strlen(name);
   for (const char *at = list; *at;) {
-    size_t word = strcspn(at, ":, ");
+    size_t word = strcspn(at, separators);
     if (word == size && strncmp(at, name, size) == 0) return true;
     at += word + (at[word] != '\0');
   }
@@ -129,7 +131,7 @@ static bool harmless_word(const char *word, size_t size)
 static bool covers(const char *list, const char *const *ours)
 {
   for (const char *at = list; *at;) {
-    size_t word = strcspn(at, ":, ");
+    size_t word = strcspn(at, separators);
     if (word > 0 && !harmless_word(at, word)) return false;
     at += word + (at[word] != '\0');
   }

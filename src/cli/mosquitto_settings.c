@@ -94,7 +94,8 @@ static void take_per_listener(struct reader *reader, const struct mosquitto_line
 {
   long long number;
   if (!read_bool(reader, line, &number)) return;
-  if (number && reader->security_started)
+  // Mosquitto minds only when it is turned on. Turned off again, it takes back what was said of a listener.
+  if ((number != 0) != mosquitto_true(reader->settings->per_listener) && reader->security_started)
     mosquitto_find(
         reader->conf, MOSQUITTO_ERROR, line,
         "has to stand in front of everything that it is about (allow_anonymous, password_file, acl_file, psk_file ...)");

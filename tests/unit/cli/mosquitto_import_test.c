@@ -227,6 +227,10 @@ static void mistakes_are_named(void **state)
   expect_finding("listener 1883\nallow_anonymous TRUE\n", MOSQUITTO_ERROR, "neither true nor false");
   expect_finding(OPEN "persistent_client_expiration 5s\n", MOSQUITTO_ERROR, "one of h, d, w, m, y");
   expect_finding("password_file a\nper_listener_settings true\n", MOSQUITTO_ERROR, "has to stand in front");
+  expect_finding("per_listener_settings true\nlistener 1\nallow_anonymous true\nper_listener_settings false\n"
+                 "password_file p\nallow_anonymous false\n",
+                 MOSQUITTO_ERROR, "m.conf:4: per_listener_settings: has to stand in front");
+  EXPECT("per_listener_settings false\n" OPEN "per_listener_settings false\n", "anonymous: true");
 }
 
 // ---- Listeners
@@ -278,6 +282,7 @@ static void ciphers_that_are_stricter_than_ours_are_refused(void **state)
   (void)state;
   expect_finding(TLS "allow_anonymous true\nciphers HIGH:!aNULL:!MD5\n", MOSQUITTO_IDLE, "ciphers: ");
   expect_finding(TLS "allow_anonymous true\nciphers HIGH:!SHA256\n", MOSQUITTO_ERROR, "ciphers: ");
+  expect_finding(TLS "allow_anonymous true\nciphers HIGH:AES;!SHA256\n", MOSQUITTO_ERROR, "ciphers: ");
   expect_finding(TLS "allow_anonymous true\nciphers ECDHE-RSA-AES256-GCM-SHA384\n", MOSQUITTO_ERROR, "ciphers: ");
   expect_finding(TLS "allow_anonymous true\nciphers_tls1.3 TLS_AES_256_GCM_SHA384\n", MOSQUITTO_ERROR, "ciphers_tls1.3: ");
   expect_finding(TLS "allow_anonymous true\nciphers_tls1.3 "
