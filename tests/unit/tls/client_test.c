@@ -14,62 +14,17 @@
 
 #include <openssl/err.h>
 
-#include "certificates.h"
-#include "peer.h"
 #include "tls/session_internal.h"
+#include "world.h"
 
-#define PSK_HEX "000102030405060708090a0b0c0d0e0f"
-
-enum { BUFFER_SIZE = 128 * 1024, STEPS_MAX = 100 };
-
-struct world {
-  struct identified root, leaf, device;
-  const char *root_file, *leaf_file, *leaf_key, *device_file, *device_key;
-  struct tls_certificate files;
-  struct tls_settings server;         // ours
-  struct tls_client_settings client;  // trusts the root
-  uint8_t *buffer;
-};
-
-static int make_world(void **state)
-{
-  struct world *world = calloc(1, sizeof *world);
-  scratch_create(NULL);
-  world->root = certify(&(struct wanted){.name = "Root", .authority = true});
-  world->leaf = certify(&(struct wanted){
-      .name = "broker", .alternative = "DNS:broker.example,IP:192.0.2.7,IP:2001:db8::7", .issuer = &world->root});
-  world->device = certify(&(struct wanted){.name = "device-1", .issuer = &world->root});
-  world->root_file = write_certificate("root.pem", world->root.certificate);
-  world->leaf_file = write_certificate("leaf.pem", world->leaf.certificate);
-  world->leaf_key = write_key("leaf.key", world->leaf.key);
-  world->device_file = write_certificate("device.pem", world->device.certificate);
-  world->device_key = write_key("device.key", world->device.key);
-  world->files = (struct tls_certificate){.cert = world->leaf_file, .key = world->leaf_key};
-  world->server = (struct tls_settings){.certificates = &world->files, .certificate_count = 1};
-  world->client = (struct tls_client_settings){.ca = world->root_file, .protocol = "mqtt"};
-  world->buffer = malloc(BUFFER_SIZE);
-  *state = world;
-  return 0;
-}
-
-static int free_world(void **state)
-{
-  struct world *world = *state;
-  identified_free(&world->root);
-  identified_free(&world->leaf);
-  identified_free(&world->device);
-  free(world->buffer);
-  free(world);
-  scratch_remove(NULL);
-  return 0;
-}
+enum { STEPS_MAX = 100 };
 
 static struct wall now(void)
 {
   return (struct wall){.ms = (int64_t)time(NULL) * 1000};
 }
 
-static struct tls_client *load(const struct tls_client_settings *settings)
+static struct tls_client *load_client(const struct tls_client_settings *settings)
 {
   struct tls_client *client = NULL;
   struct error error = {0};
@@ -77,7 +32,7 @@ static struct tls_client *load(const struct tls_client_settings *settings)
   return client;
 }
 
-static void refuse(const struct tls_client_settings *settings, enum status status, const char *why)
+static void refuse_client(const struct tls_client_settings *settings, enum status status, const char *why)
 {
   struct tls_client *client = NULL;
   struct error error = {0};
@@ -139,7 +94,7 @@ static void close_link(struct link_up *link)
   ERR_clear_error();
 }
 
-static void expect_done(const struct link_up *link)
+static void expect_linked(const struct link_up *link)
 {
   if (link->result == TLS_FAILED) fail_msg("%s", link->why);
   if (link->server_result == TLS_FAILED) fail_msg("server: %s", link->server_why ? link->server_why : "failed");
@@ -157,30 +112,62 @@ static void connect_foreign(struct link_up *link, struct tls_client *client, SSL
   shake(link);
 }
 
-// To one of ours.
-static void connect_own(struct link_up *link, struct tls_client *client, struct tls_credentials *server, const char *host)
+// With a client of these settings, and a server that is the link's from now on.
+static struct link_up reach_foreign(const struct tls_client_settings *settings, SSL_CTX *server, const char *host)
 {
-  open_link(link, client, host);
-  link->ours = tls_session_create(server, link->fds[1]);
-  shake(link);
+  struct tls_client *client = load_client(settings);
+  struct link_up link;
+  connect_foreign(&link, client, server, host);
+  tls_client_unref(client);
+  SSL_CTX_free(server);
+  return link;
 }
 
-static SSL_CTX *foreign(const struct identified *shown)
+// To one of ours.
+static struct link_up reach_own(const struct tls_client_settings *settings, struct tls_credentials *server)
+{
+  struct tls_client *client = load_client(settings);
+  struct link_up link;
+  open_link(&link, client, "broker.example");
+  link.ours = tls_session_create(server, link.fds[1]);
+  shake(&link);
+  tls_client_unref(client);
+  return link;
+}
+
+// ... and both are through.
+static struct link_up meet_foreign(const struct tls_client_settings *settings, SSL_CTX *server)
+{
+  struct link_up link = reach_foreign(settings, server, "broker.example");
+  expect_linked(&link);
+  return link;
+}
+
+static struct link_up meet_own(const struct tls_client_settings *settings, struct tls_credentials *server)
+{
+  struct link_up link = reach_own(settings, server);
+  expect_linked(&link);
+  return link;
+}
+
+// With the intermediate certificate, whether it belongs there or not.
+static SSL_CTX *foreign(const struct world *world, const struct identified *shown)
 {
   SSL_CTX *context = SSL_CTX_new(TLS_server_method());
   SSL_CTX_set_session_id_context(context, (const unsigned char *)"test", 4);
   if (!shown) return context;
   SSL_CTX_use_certificate(context, shown->certificate);
   SSL_CTX_use_PrivateKey(context, shown->key);
+  SSL_CTX_add1_chain_cert(context, world->intermediate.certificate);
   return context;
 }
 
-static struct tls_credentials *own(const struct tls_settings *settings)
+static struct tls_client_settings with_device(const struct world *world)
 {
-  struct tls_credentials *credentials = NULL;
-  struct error error = {0};
-  if (tls_credentials_load(settings, now(), &credentials, &error) != OK) fail_msg("%s", error.text);
-  return credentials;
+  struct tls_client_settings settings = world->client;
+  settings.cert = write_certificate("device.pem", world->device.certificate);
+  settings.key = write_key("device.key", world->device.key);
+  return settings;
 }
 
 static void echo_foreign(struct world *world, struct link_up *link)
@@ -232,9 +219,9 @@ static void both_versions_and_all_suites_carry_data(void **state)
   } cases[] = {{TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},        {TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
                {TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"},  {TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
                {TLS1_2_VERSION, "ECDHE-ECDSA-AES256-GCM-SHA384"}, {TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305"}};
-  struct tls_client *client = load(&world->client);
+  struct tls_client *client = load_client(&world->client);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    SSL_CTX *server = foreign(&world->leaf);
+    SSL_CTX *server = foreign(world, &world->leaf);
     SSL_CTX_set_max_proto_version(server, cases[i].version);
     if (cases[i].version == TLS1_3_VERSION)
       SSL_CTX_set_ciphersuites(server, cases[i].cipher);
@@ -242,7 +229,7 @@ static void both_versions_and_all_suites_carry_data(void **state)
       SSL_CTX_set_cipher_list(server, cases[i].cipher);
     struct link_up link;
     connect_foreign(&link, client, server, "broker.example");
-    expect_done(&link);
+    expect_linked(&link);
     struct tls_facts facts;
     tls_session_facts(link.session, &facts);
     assert_string_equal(facts.version, cases[i].version == TLS1_3_VERSION ? "TLSv1.3" : "TLSv1.2");
@@ -264,22 +251,25 @@ static void both_versions_and_all_suites_carry_data(void **state)
 static void our_own_broker_is_met_in_either_version(void **state)
 {
   struct world *world = *state;
-  struct tls_credentials *server = own(&world->server);
+  struct tls_credentials *server = load(&world->settings);
   for (enum tls_versions versions = TLS_1_2_OR_1_3; versions <= TLS_1_3_ONLY; versions++) {
     struct tls_client_settings settings = world->client;
     settings.versions = versions;
-    struct tls_client *client = load(&settings);
-    struct link_up link;
-    connect_own(&link, client, server, "broker.example");
-    expect_done(&link);
+    struct link_up link = meet_own(&settings, server);
     struct tls_facts facts;
     tls_session_facts(link.session, &facts);
     assert_string_equal(facts.version, versions == TLS_1_2_ONLY ? "TLSv1.2" : "TLSv1.3");
     echo_own(world, &link);
     close_link(&link);
-    tls_client_unref(client);
   }
   tls_credentials_unref(server);
+}
+
+// The broker's certificate when it has addresses, too.
+static struct identified with_addresses(const struct world *world)
+{
+  return certify(&(struct wanted){
+      .name = "broker", .alternative = "DNS:broker.example,IP:192.0.2.7,IP:2001:db8::7", .issuer = &world->root});
 }
 
 static void hosts_are_names_or_addresses(void **state)
@@ -291,12 +281,13 @@ static void hosts_are_names_or_addresses(void **state)
                {"BROKER.example.", "BROKER.example"},
                {"192.0.2.7", NULL},
                {"2001:db8::7", NULL}};
-  SSL_CTX *server = foreign(&world->leaf);
-  struct tls_client *client = load(&world->client);
+  struct identified leaf = with_addresses(world);
+  SSL_CTX *server = foreign(world, &leaf);
+  struct tls_client *client = load_client(&world->client);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct link_up link;
     connect_foreign(&link, client, server, cases[i].host);
-    expect_done(&link);
+    expect_linked(&link);
     const char *named = SSL_get_servername(link.ssl, TLSEXT_NAMETYPE_host_name);
     if (cases[i].named)
       assert_string_equal(named, cases[i].named);
@@ -306,15 +297,15 @@ static void hosts_are_names_or_addresses(void **state)
   }
   tls_client_unref(client);
   SSL_CTX_free(server);
+  identified_free(&leaf);
 }
 
 // ---- Certificates of servers
 
+// Takes the server.
 static void expect_reason(const struct tls_client_settings *settings, SSL_CTX *server, const char *host, const char *why)
 {
-  struct tls_client *client = load(settings);
-  struct link_up link;
-  connect_foreign(&link, client, server, host);
+  struct link_up link = reach_foreign(settings, server, host);
   assert_int_equal(link.result, TLS_FAILED);
   if (!strstr(link.why, why)) fail_msg("%s", link.why);
   // It stays said.
@@ -322,7 +313,12 @@ static void expect_reason(const struct tls_client_settings *settings, SSL_CTX *s
   assert_int_equal(tls_session_handshake(link.session, &again), TLS_FAILED);
   assert_string_equal(again, link.why);
   close_link(&link);
-  tls_client_unref(client);
+}
+
+// By the world's client, of a server that shows this.
+static void expect_refused(const struct world *world, const struct identified *shown, const char *host, const char *why)
+{
+  expect_reason(&world->client, foreign(world, shown), host, why);
 }
 
 static void an_unknown_authority_is_named(void **state)
@@ -330,26 +326,20 @@ static void an_unknown_authority_is_named(void **state)
   struct world *world = *state;
   struct identified stranger = certify(&(struct wanted){.name = "Stranger", .authority = true});
   struct identified leaf = certify(&(struct wanted){.name = "b", .alternative = "DNS:b.example", .issuer = &stranger});
-  SSL_CTX *server = foreign(&leaf);
-  expect_reason(&world->client, server, "b.example", "(CN=b, OU=Line 7) is issued by CN=Stranger, OU=Line 7, which");
-  expect_reason(&world->client, server, "b.example", "CN=Stranger");
-  expect_reason(&world->client, server, "b.example", "which is not in /tmp/skerry-tls-");
+  expect_refused(world, &leaf, "b.example", "(CN=b, OU=Line 7) is issued by CN=Stranger, OU=Line 7, which");
+  expect_refused(world, &leaf, "b.example", "CN=Stranger");
+  expect_refused(world, &leaf, "b.example", "which is not in /tmp/skerry-tls-");
   struct tls_client_settings settings = {.protocol = "mqtt"};
-  expect_reason(&settings, server, "b.example", "which is not in what this system trusts: expected a CA file");
-  SSL_CTX_free(server);
+  expect_reason(&settings, foreign(world, &leaf), "b.example",
+                "which is not in what this system trusts: expected a CA file");
   // One that has signed itself.
-  server = foreign(&stranger);
-  expect_reason(&world->client, server, "b.example", "CN=Stranger");
+  expect_refused(world, &stranger, "b.example", "CN=Stranger");
   // Unchecked it is taken.
   settings.unchecked = true;
-  struct tls_client *client = load(&settings);
-  struct link_up link;
-  connect_foreign(&link, client, server, "other.example");
-  expect_done(&link);
+  struct link_up link = reach_foreign(&settings, foreign(world, &stranger), "other.example");
+  expect_linked(&link);
   echo_foreign(world, &link);
   close_link(&link);
-  tls_client_unref(client);
-  SSL_CTX_free(server);
   identified_free(&leaf);
   identified_free(&stranger);
 }
@@ -357,17 +347,15 @@ static void an_unknown_authority_is_named(void **state)
 static void another_host_is_named(void **state)
 {
   struct world *world = *state;
-  SSL_CTX *server = foreign(&world->leaf);
-  expect_reason(&world->client, server, "other.example",
-                "the broker's certificate is not for other.example, but for broker.example, 192.0.2.7, 2001:db8::7: "
-                "connect to a name that it is for");
-  expect_reason(&world->client, server, "192.0.2.8", "is not for 192.0.2.8, but for broker.example");
-  SSL_CTX_free(server);
+  struct identified leaf = with_addresses(world);
+  expect_refused(world, &leaf, "other.example",
+                 "the broker's certificate is not for other.example, but for broker.example, 192.0.2.7, 2001:db8::7: "
+                 "connect to a name that it is for");
+  expect_refused(world, &leaf, "192.0.2.8", "is not for 192.0.2.8, but for broker.example");
   struct identified nameless = certify(&(struct wanted){.name = "just.a.name", .issuer = &world->root});
-  server = foreign(&nameless);
-  expect_reason(&world->client, server, "other.example", "but for just.a.name");
-  SSL_CTX_free(server);
+  expect_refused(world, &nameless, "other.example", "but for just.a.name");
   identified_free(&nameless);
+  identified_free(&leaf);
 }
 
 static void the_time_is_compared(void **state)
@@ -377,12 +365,8 @@ static void the_time_is_compared(void **state)
       .name = "old", .alternative = "DNS:b.example", .issuer = &world->root, .from_s = -7200, .until_s = -3600});
   struct identified early = certify(&(struct wanted){
       .name = "early", .alternative = "DNS:b.example", .issuer = &world->root, .from_s = 3600, .until_s = 7200});
-  SSL_CTX *server = foreign(&old);
-  expect_reason(&world->client, server, "b.example", "(CN=old, OU=Line 7) has ended on 2");
-  SSL_CTX_free(server);
-  server = foreign(&early);
-  expect_reason(&world->client, server, "b.example", "(CN=early, OU=Line 7) is valid from 2");
-  SSL_CTX_free(server);
+  expect_refused(world, &old, "b.example", "(CN=old, OU=Line 7) has ended on 2");
+  expect_refused(world, &early, "b.example", "(CN=early, OU=Line 7) is valid from 2");
   identified_free(&old);
   identified_free(&early);
 }
@@ -392,9 +376,7 @@ static void a_server_is_no_client(void **state)
   struct world *world = *state;
   struct identified device =
       certify(&(struct wanted){.name = "d", .alternative = "DNS:b.example", .usage = "clientAuth", .issuer = &world->root});
-  SSL_CTX *server = foreign(&device);
-  expect_reason(&world->client, server, "b.example", "is refused: unsuitable certificate purpose");
-  SSL_CTX_free(server);
+  expect_refused(world, &device, "b.example", "is refused: unsuitable certificate purpose");
   identified_free(&device);
 }
 
@@ -413,24 +395,23 @@ static void alerts_are_explained(void **state)
 {
   struct world *world = *state;
   struct tls_client_settings settings = world->client;
-  SSL_CTX *server = foreign(&world->leaf);
+  SSL_CTX *server = foreign(world, &world->leaf);
   SSL_CTX_set_max_proto_version(server, TLS1_2_VERSION);
   settings.versions = TLS_1_3_ONLY;
+  SSL_CTX_up_ref(server);
   expect_reason(&settings, server, "broker.example", "the broker does not speak this version of TLS");
   settings.versions = TLS_1_2_OR_1_3;
   SSL_CTX_set_cipher_list(server, "ECDHE-RSA-AES128-GCM-SHA256");
   expect_reason(&settings, server, "broker.example", "the broker has no cipher, no kind of key");
-  SSL_CTX_free(server);
-  server = foreign(&world->leaf);
+  server = foreign(world, &world->leaf);
   SSL_CTX_set_alpn_select_cb(server, select_other, NULL);
   expect_reason(&settings, server, "broker.example", "does not take the protocol that we offer (ALPN)");
-  SSL_CTX_free(server);
 }
 
 static void what_is_no_tls_is_named(void **state)
 {
   struct world *world = *state;
-  struct tls_client *client = load(&world->client);
+  struct tls_client *client = load_client(&world->client);
   struct link_up link;
   open_link(&link, client, "broker.example");
   assert_int_equal(tls_session_handshake(link.session, &link.why), TLS_AGAIN);
@@ -451,19 +432,14 @@ static void what_is_no_tls_is_named(void **state)
 static void a_certificate_is_shown(void **state)
 {
   struct world *world = *state;
-  struct tls_settings asks = world->server;
+  struct tls_settings asks = world->settings;
   asks.client_ca = world->root_file;
   asks.client_cert = TLS_CLIENT_CERT_REQUIRED;
-  struct tls_credentials *server = own(&asks);
+  struct tls_credentials *server = load(&asks);
   for (enum tls_versions versions = TLS_1_2_ONLY; versions <= TLS_1_3_ONLY; versions++) {
-    struct tls_client_settings settings = world->client;
+    struct tls_client_settings settings = with_device(world);
     settings.versions = versions;
-    settings.cert = world->device_file;
-    settings.key = world->device_key;
-    struct tls_client *client = load(&settings);
-    struct link_up link;
-    connect_own(&link, client, server, "broker.example");
-    expect_done(&link);
+    struct link_up link = meet_own(&settings, server);
     struct tls_facts facts;
     tls_session_facts(link.ours, &facts);
     bool found = false;
@@ -473,12 +449,10 @@ static void a_certificate_is_shown(void **state)
     assert_true(found);
     echo_own(world, &link);
     close_link(&link);
-    tls_client_unref(client);
 
     // Without: in 1.3 the broker says so when our part is over.
     settings.cert = settings.key = NULL;
-    client = load(&settings);
-    connect_own(&link, client, server, "broker.example");
+    link = reach_own(&settings, server);
     size_t size;
     if (versions == TLS_1_3_ONLY) {
       assert_int_equal(link.result, TLS_DONE);
@@ -489,7 +463,6 @@ static void a_certificate_is_shown(void **state)
       assert_string_equal(link.why, "the broker has no cipher, no kind of key or no way to log in, in common with us");
     }
     close_link(&link);
-    tls_client_unref(client);
   }
   tls_credentials_unref(server);
 }
@@ -505,43 +478,33 @@ static void keys_are_shared(void **state)
   static const char wrong_line[] = "one:ff" PSK_HEX;
   const char *wrong = scratch_file("wrong.txt", wrong_line, sizeof wrong_line - 1);
   struct tls_settings alone = {.psk = both};
-  struct tls_credentials *server = own(&alone);
+  struct tls_credentials *server = load(&alone);
   for (enum tls_versions versions = TLS_1_2_ONLY; versions <= TLS_1_3_ONLY; versions++) {
     struct tls_client_settings settings = {.psk = one, .protocol = "mqtt", .versions = versions};
-    struct tls_client *client = load(&settings);
-    struct link_up link;
-    connect_own(&link, client, server, "broker.example");
-    expect_done(&link);
+    struct link_up link = meet_own(&settings, server);
     struct tls_facts facts;
     tls_session_facts(link.ours, &facts);
     assert_string_equal(facts.psk_identity, "one");
     echo_own(world, &link);
     close_link(&link);
-    tls_client_unref(client);
     settings.psk = both;
     settings.psk_identity = "two";
-    client = load(&settings);
-    connect_own(&link, client, server, "broker.example");
-    expect_done(&link);
+    link = meet_own(&settings, server);
     tls_session_facts(link.ours, &facts);
     assert_string_equal(facts.psk_identity, "two");
     close_link(&link);
-    tls_client_unref(client);
     settings.psk = wrong;
     settings.psk_identity = NULL;
-    client = load(&settings);
-    connect_own(&link, client, server, "broker.example");
+    link = reach_own(&settings, server);
     assert_int_equal(link.result, TLS_FAILED);
     assert_string_equal(link.why, "the broker cannot verify what we have sent: another pre-shared key?");
     close_link(&link);
-    tls_client_unref(client);
   }
   tls_credentials_unref(server);
   // A server that does not know it cannot take its place with a certificate, however good that is.
-  SSL_CTX *stranger = foreign(&world->leaf);
   struct tls_client_settings settings = {.psk = one};
-  expect_reason(&settings, stranger, "broker.example", "does not know our pre-shared key, and shows a certificate instead");
-  SSL_CTX_free(stranger);
+  expect_reason(&settings, foreign(world, &world->leaf), "broker.example",
+                "does not know our pre-shared key, and shows a certificate instead");
 }
 
 static unsigned know_key(SSL *ssl, const char *identity, unsigned char *key, unsigned key_max)
@@ -556,20 +519,15 @@ static void old_brokers_with_keys_are_met(void **state)
 {
   struct world *world = *state;
   static const char line[] = "one:" PSK_HEX;
-  SSL_CTX *server = foreign(NULL);
+  SSL_CTX *server = foreign(world, NULL);
   SSL_CTX_set_max_proto_version(server, TLS1_2_VERSION);
   SSL_CTX_set_cipher_list(server, "PSK-AES128-CBC-SHA256");
   SSL_CTX_set_psk_server_callback(server, know_key);
   struct tls_client_settings settings = {.psk = scratch_file("old.txt", line, sizeof line - 1)};
-  struct tls_client *client = load(&settings);
-  struct link_up link;
-  connect_foreign(&link, client, server, "broker.example");
-  expect_done(&link);
+  struct link_up link = meet_foreign(&settings, server);
   assert_non_null(link.session->ssl);
   echo_foreign(world, &link);
   close_link(&link);
-  tls_client_unref(client);
-  SSL_CTX_free(server);
 }
 
 // ---- What comes between
@@ -579,18 +537,13 @@ static void tickets_are_left_out_however_they_are_cut(void **state)
   struct world *world = *state;
   // The client's certificate goes into each ticket, which is then larger than a record may be.
   for (size_t fragment = 512; fragment <= 16384; fragment *= 32) {
-    SSL_CTX *server = foreign(&world->leaf);
+    SSL_CTX *server = foreign(world, &world->leaf);
     SSL_CTX_load_verify_locations(server, world->root_file, NULL);
     SSL_CTX_set_verify(server, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_num_tickets(server, 5);
     SSL_CTX_set_max_send_fragment(server, (long)fragment);
-    struct tls_client_settings settings = world->client;
-    settings.cert = world->device_file;
-    settings.key = world->device_key;
-    struct tls_client *client = load(&settings);
-    struct link_up link;
-    connect_foreign(&link, client, server, "broker.example");
-    expect_done(&link);
+    struct tls_client_settings settings = with_device(world);
+    struct link_up link = meet_foreign(&settings, server);
     echo_foreign(world, &link);
     for (int i = 0; i < 3; i++) {
       assert_int_equal(SSL_new_session_ticket(link.ssl), 1);
@@ -601,8 +554,6 @@ static void tickets_are_left_out_however_they_are_cut(void **state)
     echo_foreign(world, &link);
     echo_foreign(world, &link);
     close_link(&link);
-    tls_client_unref(client);
-    SSL_CTX_free(server);
   }
 }
 
@@ -617,12 +568,9 @@ static void count_updates(int out, int version, int type, const void *bytes, siz
 static void keys_wear_out(void **state)
 {
   struct world *world = *state;
-  SSL_CTX *server = foreign(&world->leaf);
-  struct tls_client *client = load(&world->client);
-  struct link_up link;
+  SSL_CTX *server = foreign(world, &world->leaf);
   int updates = 0;
-  connect_foreign(&link, client, server, "broker.example");
-  expect_done(&link);
+  struct link_up link = meet_foreign(&world->client, server);
   SSL_set_msg_callback(link.ssl, count_updates);
   SSL_set_msg_callback_arg(link.ssl, &updates);
   for (int i = 0; i < 5; i++) echo_foreign(world, &link);
@@ -649,34 +597,27 @@ static void keys_wear_out(void **state)
   assert_memory_equal(bytes, back, sizeof bytes);
   assert_in_range(updates, 4, 7);
   close_link(&link);
-  tls_client_unref(client);
-  SSL_CTX_free(server);
 }
 
 static void keys_of_the_broker_wear_out_too(void **state)
 {
   struct world *world = *state;
-  struct tls_credentials *credentials = own(&world->server);
-  SSL_CTX *context = client_context(world->root_file);
-  struct peer peer;
+  struct meeting meeting;
+  struct peer *peer = meet(&meeting, world, 0);
   int updates = 0;
-  peer_connect(&peer, credentials, context, "broker.example", NULL);
-  assert_int_equal(peer.result, TLS_DONE);
-  SSL_set_msg_callback(peer.ssl, count_updates);
-  SSL_set_msg_callback_arg(peer.ssl, &updates);
-  records_wear(peer.session->records, 3);
+  SSL_set_msg_callback(peer->ssl, count_updates);
+  SSL_set_msg_callback_arg(peer->ssl, &updates);
+  records_wear(peer->session->records, 3);
   for (int i = 0; i < 12; i++) {
     size_t size;
     char back[16];
     const struct span parts[2] = {span_text("over"), span_text(" there")};
-    assert_int_equal(tls_session_write(peer.session, parts, &size), TLS_DONE);
-    assert_int_equal(peer_client_reads(&peer, back, sizeof back), 10);
+    assert_int_equal(tls_session_write(peer->session, parts, &size), TLS_DONE);
+    assert_int_equal(peer_client_reads(peer, back, sizeof back), 10);
     assert_memory_equal(back, "over there", 10);
   }
   assert_int_equal(updates, 4);  // the ticket was a record, too
-  peer_close(&peer);
-  SSL_CTX_free(context);
-  tls_credentials_unref(credentials);
+  part(&meeting);
 }
 
 static void say(struct tls_session *server, enum record_type type, const void *bytes, size_t size)
@@ -726,13 +667,10 @@ static void hostile_tidings_end_it(void **state)
       {{{RECORD_ALERT, 2, {2, 80}}}, TLS_FAILED, "the broker has an error of its own (TLS alert 80)"},
       {{{RECORD_ALERT, 2, {1, 0}}}, TLS_CLOSED, NULL},
   };
-  struct tls_credentials *server = own(&world->server);
-  struct tls_client *client = load(&world->client);
+  struct tls_credentials *server = load(&world->settings);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    struct link_up link;
+    struct link_up link = meet_own(&world->client, server);
     size_t size;
-    connect_own(&link, client, server, "broker.example");
-    expect_done(&link);
     for (int j = 0; j < 4 && cases[i].records[j].size; j++)
       say(link.ours, cases[i].records[j].type, cases[i].records[j].bytes, cases[i].records[j].size);
     assert_int_equal(tls_session_read(link.session, world->buffer, BUFFER_SIZE, &size, &link.why), cases[i].result);
@@ -740,7 +678,6 @@ static void hostile_tidings_end_it(void **state)
     assert_int_equal(size, cases[i].result == TLS_DONE ? 1 : 0);
     close_link(&link);
   }
-  tls_client_unref(client);
   tls_credentials_unref(server);
 }
 
@@ -751,27 +688,27 @@ static void bad_settings_are_refused_with_the_reason(void **state)
   struct world *world = *state;
   struct tls_client_settings settings = world->client;
   settings.ca = "/nowhere/ca.pem";
-  refuse(&settings, ERR_NOT_FOUND, "/nowhere/ca.pem: No such file or directory");
-  settings.ca = world->leaf_key;
-  refuse(&settings, ERR_INVALID, "leaf.key: ");
+  refuse_client(&settings, ERR_NOT_FOUND, "/nowhere/ca.pem: No such file or directory");
+  settings.ca = world->files.key;
+  refuse_client(&settings, ERR_INVALID, "leaf.key: ");
   settings = (struct tls_client_settings){.ca_path = world->root_file};
-  refuse(&settings, ERR_INVALID, "root.pem: is no directory");
+  refuse_client(&settings, ERR_INVALID, "root.pem: is no directory");
   settings = world->client;
-  settings.cert = world->device_file;
-  refuse(&settings, ERR_INVALID, "a certificate and its key belong together");
-  settings.key = world->leaf_key;
-  refuse(&settings, ERR_INVALID, "leaf.key: is not the key of ");
+  settings.cert = with_device(world).cert;
+  refuse_client(&settings, ERR_INVALID, "a certificate and its key belong together");
+  settings.key = world->files.key;
+  refuse_client(&settings, ERR_INVALID, "leaf.key: is not the key of ");
   struct identified old =
       certify(&(struct wanted){.name = "old", .issuer = &world->root, .from_s = -7200, .until_s = -3600});
   settings.cert = write_certificate("old.pem", old.certificate);
   settings.key = write_key("old.key", old.key);
-  refuse(&settings, ERR_INVALID, "(CN=old, OU=Line 7) has ended on 2");
+  refuse_client(&settings, ERR_INVALID, "(CN=old, OU=Line 7) has ended on 2");
   identified_free(&old);
   static const char lines[] = "one:" PSK_HEX "\ntwo:" PSK_HEX "\n";
   settings = (struct tls_client_settings){.psk = scratch_file("two.txt", lines, sizeof lines - 1)};
-  refuse(&settings, ERR_INVALID, "two.txt: holds several keys: say which by its identity");
+  refuse_client(&settings, ERR_INVALID, "two.txt: holds several keys: say which by its identity");
   settings.psk_identity = "three";
-  refuse(&settings, ERR_INVALID, "two.txt: has no line for \"three\": expected three:KEY");
+  refuse_client(&settings, ERR_INVALID, "two.txt: has no line for \"three\": expected three:KEY");
 }
 
 static void a_directory_may_be_trusted(void **state)
@@ -783,14 +720,8 @@ static void a_directory_may_be_trusted(void **state)
   char directory[128];
   snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(path, '/') - path), path);
   struct tls_client_settings settings = {.ca_path = directory};
-  struct tls_client *client = load(&settings);
-  SSL_CTX *server = foreign(&world->leaf);
-  struct link_up link;
-  connect_foreign(&link, client, server, "broker.example");
-  expect_done(&link);
+  struct link_up link = meet_foreign(&settings, foreign(world, &world->leaf));
   close_link(&link);
-  tls_client_unref(client);
-  SSL_CTX_free(server);
 }
 
 int main(void)

@@ -9,8 +9,6 @@
 
 #include <cmocka.h>
 
-#define PSK_HEX "000102030405060708090a0b0c0d0e0f"
-
 int make_world(void **state)
 {
   struct world *world = calloc(1, sizeof *world);
@@ -25,6 +23,7 @@ int make_world(void **state)
                                           .key = write_key("leaf.key", world->leaf.key)};
   world->settings = (struct tls_settings){.certificates = &world->files, .certificate_count = 1};
   world->root_file = write_certificate("root.pem", world->root.certificate);
+  world->client = (struct tls_client_settings){.ca = world->root_file, .protocol = "mqtt"};
   world->buffer = malloc(BUFFER_SIZE);
   *state = world;
   return 0;

@@ -5,13 +5,17 @@
 
 #include "certificates.h"
 #include "peer.h"
+#include "tls/client.h"
+
+#define PSK_HEX "000102030405060708090a0b0c0d0e0f"
 
 enum { BUFFER_SIZE = 128 * 1024 };
 
 struct world {
   struct identified root, intermediate, leaf, device;
   struct tls_certificate files;
-  struct tls_settings settings;  // of a listener with the leaf, and nothing else
+  struct tls_settings settings;       // of a listener with the leaf, and nothing else
+  struct tls_client_settings client;  // of a client of ours that trusts the root
   const char *root_file;
   uint8_t *buffer;
 };
