@@ -73,8 +73,9 @@ static void take_listener(struct reader *reader, const struct mosquitto_line *li
   errno = 0;
   long port = strtol(line->value, &end, 10);
   size_t blanks = strspn(end, " \t");
-  const char *host = end + blanks;
-  if (errno || end == line->value || (*end && blanks == 0) || port < 0 || port > UINT16_MAX || (port == 0 && !*host)) {
+  const char *host = end + blanks;  // up to a space; a comment is none
+  size_t size = *host == '#' ? 0 : first_word(host);
+  if (errno || end == line->value || (*end && blanks == 0) || port < 0 || port > UINT16_MAX || (port == 0 && size == 0)) {
     mosquitto_find(reader->conf, MOSQUITTO_ERROR, line,
                    "\"%.60s\" is no port from 1 to 65535 with perhaps an address behind it, nor 0 and a path", line->value);
     return;
@@ -85,8 +86,8 @@ static void take_listener(struct reader *reader, const struct mosquitto_line *li
   }
   reader->listener = &settings->listeners[settings->listener_count++];
   *reader->listener = (struct mosquitto_listener){.line = line, .port = (uint16_t)port, .unix_socket = port == 0};
-  if (!*host) return;
-  reader->listener->host = strdup(host);
+  if (size == 0) return;
+  reader->listener->host = strndup(host, size);
   if (!reader->listener->host) reader->conf->short_of_memory = true;
 }
 

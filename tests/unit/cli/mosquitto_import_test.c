@@ -245,6 +245,9 @@ static void listeners_become_urls(void **state)
          "max_connections: 20");
   EXPECT(OPEN "socket_domain ipv4\nmax_connections -1\n", "url: \"mqtt://0.0.0.0:1883\"");
   EXPECT("allow_anonymous true\nlistener 0 run/m.sock\n", "url: \"unix:///base/run/m.sock\"", "mode: \"0600\"");
+  EXPECT("allow_anonymous true\nlistener 1883 # all\nlistener 1884  10.0.0.1 # one\nlistener 0 /a b\n",
+         "url: \"mqtt://*:1883\"", "url: \"mqtt://10.0.0.1:1884\"", "url: \"unix:///a\"");
+  expect_finding("allow_anonymous true\nlistener 0 # none\n", MOSQUITTO_ERROR, "is no port");
 }
 
 static void who_comes_in_is_the_same(void **state)
