@@ -171,6 +171,50 @@ static void who_does_not_stay_goes(void **state)
   assert_int_equal(roll_review(bench->shards[0], is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 0);
 }
 
+// Its answer is there, and its CONNECT is about to be handled again: it may have to wait for other shards, or for the disk.
+static void who_is_known_and_not_in_yet_goes_too(void **state)
+{
+  struct bench *bench = bench_make(state, 1, NULL);
+  struct shard *shard = bench->shards[0];
+  static const struct connection_origin origin = {.address = "x", .authenticate = true};
+  static const char *const users[] = {"ann", "bob"};
+  for (size_t i = 0; i < 2; i++) {
+    struct mqtt_packet packet = connect_packet(MQTT_5_0, users[i]);
+    packet.connect.has_user_name = true;
+    packet.connect.user_name = span_text(users[i]);
+    uint8_t bytes[64];
+    size_t size = mqtt_encode(MQTT_5_0, &packet, bytes, sizeof bytes), taken;
+    struct connection *connection = shard_open(shard, NULL, &origin);
+    assert_int_equal(shard_receive(shard, connection, span_of(bytes, size), &taken), RECEIVE_PAUSED);
+    struct authentication *question = shard_next_authentication(shard);
+    assert_true(shard_awaits(shard, question));
+    assert_int_equal(roll_review(shard, is_not_ann, NULL, MQTT_NOT_AUTHORIZED), 0);
+    question->identity = identity_create(&(struct identity){.method = "password", .user = span_text(users[i])});
+    shard_authenticated(shard, question);
+    assert_int_equal(roll_review(shard, is_not_ann, NULL, MQTT_NOT_AUTHORIZED), i == 0);
+    unsigned wants;
+    assert_ptr_equal(shard_next_attention(shard, &wants), connection);
+    assert_int_equal((wants & CONNECTION_CLOSE) != 0, i == 0);
+    shard_closed(shard, connection);
+  }
+}
+
+static void an_answer_that_nobody_awaits(void **state)
+{
+  struct bench *bench = bench_make(state, 1, NULL);
+  static const struct connection_origin origin = {.address = "x", .authenticate = true};
+  struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
+  uint8_t bytes[64];
+  size_t size = mqtt_encode(MQTT_5_0, &packet, bytes, sizeof bytes), taken;
+  struct connection *connection = shard_open(bench->shards[0], NULL, &origin);
+  assert_int_equal(shard_receive(bench->shards[0], connection, span_of(bytes, size), &taken), RECEIVE_PAUSED);
+  struct authentication *question = shard_next_authentication(bench->shards[0]);
+  shard_closed(bench->shards[0], connection);
+  assert_false(shard_awaits(bench->shards[0], question));
+  question->reason = MQTT_NOT_AUTHORIZED;
+  shard_authenticated(bench->shards[0], question);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -180,6 +224,8 @@ int main(void)
       WITH_BENCH(what_it_leaves),
       WITH_BENCH(who_is_being_asked_begins_again),
       WITH_BENCH(who_does_not_stay_goes),
+      WITH_BENCH(who_is_known_and_not_in_yet_goes_too),
+      WITH_BENCH(an_answer_that_nobody_awaits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
