@@ -7,12 +7,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "auth/backoff.h"
 #include "auth/enhanced.h"
+#include "base/hash.h"
 #include "base/wipe.h"
 #include "core/shard.h"
 #include "mqtt/packet.h"
@@ -121,17 +123,26 @@ static void finish_answer(struct authentication *asked, struct mono mono, struct
   asked->expires = (struct mono){mono.ms + (left_ms > 0 ? (uint64_t)left_ms : 1)};
 }
 
-// By what name guesses are counted. A token has none before it is verified: then the client's.
-static struct span guessed_user(enum auth_method method, const struct authentication *asked)
+// What stands for a client identifier where user names are counted.
+enum { CLIENT_KEY = 1 + sizeof(uint64_t) };
+
+// By what name guesses are counted. A token has none before it is verified: then the client's. That is for anybody to choose,
+// so it is kept apart from user names: or whoever has a token could forgive guesses at the user whose name it takes.
+static struct span guessed_user(enum auth_method method, const struct authentication *asked, uint8_t key[CLIENT_KEY])
 {
   if (method == AUTH_SCRAM) return asked->enhanced ? enhanced_user(asked->enhanced) : (struct span){0};
-  return method == AUTH_JWT && asked->user.size == 0 ? asked->client_id : asked->user;
+  if (method != AUTH_JWT || asked->user.size > 0 || asked->client_id.size == 0) return asked->user;
+  uint64_t hash = hash_span(0, asked->client_id);
+  key[0] = '\0';  // no user name has one
+  memcpy(key + 1, &hash, sizeof hash);
+  return span_of(key, CLIENT_KEY);
 }
 
 static bool has_to_wait(struct authenticator *authenticator, const struct backoff_source *source, enum auth_method method,
                         struct authentication *asked, struct mono now)
 {
-  struct span user = guessed_user(method, asked);
+  uint8_t key[CLIENT_KEY];
+  struct span user = guessed_user(method, asked, key);
   // The name in an exchange comes with its first step, so the first step is taken.
   if (method == AUTH_SCRAM && user.size == 0) return false;
   if (backoff_wait_ms(authenticator->backoff, source, user, now) == 0) return false;
@@ -145,7 +156,8 @@ static bool has_to_wait(struct authenticator *authenticator, const struct backof
 static void learn(struct authenticator *authenticator, const struct auth_job *job, struct mono now)
 {
   struct authentication *asked = job->asked;
-  struct span user = guessed_user(job->choice.method, asked);
+  uint8_t key[CLIENT_KEY];
+  struct span user = guessed_user(job->choice.method, asked, key);
   if (asked->reason == MQTT_SUCCESS)
     backoff_right(authenticator->backoff, &job->source, user);
   else if (asked->reason == MQTT_BAD_USER_NAME_OR_PASSWORD || asked->reason == MQTT_NOT_AUTHORIZED)

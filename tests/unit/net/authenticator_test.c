@@ -757,6 +757,26 @@ static void take_all(struct authenticator *authenticator, unsigned count)
   }
 }
 
+// A client identifier is for anybody to choose.
+static void a_token_forgives_no_guesses_at_a_user(void **state)
+{
+  (void)state;
+  struct gate gate = GATE(AUTH_PASSWORD, AUTH_JWT);
+  struct authenticator *authenticator = create(0);
+  for (unsigned i = 0; i < 3; i++)
+    assert_int_equal(reason_of(authenticator, &gate, "client", "wrong"), MQTT_BAD_USER_NAME_OR_PASSWORD);
+  assert_int_equal(reason_of(authenticator, &gate, NULL, "token:eve:60"), MQTT_SUCCESS);  // of the client "client"
+  assert_int_equal(reason_of(authenticator, &gate, "client", "wrong"), MQTT_BAD_USER_NAME_OR_PASSWORD);
+  assert_int_equal(reason_of(authenticator, &gate, "client", "wrong"), MQTT_CONNECTION_RATE_EXCEEDED);
+  assert_int_equal(reason_of(authenticator, &gate, NULL, "token:eve:60"), MQTT_SUCCESS);
+  assert_int_equal(reason_of(authenticator, &gate, "client", "right"), MQTT_CONNECTION_RATE_EXCEEDED);
+  // Wrong tokens without a user name are counted, too.
+  for (unsigned i = 0; i < 4; i++)
+    assert_int_equal(reason_of(authenticator, &gate, NULL, "token:"), MQTT_BAD_USER_NAME_OR_PASSWORD);
+  assert_int_equal(reason_of(authenticator, &gate, NULL, "token:eve:60"), MQTT_CONNECTION_RATE_EXCEEDED);
+  destroy(authenticator, &gate);
+}
+
 static void full_queues_are_busy(void **state)
 {
   (void)state;
@@ -905,6 +925,7 @@ int main(void)
       cmocka_unit_test(tokens_and_exchanges_are_guesses_too),
       cmocka_unit_test(certificates_are_no_guesses),
       cmocka_unit_test(many_at_once_are_stopped_by_the_first_that_are_wrong),
+      cmocka_unit_test(a_token_forgives_no_guesses_at_a_user),
       cmocka_unit_test(full_queues_are_busy),
       cmocka_unit_test(addresses_take_turns),
       cmocka_unit_test(who_has_waited_too_long_is_not_worked_for),
