@@ -89,67 +89,64 @@ static enum status holes(struct rig *rig)
 
 static void everything_goes_well_later(void **state)
 {
-  (void)state;
-  struct rig rig;
-  rig_init(&rig, 1 << 20);
-  rig.fail_allocation = fail_allocation;
-  struct model_session *a = rig_session(&rig), *b = rig_session(&rig), *c = rig_session(&rig);
+  struct rig *rig = rig_make(state, 1 << 20);
+  rig->fail_allocation = fail_allocation;
+  struct model_session *a = rig_session(rig), *b = rig_session(rig), *c = rig_session(rig);
   struct model_session *all[] = {a, b, c, a};
   for (unsigned i = 0; i < 400; i++)
-    rig_message(&rig, all, 1 + i % 4,
+    rig_message(rig, all, 1 + i % 4,
                 &(struct message_options){.topic = i % 40, .publisher = b, .packet_id = (uint16_t)(1 + i % 31)});
   for (unsigned i = 0; i < 40; i++) {
     char filter[16];
     snprintf(filter, sizeof filter, "%u/#", i);
     struct record_subscribe record = {.session = a->number, .filter = span_text(filter)};
-    assert_ok(record_put_subscribe(&rig.batch, &record));
-    rig_write(&rig);
+    assert_ok(record_put_subscribe(&rig->batch, &record));
+    rig_write(rig);
   }
-  rig_will(&rig, c, true);
-  rig_own(&rig, c, "ann");
-  rig_away(&rig, a);
-  rig_away(&rig, b);
-  put(&rig, references);
-  assert_int_equal(catalog_find(&rig.catalog, a->number)->block_count, 1);
-  rig_done(&rig, a, 3, 2, OUTCOME_DELIVERED);
-  rig_done(&rig, a, 30, 2, OUTCOME_DELIVERED);
-  rig_done(&rig, b, 30, 200, OUTCOME_DELIVERED);
-  rig_sent(&rig, a, 6);
-  rig_sent(&rig, c, 6);
-  check_model(&rig);
-  put(&rig, checkpoint);
-  rig_begin_segment(&rig);
-  rig_messages(&rig, a, 300);
-  put(&rig, references);
-  put(&rig, copies);
-  put(&rig, moved);
-  assert_null(catalog_live(&rig.catalog, 1));
-  check_model(&rig);
-  rig_crash(&rig);
-  put(&rig, checkpoint);
-  rig_crash(&rig);
-  check_model(&rig);
+  rig_will(rig, c, true);
+  rig_own(rig, c, "ann");
+  rig_away(rig, a);
+  rig_away(rig, b);
+  put(rig, references);
+  assert_int_equal(catalog_find(&rig->catalog, a->number)->block_count, 1);
+  rig_done(rig, a, 3, 2, OUTCOME_DELIVERED);
+  rig_done(rig, a, 30, 2, OUTCOME_DELIVERED);
+  rig_done(rig, b, 30, 200, OUTCOME_DELIVERED);
+  rig_sent(rig, a, 6);
+  rig_sent(rig, c, 6);
+  check_model(rig);
+  put(rig, checkpoint);
+  rig_begin_segment(rig);
+  rig_messages(rig, a, 300);
+  put(rig, references);
+  put(rig, copies);
+  put(rig, moved);
+  assert_null(catalog_live(&rig->catalog, 1));
+  check_model(rig);
+  rig_crash(rig);
+  put(rig, checkpoint);
+  rig_crash(rig);
+  check_model(rig);
 
   // Nothing is read well while memory is short, and nothing is taken for lost because of it.
   struct queue_entry entry;
   size_t count;
   uint64_t next;
-  catalog_deinit(&rig.catalog);
-  rig.fail_allocation = NULL;
-  catalog_init(&rig.catalog, rig.catalog.read, &rig);
-  for (size_t i = rig.replay_from; i < rig.count; i++)
-    assert_ok(catalog_apply(&rig.catalog, rig.records[i].type, rig.records[i].body, rig.records[i].position));
+  catalog_deinit(&rig->catalog);
+  rig->fail_allocation = NULL;
+  catalog_init(&rig->catalog, rig->catalog.read, rig);
+  for (size_t i = rig->replay_from; i < rig->count; i++)
+    assert_ok(catalog_apply(&rig->catalog, rig->records[i].type, rig->records[i].body, rig->records[i].position));
   fail_allocation(0);
-  assert_int_equal(catalog_entries(&rig.catalog, a->number, 0, &entry, 1, &count, &next), ERR_NO_MEMORY);
+  assert_int_equal(catalog_entries(&rig->catalog, a->number, 0, &entry, 1, &count, &next), ERR_NO_MEMORY);
   fail_allocation(-1);
-  put(&rig, holes);
-  assert_null(catalog_live(&rig.catalog, 2));
-  check_live(&rig.catalog);
-  rig_deinit(&rig);
+  put(rig, holes);
+  assert_null(catalog_live(&rig->catalog, 2));
+  check_live(&rig->catalog);
 }
 
 int main(void)
 {
-  static const struct CMUnitTest tests[] = {cmocka_unit_test(everything_goes_well_later)};
+  static const struct CMUnitTest tests[] = {WITH_RIG(everything_goes_well_later)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,22 @@ void rig_deinit(struct rig *rig)
   buffer_deinit(&rig->targets);
 }
 
+struct rig *rig_make(void **state, uint64_t segment_bytes)
+{
+  struct rig *rig = malloc(sizeof *rig);
+  assert_non_null(rig);
+  rig_init(rig, segment_bytes);
+  *state = rig;
+  return rig;
+}
+
+int rig_free(void **state)
+{
+  rig_deinit(*state);
+  free(*state);
+  return 0;
+}
+
 uint32_t rig_segment(const struct rig *rig)
 {
   return position_segment(rig->next);
@@ -637,6 +653,12 @@ void check_replay(struct rig *rig)
   same_catalog(&rig->catalog, &again);
   check_live(&again);
   catalog_deinit(&again);
+}
+
+void check_both(struct rig *rig)
+{
+  check_model(rig);
+  check_replay(rig);
 }
 
 void rig_crash(struct rig *rig)

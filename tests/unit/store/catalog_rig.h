@@ -71,6 +71,11 @@ struct rig {
 void rig_init(struct rig *rig, uint64_t segment_bytes);
 void rig_deinit(struct rig *rig);
 
+// The same for a test that is listed as WITH_RIG: *state becomes the rig, which is freed after the test.
+struct rig *rig_make(void **state, uint64_t segment_bytes);
+int rig_free(void **state);
+#define WITH_RIG(test) cmocka_unit_test_teardown(test, rig_free)
+
 // Writes what is in `batch` and applies it.
 void rig_write(struct rig *rig);
 // The same for one record of its own.
@@ -112,5 +117,6 @@ void check_live(const struct catalog *catalog);
 void check_model(struct rig *rig);
 // A catalog made by replaying from the last checkpoint on is the same.
 void check_replay(struct rig *rig);
+void check_both(struct rig *rig);
 // Goes on with a replayed catalog, as after a crash.
 void rig_crash(struct rig *rig);
