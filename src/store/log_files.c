@@ -167,12 +167,37 @@ static void forget_spare(struct journal_log *log)
   log->bytes -= log->spares[--log->spare_count].size;
 }
 
+static bool reserve_holds(struct journal_log *log, uint64_t size)
+{
+  uint64_t spared = 0, available, total;
+  for (size_t i = 0; i < log->spare_count; i++) spared += log->spares[i].size;
+  if (size > log->limit_bytes || log->bytes - spared > log->limit_bytes - size) return false;
+  return log->disk->operations->space(log->disk, &available, &total) == OK && available + spared >= size;
+}
+
+// No file of the reserve is large enough: as many of them as it takes make room for one that is.
+static enum status trade_reserve(struct journal_log *log, uint64_t size, uint32_t *out_number, struct disk_file **out)
+{
+  if (!reserve_holds(log, size)) return ERR_FULL;
+  enum status status = ERR_FULL;
+  while (status == ERR_FULL && log->spare_count > 0) {
+    char name[LOG_NAME_SIZE];
+    log_name(name, log->spares[log->spare_count - 1].number, "spare");
+    status = log->disk->operations->unlink(log->disk, name);
+    if (status && status != ERR_NOT_FOUND) return status;
+    forget_spare(log);
+    status = log_make_spare(log, size, out_number, out);
+  }
+  return status;
+}
+
 // A file for a segment: a new one or, when there can be none, one of the reserve.
 static enum status obtain(struct journal_log *log, uint64_t size, uint32_t *out_spare, bool *out_reserve,
                           struct disk_file **out)
 {
   enum status status = log_make_spare(log, size, out_spare, out);
   *out_reserve = false;
+  if (status == ERR_FULL && size > log->segment_bytes) return trade_reserve(log, size, out_spare, out);
   if (status == OK || size != log->segment_bytes || log->spare_count == 0) return status;
   *out_spare = log->spares[log->spare_count - 1].number;
   *out_reserve = true;
