@@ -317,6 +317,10 @@ class Broker:
             kw["props"] = props + [("session_expiry", expiry_s)]
         return self.connect(version, client_id, **kw)
 
+    def resume(self, client, session_present=True, expiry_s=3600, **kw):
+        """The same client again, on another connection."""
+        return self.persistent(client.version, client.client_id, expiry_s, session_present=session_present, **kw)
+
 
 def settle(publisher, *subscribers, topic=None):
     """Proves that nothing else is on its way: a marker that the publisher sends is the next thing that each subscriber gets.

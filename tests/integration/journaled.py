@@ -43,9 +43,7 @@ def restart(broker, how, down_s=0):
 def resume(broker, client, present=True, expiry_s=3600, **kw):
     """The same client identifier again."""
     client.stream.close()
-    again = broker.client(client.version, client.client_id)
-    props = [*kw.pop("props", {}).items()] + [("session_expiry", expiry_s)] if client.version == 5 else None
-    return again.connect(session_present=present, clean=False, props=props, **kw)
+    return broker.resume(client, present, expiry_s, **kw)
 
 
 def absent(broker, version, *filters, **kw):

@@ -14,13 +14,18 @@ ALIASES = 32  # limits.topic_alias
 # ----------------------------------------------------------------------------------------- receive maximum, ours
 
 
+def fill_window(client, topic, dup=False):
+    """As many QoS 2 messages as may be without PUBREL."""
+    for n in range(1, GRANTED + 1):
+        client.send(publish_packet(topic, b"x", 2, n, dup=dup))
+        client.expect(T.PUBREC, packet_id=n)
+
+
 @pytest.mark.mosquitto_differs("answers 0x97")
 def test_receive_maximum_is_exact(broker, topic):
     """Thirty-two QoS 2 messages without PUBREL are fine, the thirty-third is 0x93."""
     client = broker.connect()
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic)
     client.ping()
     client.send(publish_packet(topic, b"x", 2, GRANTED + 1))
     client.expect_disconnect(R.RECEIVE_MAXIMUM)
@@ -29,9 +34,7 @@ def test_receive_maximum_is_exact(broker, topic):
 @pytest.mark.mosquitto_differs("answers 0x97")
 def test_pubcomp_gives_back(broker, topic):
     client = broker.connect()
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic)
     for n in range(1, 6):
         client.ack(T.PUBREL, n)
         client.expect(T.PUBCOMP, packet_id=n)
@@ -52,9 +55,7 @@ def test_qos_1_is_acknowledged_at_once_and_never_piles_up(broker, topic):
 def test_qos_0_and_qos_1_next_to_a_full_window(broker, topic):
     """QoS 0 does not count; a QoS 1 message does."""
     client = broker.connect()
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic)
     client.publish(topic, b"qos 0")
     client.ping()
     client.subscribe(unique())
@@ -64,9 +65,7 @@ def test_qos_0_and_qos_1_next_to_a_full_window(broker, topic):
 
 def test_repeated_qos_2_does_not_count_twice(broker, topic):
     client = broker.connect()
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic)
     client.send(publish_packet(topic, b"x", 2, 1, dup=True))
     client.expect(T.PUBREC, packet_id=1)
     client.ping()
@@ -75,14 +74,10 @@ def test_repeated_qos_2_does_not_count_twice(broker, topic):
 def test_the_window_counts_anew_on_a_new_connection(broker, topic):
     """[MQTT-4.9.0-1]: quotas are not part of the session."""
     client = broker.persistent()
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic)
     client.drop()
     client = broker.client(5, client.client_id).connect(clean=False, session_present=True)
-    for n in range(1, GRANTED + 1):
-        client.send(publish_packet(topic, b"x", 2, n, dup=True))
-        client.expect(T.PUBREC, packet_id=n)
+    fill_window(client, topic, dup=True)
     client.ping()
 
 

@@ -7,13 +7,6 @@ from wire import T, ack_packet, publish_packet
 pytestmark = pytest.mark.threads
 
 
-def again(broker, client, **kw):
-    kw.setdefault("clean", False)
-    if client.version == 5:
-        kw["props"] = [*kw.get("props", []), ("session_expiry", 3600)]
-    return broker.client(client.version, client.client_id).connect(session_present=True, **kw)
-
-
 def test_unacknowledged_qos_1_is_sent_again_with_dup(broker, version, topic):
     client = broker.persistent(version)
     client.subscribe(topic, qos=1)
@@ -21,11 +14,11 @@ def test_unacknowledged_qos_1_is_sent_again_with_dup(broker, version, topic):
     publisher.publish(topic, b"x", qos=1)
     first = client.expect_publish(topic, b"x", dup=False, ack=False)
     client.drop()
-    client = again(broker, client)
+    client = broker.resume(client)
     client.expect_publish(topic, b"x", dup=True, qos=1, packet_id=first.packet_id)
     client.ping()
     client.drop()
-    settle(publisher, again(broker, client))
+    settle(publisher, broker.resume(client))
 
 
 def test_qos_2_without_pubrec_is_sent_again(broker, version, topic):
@@ -34,7 +27,7 @@ def test_qos_2_without_pubrec_is_sent_again(broker, version, topic):
     broker.connect().publish(topic, b"x", qos=2)
     first = client.expect_publish(topic, b"x", dup=False, ack=False)
     client.drop()
-    again(broker, client).expect_publish(topic, b"x", dup=True, qos=2, packet_id=first.packet_id)
+    broker.resume(client).expect_publish(topic, b"x", dup=True, qos=2, packet_id=first.packet_id)
 
 
 def test_qos_2_after_pubrec_goes_on_with_pubrel(broker, version, topic):
@@ -48,12 +41,12 @@ def test_qos_2_after_pubrec_goes_on_with_pubrel(broker, version, topic):
     client.expect(T.PUBREL, packet_id=first.packet_id)
     for _ in range(3):
         client.drop()
-        client = again(broker, client)
+        client = broker.resume(client)
         client.expect(T.PUBREL, packet_id=first.packet_id)
     client.ack(T.PUBCOMP, first.packet_id)
     client.ping()
     client.drop()
-    settle(publisher, again(broker, client))
+    settle(publisher, broker.resume(client))
 
 
 def test_qos_2_received_is_remembered(broker, version, topic):
@@ -64,11 +57,11 @@ def test_qos_2_received_is_remembered(broker, version, topic):
     client.send(publish_packet(topic, b"once", 2, 11, version=version))
     client.expect(T.PUBREC, packet_id=11)
     client.drop()
-    client = again(broker, client)
+    client = broker.resume(client)
     client.send(publish_packet(topic, b"once", 2, 11, dup=True, version=version))
     assert client.expect(T.PUBREC, packet_id=11).reason < 0x80
     client.drop()
-    client = again(broker, client)
+    client = broker.resume(client)
     client.ack(T.PUBREL, 11)
     client.expect(T.PUBCOMP, packet_id=11, reason=0)
     subscriber.expect_publish(topic, b"once")
@@ -102,7 +95,7 @@ def test_order_of_redelivery(broker, version, topic):
     client.drop()
     for n in range(6, 10):
         publisher.publish(topic, str(n), qos=1 + n % 2)
-    client = again(broker, client)
+    client = broker.resume(client)
     for n in range(6):
         client.expect_publish(topic, str(n), ack=False, dup=True, packet_id=sent[n].packet_id)
     for n in range(6, 10):
@@ -120,7 +113,7 @@ def test_order_of_redelivery_with_releases(broker, version, topic):
         client.ack(T.PUBREC, sent[n].packet_id)
         client.expect(T.PUBREL, packet_id=sent[n].packet_id)
     client.drop()
-    client = again(broker, client)
+    client = broker.resume(client)
     got = [client.receive() for _ in range(4)]
     assert [g.packet_id for g in got if g.kind == T.PUBLISH] == [sent[1].packet_id, sent[3].packet_id]
     assert [g.packet_id for g in got if g.kind == T.PUBREL] == [sent[0].packet_id, sent[2].packet_id]
@@ -147,7 +140,7 @@ def test_acknowledged_messages_are_gone(broker, version, topic):
         client.expect_publish(topic, str(n))
     client.ping()
     client.drop()
-    settle(publisher, again(broker, client))
+    settle(publisher, broker.resume(client))
 
 
 def test_acknowledgements_out_of_order(broker, version, topic):
@@ -162,7 +155,7 @@ def test_acknowledgements_out_of_order(broker, version, topic):
         client.ack(T.PUBACK, sent[n].packet_id)
     client.ping()
     client.drop()
-    client = again(broker, client)
+    client = broker.resume(client)
     for n in (0, 2, 4):
         client.expect_publish(topic, str(n), dup=True, packet_id=sent[n].packet_id)
     settle(publisher, client)
@@ -181,7 +174,7 @@ def test_packet_identifiers_are_not_reused_while_in_use(broker, version, topic):
         assert got.packet_id != held.packet_id
         seen.add(got.packet_id)
     client.drop()
-    again(broker, client).expect_publish(topic, b"held", packet_id=held.packet_id, dup=True)
+    broker.resume(client).expect_publish(topic, b"held", packet_id=held.packet_id, dup=True)
 
 
 @pytest.mark.mosquitto_differs("exceeds it")
@@ -195,7 +188,7 @@ def test_redelivery_to_a_client_with_a_smaller_receive_maximum(broker, topic):
     for n in range(6):
         client.expect_publish(topic, str(n), ack=False)
     client.drop()
-    client = again(broker, client, props=[("receive_maximum", 2)])
+    client = broker.resume(client, props=[("receive_maximum", 2)])
     for n in range(0, 6, 2):
         one = client.expect_publish(topic, str(n), dup=True, ack=False)
         two = client.expect_publish(topic, str(n + 1), dup=True, ack=False)

@@ -7,20 +7,12 @@ from wire import R, disconnect_packet, publish_packet, unique
 pytestmark = pytest.mark.threads
 
 
-def resume(broker, client, session_present=True, **kw):
-    again = broker.client(client.version, client.client_id)
-    kw.setdefault("clean", False)
-    if client.version == 5:
-        kw.setdefault("props", {"session_expiry": 3600})
-    return again.connect(session_present=session_present, **kw)
-
-
 def test_session_is_resumed(broker, version, topic):
     client = broker.persistent(version, session_present=False)
     client.subscribe(topic, qos=1)
     client.disconnect()
     broker.connect().publish(topic, b"while away", qos=1)
-    again = resume(broker, client)
+    again = broker.resume(client)
     again.expect_publish(topic, b"while away", qos=1, dup=False)
 
 
@@ -29,7 +21,7 @@ def test_session_survives_a_lost_connection(broker, version, topic):
     client.subscribe(topic, qos=2)
     client.drop()
     broker.connect().publish(topic, b"while away", qos=2)
-    resume(broker, client).expect_publish(topic, b"while away", qos=2)
+    broker.resume(client).expect_publish(topic, b"while away", qos=2)
 
 
 def test_qos_0_is_not_queued_for_the_absent(broker, version, topic):
@@ -39,7 +31,7 @@ def test_qos_0_is_not_queued_for_the_absent(broker, version, topic):
     publisher = broker.connect()
     publisher.publish(topic, b"lost")
     publisher.publish(topic, b"kept", qos=1)
-    again = resume(broker, client)
+    again = broker.resume(client)
     again.expect_publish(topic, b"kept", qos=1)
     settle(publisher, again)
 
@@ -50,7 +42,7 @@ def test_clean_start_discards_the_session(broker, version, topic):
     client.disconnect()
     publisher = broker.connect()
     publisher.publish(topic, b"old", qos=1)
-    again = resume(broker, client, session_present=False, clean=True)
+    again = broker.resume(client, session_present=False, clean=True)
     publisher.publish(topic, b"new", qos=1)
     settle(publisher, again)
     again.disconnect()
@@ -63,7 +55,7 @@ def test_clean_session_of_3_ends_with_the_connection(broker, topic):
         client.disconnect()
         publisher = broker.connect()
         publisher.publish(topic, b"nobody's", qos=1)
-        again = resume(broker, client, session_present=False)
+        again = broker.resume(client, session_present=False)
         publisher.publish(topic, b"nobody's", qos=1)
         settle(publisher, again)
 
@@ -73,7 +65,7 @@ def test_no_expiry_interval_means_the_session_ends_with_the_connection(broker, t
     client.subscribe(topic, qos=1)
     client.drop()
     watch_end_of(broker, client)
-    resume(broker, client, session_present=False)
+    broker.resume(client, session_present=False)
 
 
 def watch_end_of(broker, client):
@@ -90,7 +82,7 @@ def test_session_ends_when_its_interval_has_passed(broker, topic):
     )
     client.drop()
     watcher.expect_publish(topic, b"over")
-    resume(broker, client, session_present=False)
+    broker.resume(client, session_present=False)
 
 
 def test_expiry_counts_from_the_end_of_the_connection(broker):
@@ -98,35 +90,35 @@ def test_expiry_counts_from_the_end_of_the_connection(broker):
     client = broker.connect(props={"session_expiry": 60})
     for _ in range(3):
         client.drop()
-        client = resume(broker, client, props={"session_expiry": 60})
+        client = broker.resume(client, expiry_s=60)
 
 
 def test_interval_can_change_with_a_new_connection(broker):
     client = broker.persistent()
     client.drop()
-    again = resume(broker, client, props={"session_expiry": 0})
+    again = broker.resume(client, expiry_s=0)
     again.disconnect()
-    resume(broker, client, session_present=False)
+    broker.resume(client, session_present=False)
 
 
 @pytest.mark.parametrize("reason", [None, 0, R.WITH_WILL])
 def test_disconnect_can_shorten_the_interval(broker, reason):
     client = broker.persistent()
     client.disconnect(reason or 0, {"session_expiry": 0})
-    resume(broker, client, session_present=False)
+    broker.resume(client, session_present=False)
 
 
 def test_disconnect_can_lengthen_the_interval(broker):
     client = broker.connect(props={"session_expiry": 1})
     client.disconnect(0, {"session_expiry": 3600})
-    resume(broker, client, session_present=True)
+    broker.resume(client, session_present=True)
 
 
 def test_disconnect_cannot_make_an_interval_out_of_zero(broker):
     client = broker.connect()
     client.send(disconnect_packet(0, {"session_expiry": 10}))
     client.expect_disconnect(R.PROTOCOL_ERROR)
-    resume(broker, client, session_present=False)
+    broker.resume(client, session_present=False)
 
 
 def test_disconnect_in_3_has_no_body(broker):
@@ -145,7 +137,7 @@ def test_take_over(broker, version):
 def test_take_over_keeps_the_session(broker, version, topic):
     first = broker.persistent(version)
     first.subscribe(topic, qos=1)
-    second = resume(broker, first)
+    second = broker.resume(first)
     first.expect_disconnect(R.TAKEN_OVER)
     broker.connect().publish(topic, b"x", qos=1)
     second.expect_publish(topic, b"x", qos=1)
@@ -229,10 +221,10 @@ def test_subscriptions_stay_and_can_change_after_resuming(broker, version, topic
     client = broker.persistent(version)
     client.subscribe(topic + "/a", topic + "/b", qos=1)
     client.drop()
-    again = resume(broker, client)
+    again = broker.resume(client)
     again.unsubscribe(topic + "/a")
     again.drop()
-    third = resume(broker, client)
+    third = broker.resume(client)
     publisher = broker.connect()
     publisher.publish(topic + "/a", b"x", qos=1)
     publisher.publish(topic + "/b", b"y", qos=1)
@@ -247,7 +239,7 @@ def test_order_is_kept_while_away_and_after(broker, version, topic):
     publisher = broker.connect()
     for n in range(100):
         publisher.publish(topic, str(n), qos=1)
-    again = resume(broker, client)
+    again = broker.resume(client)
     for n in range(100, 120):
         publisher.publish(topic, str(n), qos=1)
     for n in range(120):
@@ -265,7 +257,7 @@ def test_queue_limit(make_broker, topic, drop, first):
     publisher = broker.connect()
     for n in range(15):
         publisher.publish(topic, str(n), qos=1)
-    again = resume(broker, client)
+    again = broker.resume(client)
     for n in range(10):
         again.expect_publish(topic, str(n + first))
     settle(publisher, again)
