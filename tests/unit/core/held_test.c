@@ -12,8 +12,7 @@ struct scene {
 static void begin_with(struct scene *scene, uint8_t shard_count, const struct limits *limits, enum mqtt_version version)
 {
   bench_init_journal(&scene->bench, shard_count, limits, true);
-  scene->sub = client_lasting(&scene->bench, MQTT_5_0, "sub");
-  client_subscribe(scene->sub, "t/#", 2);
+  scene->sub = client_durable(&scene->bench, "sub", "t/#", 2);
   scene->pub = client_new(&scene->bench, version, "pub");
   scene->bench.store->hold_commits = true;
 }
@@ -31,63 +30,73 @@ static void finish(struct scene *scene)
   bench_deinit(&scene->bench);
 }
 
+static int make_scene(void **state)
+{
+  struct scene *scene = malloc(sizeof *scene);
+  assert_non_null(scene);
+  begin(scene);
+  *state = scene;
+  return 0;
+}
+
+static int free_scene(void **state)
+{
+  finish(*state);
+  free(*state);
+  return 0;
+}
+
+#define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, make_scene, free_scene)
+
 // ---- What waits
 
 static void puback_waits(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  uint16_t id = client_send_publish(scene.pub, "t/1", "x", 1, false);
-  client_expect_nothing(scene.pub);
-  client_expect_publish(scene.sub, "t/1", "x");  // QoS 1 need not wait on its way to a subscriber
-  bench_advance(&scene.bench, 5000);
-  client_expect_nothing(scene.pub);
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBACK, id, MQTT_SUCCESS);
-  finish(&scene);
+  struct scene *scene = *state;
+  uint16_t id = client_send_publish(scene->pub, "t/1", "x", 1, false);
+  client_expect_nothing(scene->pub);
+  client_expect_publish(scene->sub, "t/1", "x");  // QoS 1 need not wait on its way to a subscriber
+  bench_advance(&scene->bench, 5000);
+  client_expect_nothing(scene->pub);
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBACK, id, MQTT_SUCCESS);
 }
 
 static void qos_2_waits_both_ways(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  uint16_t id = client_send_publish(scene.pub, "t/1", "x", 2, false);
-  client_expect_nothing(scene.pub);
-  client_expect_nothing(scene.sub);  // QoS 2 must not reach anybody before it is safe
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBREC, id, MQTT_SUCCESS);
+  struct scene *scene = *state;
+  uint16_t id = client_send_publish(scene->pub, "t/1", "x", 2, false);
+  client_expect_nothing(scene->pub);
+  client_expect_nothing(scene->sub);  // QoS 2 must not reach anybody before it is safe
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBREC, id, MQTT_SUCCESS);
   // The publisher's session is not durable: its PUBREL changes nothing on disk.
-  client_ack(scene.pub, MQTT_PUBREL, id, MQTT_SUCCESS);
-  client_expect_ack(scene.pub, MQTT_PUBCOMP, id, MQTT_SUCCESS);
-  uint16_t sent_id = client_expect_publish(scene.sub, "t/1", "x")->packet_id;
+  client_ack(scene->pub, MQTT_PUBREL, id, MQTT_SUCCESS);
+  client_expect_ack(scene->pub, MQTT_PUBCOMP, id, MQTT_SUCCESS);
+  uint16_t sent_id = client_expect_publish(scene->sub, "t/1", "x")->packet_id;
   assert_int_equal(sent_id, 1);
-  client_ack(scene.sub, MQTT_PUBREC, sent_id, MQTT_SUCCESS);
-  client_expect_nothing(scene.sub);  // PUBREL: that PUBREC came must be safe first
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.sub, MQTT_PUBREL, sent_id, MQTT_SUCCESS);
-  client_ack(scene.sub, MQTT_PUBCOMP, sent_id, MQTT_SUCCESS);
-  finish(&scene);
+  client_ack(scene->sub, MQTT_PUBREC, sent_id, MQTT_SUCCESS);
+  client_expect_nothing(scene->sub);  // PUBREL: that PUBREC came must be safe first
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->sub, MQTT_PUBREL, sent_id, MQTT_SUCCESS);
+  client_ack(scene->sub, MQTT_PUBCOMP, sent_id, MQTT_SUCCESS);
 }
 
 static void durable_publishers_get_pubcomp_when_it_is_safe(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  scene.bench.store->hold_commits = false;
-  struct client *durable = client_lasting(&scene.bench, MQTT_3_1_1, "durable");
-  scene.bench.store->hold_commits = true;
+  struct scene *scene = *state;
+  scene->bench.store->hold_commits = false;
+  struct client *durable = client_lasting(&scene->bench, MQTT_3_1_1, "durable");
+  scene->bench.store->hold_commits = true;
   // Nobody gets the message, but its identifier must survive.
   uint16_t id = client_send_publish(durable, "nobody", "x", 2, false);
   client_expect_nothing(durable);
-  bench_commit(&scene.bench, 1);
+  bench_commit(&scene->bench, 1);
   client_expect_ack(durable, MQTT_PUBREC, id, MQTT_SUCCESS);
-  assert_int_equal(store_bench_find(scene.bench.store, "durable")->received_count, 1);
+  assert_int_equal(store_bench_find(scene->bench.store, "durable")->received_count, 1);
   client_ack(durable, MQTT_PUBREL, id, MQTT_SUCCESS);
   client_expect_nothing(durable);
-  bench_commit(&scene.bench, 1);
+  bench_commit(&scene->bench, 1);
   client_expect_ack(durable, MQTT_PUBCOMP, id, MQTT_SUCCESS);
   // An unknown one waits for nothing.
   client_ack(durable, MQTT_PUBREL, 77, MQTT_SUCCESS);
@@ -98,12 +107,11 @@ static void durable_publishers_get_pubcomp_when_it_is_safe(void **state)
   packet.publish.dup = true;
   client_send(durable, &packet);
   client_expect_nothing(durable);
-  bench_commit(&scene.bench, 1);
+  bench_commit(&scene->bench, 1);
   client_expect_ack(durable, MQTT_PUBREC, packet.publish.packet_id, MQTT_SUCCESS);
   client_expect_ack(durable, MQTT_PUBREC, packet.publish.packet_id, MQTT_SUCCESS);
-  client_expect_publish(scene.sub, "t/2", "x");
-  client_expect_nothing(scene.sub);
-  finish(&scene);
+  client_expect_publish(scene->sub, "t/2", "x");
+  client_expect_nothing(scene->sub);
 }
 
 static void suback_and_unsuback_wait(void **state)
@@ -150,70 +158,62 @@ static void suback_and_unsuback_wait(void **state)
 
 static void connack_of_durable_sessions_waits(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
+  struct scene *scene = *state;
   struct mqtt_packet packet = connect_packet(MQTT_5_0, "c");
   // Beginning one, coming back to one.
   for (int i = 0; i < 2; i++) {
-    struct client *client = client_open(&scene.bench, MQTT_5_0, 0);
+    struct client *client = client_open(&scene->bench, MQTT_5_0, 0);
     packet.connect.clean_start = false;
     property_set(&packet.connect.properties, MQTT_PROPERTY_SESSION_EXPIRY);
     packet.connect.properties.session_expiry_s = 3600;
     client_send(client, &packet);
     client_expect_nothing(client);
-    bench_commit(&scene.bench, SIZE_MAX);
+    bench_commit(&scene->bench, SIZE_MAX);
     assert_int_equal(client_expect(client, MQTT_CONNACK)->connack.session_present, i > 0);
     client_drop(client);
   }
   // Ending one: nothing overtakes it.
-  struct client *client = client_open(&scene.bench, MQTT_5_0, 0);
+  struct client *client = client_open(&scene->bench, MQTT_5_0, 0);
   packet = connect_packet(MQTT_5_0, "c");
   client_queue(client, &packet);
   client_send_bytes(client, "\xc0\0", 2);
   client_expect_nothing(client);
-  bench_commit(&scene.bench, SIZE_MAX);
+  bench_commit(&scene->bench, SIZE_MAX);
   assert_false(client_expect(client, MQTT_CONNACK)->connack.session_present);
   client_expect(client, MQTT_PINGRESP);
   // Now it is not durable, so another one need not wait.
-  client_new(&scene.bench, MQTT_5_0, "c");
-  finish(&scene);
+  client_new(&scene->bench, MQTT_5_0, "c");
 }
 
 static void retained_messages_wait(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  uint16_t id = client_send_publish(scene.pub, "retained", "x", 1, true);
-  client_expect_nothing(scene.pub);
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
-  id = client_send_publish(scene.pub, "retained", "x", 2, true);
-  client_expect_nothing(scene.pub);
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBREC, id, MQTT_NO_MATCHING_SUBSCRIBERS);
+  struct scene *scene = *state;
+  uint16_t id = client_send_publish(scene->pub, "retained", "x", 1, true);
+  client_expect_nothing(scene->pub);
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
+  id = client_send_publish(scene->pub, "retained", "x", 2, true);
+  client_expect_nothing(scene->pub);
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBREC, id, MQTT_NO_MATCHING_SUBSCRIBERS);
   // Clearing, too.
-  id = client_send_publish(scene.pub, "retained", "", 1, true);
-  client_expect_nothing(scene.pub);
-  assert_int_equal(scene.bench.store->retained_count, 1);
-  bench_commit(&scene.bench, 1);
-  assert_int_equal(scene.bench.store->retained_count, 0);
-  client_expect_ack(scene.pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
-  finish(&scene);
+  id = client_send_publish(scene->pub, "retained", "", 1, true);
+  client_expect_nothing(scene->pub);
+  assert_int_equal(scene->bench.store->retained_count, 1);
+  bench_commit(&scene->bench, 1);
+  assert_int_equal(scene->bench.store->retained_count, 0);
+  client_expect_ack(scene->pub, MQTT_PUBACK, id, MQTT_NO_MATCHING_SUBSCRIBERS);
 }
 
 // ---- What does not wait
 
 static void what_needs_no_disk_is_not_held_up(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  struct client *other = client_new(&scene.bench, MQTT_3_1_1, "other");
-  struct client *clean = client_subscribed(&scene.bench, MQTT_5_0, "clean", "live", 2);
-  uint16_t first = client_send_publish(scene.pub, "t/1", "x", 1, false);
-  size_t batches = scene.bench.store->batch_count;
+  struct scene *scene = *state;
+  struct client *other = client_new(&scene->bench, MQTT_3_1_1, "other");
+  struct client *clean = client_subscribed(&scene->bench, MQTT_5_0, "clean", "live", 2);
+  uint16_t first = client_send_publish(scene->pub, "t/1", "x", 1, false);
+  size_t batches = scene->bench.store->batch_count;
   // Another connection goes on.
   for (uint8_t qos = 0; qos <= 2; qos++) {
     client_publish(other, "live", "m", qos, false);
@@ -221,49 +221,42 @@ static void what_needs_no_disk_is_not_held_up(void **state)
   }
   client_publish(other, "t/0", "m", 0, false);
   // The same one keeps the order of its acknowledgements; pings and messages go on.
-  uint16_t second = client_send_publish(scene.pub, "live", "x", 1, false);
+  uint16_t second = client_send_publish(scene->pub, "live", "x", 1, false);
   client_take(clean, "live", "x", 1);
-  client_send_bytes(scene.pub, "\xc0\0", 2);
-  client_expect(scene.pub, MQTT_PINGRESP);
-  uint16_t third = client_send_publish(scene.pub, "live", "x", 2, false);
-  client_expect_nothing(scene.pub);
-  assert_int_equal(scene.bench.store->batch_count, batches);
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBACK, first, MQTT_SUCCESS);
-  client_expect_ack(scene.pub, MQTT_PUBACK, second, MQTT_SUCCESS);
-  client_expect_ack(scene.pub, MQTT_PUBREC, third, MQTT_SUCCESS);
-  finish(&scene);
+  client_send_bytes(scene->pub, "\xc0\0", 2);
+  client_expect(scene->pub, MQTT_PINGRESP);
+  uint16_t third = client_send_publish(scene->pub, "live", "x", 2, false);
+  client_expect_nothing(scene->pub);
+  assert_int_equal(scene->bench.store->batch_count, batches);
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBACK, first, MQTT_SUCCESS);
+  client_expect_ack(scene->pub, MQTT_PUBACK, second, MQTT_SUCCESS);
+  client_expect_ack(scene->pub, MQTT_PUBREC, third, MQTT_SUCCESS);
 }
 
 static void each_batch_releases_its_own(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
+  struct scene *scene = *state;
   uint16_t ids[6];
-  for (size_t i = 0; i < 6; i++) ids[i] = client_send_publish(scene.pub, i % 2 ? "free" : "t/1", "x", 1, false);
+  for (size_t i = 0; i < 6; i++) ids[i] = client_send_publish(scene->pub, i % 2 ? "free" : "t/1", "x", 1, false);
   for (size_t i = 0; i < 6; i += 2) {
-    client_expect_nothing(scene.pub);
-    bench_commit(&scene.bench, 1);
-    client_expect_ack(scene.pub, MQTT_PUBACK, ids[i], MQTT_SUCCESS);
-    client_expect_ack(scene.pub, MQTT_PUBACK, ids[i + 1], MQTT_NO_MATCHING_SUBSCRIBERS);
+    client_expect_nothing(scene->pub);
+    bench_commit(&scene->bench, 1);
+    client_expect_ack(scene->pub, MQTT_PUBACK, ids[i], MQTT_SUCCESS);
+    client_expect_ack(scene->pub, MQTT_PUBACK, ids[i + 1], MQTT_NO_MATCHING_SUBSCRIBERS);
   }
-  client_expect_nothing(scene.pub);
-  finish(&scene);
+  client_expect_nothing(scene->pub);
 }
 
 static void refusals_keep_their_place(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  uint16_t first = client_send_publish(scene.pub, "t/1", "x", 1, false);
-  uint16_t second = client_send_publish(scene.pub, "$SYS/mine", "x", 1, false);
-  client_expect_nothing(scene.pub);
-  bench_commit(&scene.bench, 1);
-  client_expect_ack(scene.pub, MQTT_PUBACK, first, MQTT_SUCCESS);
-  client_expect_ack(scene.pub, MQTT_PUBACK, second, MQTT_NOT_AUTHORIZED);
-  finish(&scene);
+  struct scene *scene = *state;
+  uint16_t first = client_send_publish(scene->pub, "t/1", "x", 1, false);
+  uint16_t second = client_send_publish(scene->pub, "$SYS/mine", "x", 1, false);
+  client_expect_nothing(scene->pub);
+  bench_commit(&scene->bench, 1);
+  client_expect_ack(scene->pub, MQTT_PUBACK, first, MQTT_SUCCESS);
+  client_expect_ack(scene->pub, MQTT_PUBACK, second, MQTT_NOT_AUTHORIZED);
 }
 
 static void other_durabilities_wait_for_nothing(void **state)
@@ -519,16 +512,13 @@ static void connections_end_while_they_wait(void **state)
 
 static void closing_does_not_wait_for_ever(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  client_send_publish(scene.pub, "t/1", "x", 1, false);
-  client_send(scene.pub, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
-  bench_advance(&scene.bench, LINGER_MS - 1);
-  assert_non_null(scene.pub->connection);
-  bench_advance(&scene.bench, 1);
-  client_expect_closed(scene.pub);
-  finish(&scene);
+  struct scene *scene = *state;
+  client_send_publish(scene->pub, "t/1", "x", 1, false);
+  client_send(scene->pub, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
+  bench_advance(&scene->bench, LINGER_MS - 1);
+  assert_non_null(scene->pub->connection);
+  bench_advance(&scene->bench, 1);
+  client_expect_closed(scene->pub);
 }
 
 static void clients_that_hold_too_much_are_not_read_from(void **state)
@@ -561,47 +551,44 @@ static void clients_that_hold_too_much_are_not_read_from(void **state)
 
 static void slow_transports_get_them_in_pieces(void **state)
 {
-  (void)state;
-  struct scene scene;
-  begin(&scene);
-  scene.pub->write_chunk = 3;
+  struct scene *scene = *state;
+  scene->pub->write_chunk = 3;
   uint16_t ids[50];
   for (size_t i = 0; i < 50; i++) {
-    ids[i] = client_send_publish(scene.pub, "t/1", "x", 1, false);
-    if (i % 7 == 0) bench_commit(&scene.bench, 1);
+    ids[i] = client_send_publish(scene->pub, "t/1", "x", 1, false);
+    if (i % 7 == 0) bench_commit(&scene->bench, 1);
   }
-  scene.pub->stalled = true;
-  bench_commit(&scene.bench, SIZE_MAX);
-  client_unstall(scene.pub);
+  scene->pub->stalled = true;
+  bench_commit(&scene->bench, SIZE_MAX);
+  client_unstall(scene->pub);
   for (size_t i = 0; i < 50; i++) {
-    while (client_waiting(scene.pub) == 0) client_unstall(scene.pub);
-    while (client_waiting(scene.pub) < 4) client_unstall(scene.pub);
-    client_expect_ack(scene.pub, MQTT_PUBACK, ids[i], MQTT_SUCCESS);
+    while (client_waiting(scene->pub) == 0) client_unstall(scene->pub);
+    while (client_waiting(scene->pub) < 4) client_unstall(scene->pub);
+    client_expect_ack(scene->pub, MQTT_PUBACK, ids[i], MQTT_SUCCESS);
   }
-  finish(&scene);
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(puback_waits),
-      cmocka_unit_test(qos_2_waits_both_ways),
-      cmocka_unit_test(durable_publishers_get_pubcomp_when_it_is_safe),
+      WITH_SCENE(puback_waits),
+      WITH_SCENE(qos_2_waits_both_ways),
+      WITH_SCENE(durable_publishers_get_pubcomp_when_it_is_safe),
       cmocka_unit_test(suback_and_unsuback_wait),
-      cmocka_unit_test(connack_of_durable_sessions_waits),
-      cmocka_unit_test(retained_messages_wait),
-      cmocka_unit_test(what_needs_no_disk_is_not_held_up),
-      cmocka_unit_test(each_batch_releases_its_own),
-      cmocka_unit_test(refusals_keep_their_place),
+      WITH_SCENE(connack_of_durable_sessions_waits),
+      WITH_SCENE(retained_messages_wait),
+      WITH_SCENE(what_needs_no_disk_is_not_held_up),
+      WITH_SCENE(each_batch_releases_its_own),
+      WITH_SCENE(refusals_keep_their_place),
       cmocka_unit_test(other_durabilities_wait_for_nothing),
       cmocka_unit_test(clean_sessions_make_no_records),
       WITH_BENCH(publishers_on_other_shards_wait),
       WITH_BENCH(other_shards_know_what_is_durable),
       WITH_BENCH(many_batches_of_other_shards),
       cmocka_unit_test(connections_end_while_they_wait),
-      cmocka_unit_test(closing_does_not_wait_for_ever),
+      WITH_SCENE(closing_does_not_wait_for_ever),
       cmocka_unit_test(clients_that_hold_too_much_are_not_read_from),
-      cmocka_unit_test(slow_transports_get_them_in_pieces),
+      WITH_SCENE(slow_transports_get_them_in_pieces),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
