@@ -58,6 +58,8 @@ static enum status create(struct session *session, uint32_t number)
 enum status durable_begin(struct session *session)
 {
   struct journal *journal = &session->shard->journal;
+  // After four thousand million they begin anew: some sessions live as long.
+  while (journal->next_session == 0 || find(session->shard, journal->next_session)) journal->next_session++;
   enum status status = create(session, journal->next_session);
   if (status != OK) return status;
   journal->next_session++;

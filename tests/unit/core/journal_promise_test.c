@@ -53,9 +53,30 @@ static void an_overtaken_value_waits_for_the_one_that_overtook_it(void **state)
   bench_deinit(&bench);
 }
 
+// Numbers of sessions have 32 bits. One that is in use is not given a second time.
+static void numbers_of_sessions_come_round(void **state)
+{
+  (void)state;
+  struct bench bench;
+  bench_init_journal(&bench, 1, NULL, true);
+  client_subscribe(client_lasting(&bench, MQTT_5_0, "one"), "t", 1);
+  client_subscribe(client_lasting(&bench, MQTT_5_0, "two"), "t", 1);
+  bench.shards[0]->journal.next_session = UINT32_MAX;
+  client_subscribe(client_lasting(&bench, MQTT_5_0, "last"), "t", 1);
+  client_subscribe(client_lasting(&bench, MQTT_5_0, "three"), "t", 1);
+  static const char *const ids[] = {"one", "two", "last", "three"};
+  static const uint32_t numbers[] = {1, 2, UINT32_MAX, 3};
+  for (size_t i = 0; i < 4; i++)
+    assert_int_equal(session_find(bench.shards[0], span_text(ids[i]))->durable->number, numbers[i]);
+  client_publish(client_new(&bench, MQTT_5_0, "pub"), "t", "x", 1, false);
+  for (size_t i = 0; i < 4; i++) assert_int_equal(store_bench_find(bench.store, ids[i])->tail, 1);
+  bench_deinit(&bench);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(numbers_of_sessions_come_round),
       cmocka_unit_test(an_overtaken_value_waits_for_the_one_that_overtook_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
