@@ -1,26 +1,13 @@
-// The client's life: connecting, keep alive, back-off, the end. See client.h.
+// The client's life: connecting, keep alive, the end. See client.h.
 #include "cli/client_internal.h"
 
 #include <assert.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/commands.h"
-#include "cli/url.h"
 
-enum {
-  END_TIMEOUT_MS = 2000,  // how long the broker may take to close after DISCONNECT
-  STABLE_MS = 10000,      // a connection that held this long starts the back-off anew
-};
-
-uint64_t client_now_ms(void)
-{
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+enum { END_TIMEOUT_MS = 2000 };  // how long the broker may take to close after DISCONNECT
 
 enum status client_create(const struct client_settings *settings, const struct client_handler *handler,
                           struct client **out_client)
@@ -70,82 +57,6 @@ int client_exit_code(const struct client *client)
 const struct mqtt_connack *client_connack(const struct client *client)
 {
   return &client->connack;
-}
-
-void client_trace(const struct client *client, const char *format, ...)
-{
-  if (!client->settings.trace) return;
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(client->settings.trace, format, arguments);
-  va_end(arguments);
-  fputc('\n', client->settings.trace);
-}
-
-void client_fail(struct client *client, int exit_code, const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(client->failure.text, sizeof client->failure.text, format, arguments);
-  va_end(arguments);
-  client_requeue_unflushed(client);
-  transport_close(&client->transport);
-  client->exit_code = exit_code;
-  client->state = CLIENT_FAILED;
-}
-
-static uint64_t next_backoff_ms(struct client *client)
-{
-  bool stable = client->online_since_ms != 0 && client_now_ms() - client->online_since_ms >= STABLE_MS;
-  uint64_t first_ms = client->settings.backoff_first_ms ? client->settings.backoff_first_ms : CLIENT_BACKOFF_FIRST_MS;
-  uint64_t doubled = client->backoff_ms == 0 || stable ? first_ms : client->backoff_ms * 2;
-  client->backoff_ms = doubled < CLIENT_BACKOFF_MAX_MS ? doubled : CLIENT_BACKOFF_MAX_MS;
-  // Half of it is chance, so that many clients do not come back in the same instant.
-  return client->backoff_ms / 2 + prng_below(&client->prng, client->backoff_ms / 2 + 1);
-}
-
-void client_lose(struct client *client, const char *text)
-{
-  if (client->state == CLIENT_ENDING) {
-    transport_close(&client->transport);
-    client->state = CLIENT_ENDED;
-    return;
-  }
-  bool again = client->was_online ? client->settings.reconnect : client->settings.retry_first;
-  if (!again) {
-    const struct transport_address *address = &client->settings.address;
-    bool secure_port = !client->was_online && client->transport.state == TRANSPORT_OPEN && !address->tls &&
-                       !address->unix_path && address->port == URL_PORT_MQTTS;
-    client_fail(client, COMMAND_FAILED, "%s%s", text,
-                secure_port ? "; port 8883 is usually one with TLS: try mqtts://" : "");
-    return;
-  }
-  client_requeue_unflushed(client);
-  transport_close(&client->transport);
-  buffer_consume(&client->in, buffer_size(&client->in));
-  uint64_t delay_ms = next_backoff_ms(client);
-  client->online_since_ms = 0;
-  client->state = CLIENT_WAITING;
-  client->deadline_ms = client_now_ms() + delay_ms;
-  client_trace(client, "connection lost: %s; next attempt in %.1f s", text, (double)delay_ms / 1000);
-  if (client->handler.lost) client->handler.lost(client->handler.context, text, delay_ms);
-}
-
-bool client_send(struct client *client, const struct mqtt_packet *packet)
-{
-  enum mqtt_version version = client->settings.version;
-  size_t size = mqtt_encoded_size(version, packet);
-  if (size == 0) return false;
-  uint8_t *at = transport_reserve(&client->transport, size);
-  if (!at) {
-    client_fail(client, COMMAND_FAILED, "out of memory");
-    return false;
-  }
-  size_t written = mqtt_encode(version, packet, at, size);
-  assert(written == size);
-  transport_commit(&client->transport, at, written);
-  client->last_sent_ms = client_now_ms();
-  return true;
 }
 
 // ---- Connecting
@@ -207,46 +118,6 @@ void client_start(struct client *client)
 {
   assert(client->state == CLIENT_IDLE);
   begin_connecting(client);
-}
-
-// What they point at goes with the packet.
-static void forget_spans(struct mqtt_properties *properties)
-{
-  properties->raw = properties->user = (struct span){0};
-  properties->assigned_client_id = properties->reason_string = (struct span){0};
-  properties->response_information = properties->server_reference = (struct span){0};
-  properties->authentication_method = properties->authentication_data = (struct span){0};
-}
-
-void client_accepted(struct client *client, const struct mqtt_connack *connack)
-{
-  const struct mqtt_properties *properties = &connack->properties;
-  client->connack = *connack;
-  forget_spans(&client->connack.properties);
-  if (MQTT_HAS(properties, ASSIGNED_CLIENT_ID) && properties->assigned_client_id.size < sizeof client->assigned_id) {
-    struct span id = properties->assigned_client_id;
-    memcpy(client->assigned_id, id.at, id.size);
-    client->settings.client_id = span_of(client->assigned_id, id.size);
-  }
-  client->keep_alive_s =
-      MQTT_HAS(properties, SERVER_KEEP_ALIVE) ? properties->server_keep_alive_s : client->settings.keep_alive_s;
-  size_t in_flight = client->settings.version == MQTT_5_0 ? CLIENT_IN_FLIGHT : CLIENT_IN_FLIGHT_OLD;
-  client->in_flight_limit = client->settings.in_flight ? client->settings.in_flight : in_flight;
-  if (MQTT_HAS(properties, RECEIVE_MAXIMUM) && properties->receive_maximum < client->in_flight_limit)
-    client->in_flight_limit = properties->receive_maximum;
-  // Before 3.1.1 the broker cannot say whether it has a session.
-  bool present = connack->session_present || (client->settings.version == MQTT_3_1 && !client->settings.clean_start);
-  if (!present) {
-    free(client->received_ids);
-    client->received_ids = NULL;
-  }
-  client->state = CLIENT_ONLINE;
-  client->was_online = true;
-  client->ping_waits = false;
-  client->online_since_ms = client_now_ms();
-  client_resume(client, present);
-  if (client->state == CLIENT_ONLINE && client->handler.connected)
-    client->handler.connected(client->handler.context, connack);
 }
 
 // ---- The end

@@ -1,5 +1,6 @@
-// What the client's files share: client.c connects and keeps time, client_publish.c holds outgoing messages until they are
-// acknowledged, client_receive.c handles what arrives.
+// What the client's files share, each above those that it calls: client_state.c sends packets and loses connections,
+// client_publish.c holds outgoing messages until they are acknowledged, client_receive.c handles what arrives, client.c
+// connects and keeps time.
 #pragma once
 
 #include "base/buffer.h"
@@ -63,14 +64,15 @@ struct client {
   int exit_code;
 };
 
-// client.c
+// client_state.c
 void client_fail(struct client *client, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // The connection is unusable: back-off or failure, as the settings say.
 void client_lose(struct client *client, const char *text);
 // Encodes into the transport. False: the connection was lost or the packet cannot be encoded.
 bool client_send(struct client *client, const struct mqtt_packet *packet);
 void client_trace(const struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void client_accepted(struct client *client, const struct mqtt_connack *connack);
+// The connection is lost: messages of this list, in flight or not flushed, are queued again.
+void client_requeue(struct client *client, struct link *list);
 
 // client_publish.c
 uint16_t client_next_packet_id(struct client *client);
@@ -79,8 +81,6 @@ void client_send_queued(struct client *client);
 void client_settle_flushed(struct client *client);
 // After CONNACK: sends again what the session needs, or queues it anew when the broker has no session.
 void client_resume(struct client *client, bool session_present);
-// The connection is lost: what was not flushed is queued again.
-void client_requeue_unflushed(struct client *client);
 void client_handle_ack(struct client *client, enum mqtt_packet_type type, const struct mqtt_ack *ack);
 void client_free_outgoing(struct client *client);
 

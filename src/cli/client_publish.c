@@ -138,25 +138,6 @@ void client_settle_flushed(struct client *client)
     finish(client, outgoing, MQTT_SUCCESS);
 }
 
-// Back to the front of the queue, in order.
-static void requeue(struct client *client, struct link *from)
-{
-  struct link *position = client->queued.next;
-  struct link *link;
-  while ((link = list_take_first(from))) {
-    struct outgoing *outgoing = CONTAINER_OF(link, struct outgoing, link);
-    outgoing->phase = OUTGOING_QUEUED;
-    outgoing->publish.dup = false;
-    outgoing->packet_id = 0;
-    list_insert_before(position, link);
-  }
-}
-
-void client_requeue_unflushed(struct client *client)
-{
-  requeue(client, &client->unflushed);
-}
-
 static void send_ack(struct client *client, enum mqtt_packet_type type, uint16_t packet_id)
 {
   struct mqtt_packet packet = {.type = type, .ack = {.packet_id = packet_id}};
@@ -189,7 +170,7 @@ void client_resume(struct client *client, bool session_present)
     struct outgoing *outgoing = CONTAINER_OF(link, struct outgoing, link);
     if (outgoing->phase == OUTGOING_RELEASED) finish(client, outgoing, MQTT_SUCCESS);
   }
-  requeue(client, &client->flying);
+  client_requeue(client, &client->flying);
   client->flying_count = 0;
 }
 

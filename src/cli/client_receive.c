@@ -48,12 +48,52 @@ static void refuse(struct client *client, const char *what, enum mqtt_reason rea
     client_fail(client, reason >= MQTT_UNSPECIFIED_ERROR ? (int)reason : COMMAND_FAILED, "%s", text);
 }
 
+// What they point at goes with the packet.
+static void forget_spans(struct mqtt_properties *properties)
+{
+  properties->raw = properties->user = (struct span){0};
+  properties->assigned_client_id = properties->reason_string = (struct span){0};
+  properties->response_information = properties->server_reference = (struct span){0};
+  properties->authentication_method = properties->authentication_data = (struct span){0};
+}
+
+static void accepted(struct client *client, const struct mqtt_connack *connack)
+{
+  const struct mqtt_properties *properties = &connack->properties;
+  client->connack = *connack;
+  forget_spans(&client->connack.properties);
+  if (MQTT_HAS(properties, ASSIGNED_CLIENT_ID) && properties->assigned_client_id.size < sizeof client->assigned_id) {
+    struct span id = properties->assigned_client_id;
+    memcpy(client->assigned_id, id.at, id.size);
+    client->settings.client_id = span_of(client->assigned_id, id.size);
+  }
+  client->keep_alive_s =
+      MQTT_HAS(properties, SERVER_KEEP_ALIVE) ? properties->server_keep_alive_s : client->settings.keep_alive_s;
+  size_t in_flight = client->settings.version == MQTT_5_0 ? CLIENT_IN_FLIGHT : CLIENT_IN_FLIGHT_OLD;
+  client->in_flight_limit = client->settings.in_flight ? client->settings.in_flight : in_flight;
+  if (MQTT_HAS(properties, RECEIVE_MAXIMUM) && properties->receive_maximum < client->in_flight_limit)
+    client->in_flight_limit = properties->receive_maximum;
+  // Before 3.1.1 the broker cannot say whether it has a session.
+  bool present = connack->session_present || (client->settings.version == MQTT_3_1 && !client->settings.clean_start);
+  if (!present) {
+    free(client->received_ids);
+    client->received_ids = NULL;
+  }
+  client->state = CLIENT_ONLINE;
+  client->was_online = true;
+  client->ping_waits = false;
+  client->online_since_ms = client_now_ms();
+  client_resume(client, present);
+  if (client->state == CLIENT_ONLINE && client->handler.connected)
+    client->handler.connected(client->handler.context, connack);
+}
+
 static void handle_connack(struct client *client, const struct mqtt_connack *connack)
 {
   client_trace(client, "received CONNACK (%s%s)", mqtt_reason_name(connack->reason),
                connack->session_present ? ", session present" : "");
   if (connack->reason == MQTT_SUCCESS)
-    client_accepted(client, connack);
+    accepted(client, connack);
   else
     refuse(client, "the broker refuses the connection", connack->reason, &connack->properties);
 }
