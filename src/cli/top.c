@@ -124,7 +124,8 @@ static void measure_terminal(struct top *top)
   if (top->view.columns < TOP_MIN_COLUMNS) top->view.columns = TOP_MIN_COLUMNS;
 }
 
-// Keys come one by one and unseen; the screen is another one, so that the shell's comes back.
+// Keys come one by one and unseen; the screen is another one, so that the shell's comes back. A line that is longer than a
+// narrow terminal, or has wide characters, is cut and not wrapped: it would push all others down.
 static void enter_terminal(struct top *top)
 {
   top->terminal =
@@ -137,14 +138,14 @@ static void enter_terminal(struct top *top)
   raw.c_cc[VTIME] = 0;
   raw.c_cc[VSUSP] = _POSIX_VDISABLE;
   tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-  fputs("\033[?1049h\033[?25l\033[2J", stdout);
+  fputs("\033[?1049h\033[?25l\033[?7l\033[2J", stdout);
   fflush(stdout);
 }
 
 static void leave_terminal(struct top *top)
 {
   if (!top->terminal) return;
-  fputs("\033[?25h\033[?1049l", stdout);
+  fputs("\033[?7h\033[?25h\033[?1049l", stdout);
   fflush(stdout);
   tcsetattr(STDIN_FILENO, TCSANOW, &top->saved);
   top->terminal = false;

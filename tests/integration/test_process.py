@@ -1,10 +1,16 @@
 """`skerry broker` as a process: start, stop, exit codes, service manager, reload, overrides."""
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -221,6 +227,41 @@ def test_closed_streams_stay_nobodys(tmp_path):
             broker.terminate()
             code = broker.wait(START_S)
     assert streams == ["/dev/null"] * 3 and code == 0
+
+
+def test_top_on_a_narrow_terminal(make_broker):
+    """Nothing wraps, and the terminal is left as it was found."""
+    broker = make_broker()
+    client = Client(broker.stream()).connect()
+    client.publish("wide", "\u6e29\u5ea6".encode() * 40, retain=True)
+    client.ping()
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(skerry_binary(), ["skerry", "top", "-p", str(broker.port), "--interval", "0.1"])
+    try:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 20, 0, 0))
+        seen = read_until(terminal, b"wide")
+        assert re.findall(rb"\x1b\[\?7[hl]", seen) == [b"\x1b[?7l"]
+        os.write(terminal, b"q")
+        seen += read_until(terminal, b"\x1b[?1049l")
+        modes = dict(re.findall(rb"\x1b\[\?(\d+)([hl])", seen))
+        assert modes == {b"7": b"h", b"25": b"h", b"1049": b"l"}
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        child = None
+    finally:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(terminal)
+
+
+def read_until(descriptor, wanted):
+    seen = b""
+    deadline = time.monotonic() + TIMEOUT_S
+    while wanted not in seen:
+        assert select.select([descriptor], [], [], max(0, deadline - time.monotonic()))[0], seen
+        seen += os.read(descriptor, 65536)
+    return seen
 
 
 def test_bench_says_which_broker(tmp_path):
