@@ -124,7 +124,6 @@ void client_connect(struct client *client, bool clean_start)
   client->link = broker_connect(client->broker, client);
   client->connected = false;
   client->stalled = false;
-  client->ping_sent = false;
   acks_clear(&client->acks);
   client->requests.count = 0;
   memset(client->aliases, 0, sizeof client->aliases);

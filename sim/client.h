@@ -41,7 +41,6 @@ struct client {
   struct acks acks;
   VECTOR(struct flight) received;  // QoS 2 that the application has, waiting for PUBREL
   VECTOR(uint16_t) requests;       // SUBSCRIBE and UNSUBSCRIBE without answer
-  bool ping_sent;
 };
 
 struct client *client_create(struct broker *broker, unsigned index);

@@ -266,7 +266,7 @@ void model_will_due(struct link *link, uint64_t lo_ms, uint64_t hi_ms)
   if (!link->will_made) {
     link->will_made = true;
     struct will *will = sim_alloc(sizeof *will);
-    *will = (struct will){.message = link->will_message, .session = session, .shard = link->shard, .delay_ms = delay_ms};
+    *will = (struct will){.message = link->will_message, .session = session, .shard = link->shard};
     will->due_lo_ms = lo_ms + delay_ms;
     will->due_hi_ms = hi_ms == NEVER ? NEVER : hi_ms + delay_ms;
     will->publication = model_publication(link->broker, link->shard, will->message, model_moment(link->broker, link->shard));

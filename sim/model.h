@@ -55,7 +55,6 @@ struct publication {
   uint8_t shard;
   struct moment start;        // not before
   uint64_t end, end_ms;       // by now routed by its shard and mails made, if at all; NEVER: not known
-  bool certain;               // it did take place
   uint64_t need[SIM_SHARDS];  // mails from its shard which the other shard has read when it has surely seen this one
   bool doubtful;              // perhaps a repetition that is not delivered again
   bool refused;               // it never took place: refused, or a will that was cancelled
@@ -72,7 +71,6 @@ struct subscription {
   uint32_t id;          // 0: none
   struct moment taken;  // not effective before
   uint64_t effective;   // SUBACK was written; NEVER: not yet, or the connection ended before
-  uint64_t effective_ms;
   bool failed;
   struct moment end;  // may have ended from here on (tick NEVER: no)
   uint64_t ended;     // surely ended
@@ -86,14 +84,11 @@ struct copy {
   uint8_t group;   // 0: not by a shared subscription
   uint8_t filter;  // of the shared subscription
   bool retain;
-  uint64_t written;  // tick
-  unsigned times_written;
   unsigned times_read;   // by the client
   unsigned times_taken;  // by the application: QoS 2 repeats are filtered out
   struct link *last_link;
   uint16_t packet_id;
   enum { COPY_OPEN, COPY_RECEIVED, COPY_DONE } state;  // RECEIVED: PUBREC was taken
-  bool state_certain;                                  // the shard has surely processed what led to this state
 };
 
 struct session {
@@ -119,7 +114,6 @@ struct will {
   struct session *session;
   uint8_t shard;
   uint64_t due_lo_ms, due_hi_ms;  // sent at an instant between; due_hi NEVER: not certain to be sent
-  uint32_t delay_ms;
   bool cancelled;
   bool doubtful;      // perhaps not sent: a DISCONNECT may have come in time
   bool reconnecting;  // the client's next CONNECT was taken: the session may end, and the will be due, at once

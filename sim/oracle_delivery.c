@@ -359,8 +359,7 @@ static struct copy *new_copy(struct written *written)
   *copy = (struct copy){.message = written->message,
                         .session = written->session,
                         .qos = written->publish->qos,
-                        .packet_id = written->publish->packet_id,
-                        .written = written->link->world->trial.tick};
+                        .packet_id = written->publish->packet_id};
   VECTOR_PUSH(&written->session->copies, copy);
   VECTOR_PUSH(&written->message->copies, copy);
   if (copy->qos > 0) VECTOR_PUSH(&written->session->open, copy);
@@ -431,7 +430,6 @@ void oracle_publish(struct link *link, const struct mqtt_publish *publish)
   }
   if (!copy) return;
   copy->last_link = link;
-  copy->times_written++;
   VECTOR_PUSH(&link->reads, copy);
   world->delivered++;
 }

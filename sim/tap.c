@@ -355,7 +355,6 @@ static void write_suback(struct link *link, const struct mqtt_suback *suback, bo
       if (suback->codes.at[k] != subscription->qos)
         world_fail(world, "granted QoS %u instead of %u", suback->codes.at[k], subscription->qos);
       subscription->effective = world->trial.tick;
-      subscription->effective_ms = world->trial.now_ms;
       end_surely(link->session, subscription->filter, subscription->group, request->taken);
     }
     VECTOR_REMOVE(&link->requests, i);
@@ -385,7 +384,6 @@ static void write_packet(struct link *link, struct mqtt_packet *packet)
     case MQTT_UNSUBACK: write_suback(link, &packet->suback, true); break;
     case MQTT_DISCONNECT:
       TRACE(world, "  because: %s", mqtt_reason_name(packet->disconnect.reason));
-      link->disconnect_written = true;
       if (link->closing_ms == NEVER && !link->guilty)
         world_fail(world, "client %s was disconnected for nothing: %s", link->client->id,
                    mqtt_reason_name(packet->disconnect.reason));
@@ -412,7 +410,6 @@ void tap_out(struct link *link, struct span bytes)
          (result = splitter_peek(&link->out, link->version, MQTT_FROM_SERVER, &packet, &size, &fault)) == SPLITTER_PACKET) {
     if (link->maximum_packet_size && size > link->maximum_packet_size)
       world_fail(world, "%zu bytes to client %s, which takes %u", size, link->client->id, link->maximum_packet_size);
-    link->broker->packets_out[link->shard][packet.type]++;
     write_packet(link, &packet);
     splitter_drop(&link->out, size);
   }

@@ -192,7 +192,6 @@ static void step(struct world *world)
   struct broker *broker = pick_broker(world);
   uint64_t what = pick(world, 1000);
   world->trial.tick++;
-  world->events++;
   if (what < 350) {
     broker_turn(broker, (uint8_t)pick(world, broker->shard_count), false);
   } else if (what < 650) {

@@ -57,7 +57,7 @@ struct link {
   // The model's side (tap.c)
   struct splitter in, out;
   enum mqtt_version version;
-  bool connect_taken, connack_written, disconnect_written;
+  bool connect_taken, connack_written;
   bool disconnect_taken;  // and the will with it
   bool clean_start;
   uint32_t expiry_s;             // as asked for in CONNECT
@@ -110,7 +110,6 @@ struct broker {
   int64_t idle_bytes;                           // used by the shards when they are new
   struct mailbox mail[SIM_SHARDS][SIM_SHARDS];  // [from][to]
   uint64_t ticked_ms[SIM_SHARDS];
-  uint64_t packets_out[SIM_SHARDS][16];
   uint64_t bytes_out[SIM_SHARDS];
   bool authenticate;                             // clients are asked who they are
   struct authentication *questions[SIM_SHARDS];  // that are not answered yet
@@ -136,7 +135,7 @@ struct world {
   struct broker brokers[SIM_BROKERS];
   VECTOR(struct message *) messages;
   VECTOR(struct link *) dead_links;  // kept until the end: copies refer to them
-  unsigned long long events, delivered;
+  uint64_t delivered;
 };
 
 // ---- Brokers (broker.c)

@@ -7,15 +7,6 @@
 
 enum { STOP_ROUNDS = 200, START_TRIES = 50 };
 
-static void on_log(void *context, enum log_level level, const char *event, const struct log_field *fields, size_t count)
-{
-  struct world *world = context;
-  bool about_damage = strstr(event, "damaged") || strstr(event, "lost") || strstr(event, "set_aside") ||
-                      strstr(event, "tail_cut") || strstr(event, "missing");
-  if (about_damage) world->rot_told = true;
-  world_log(world, level, event, fields, count);
-}
-
 // ---- Starting
 
 static enum status open_store(struct world *world, struct error *error)
@@ -29,7 +20,7 @@ static enum status open_store(struct world *world, struct error *error)
                                     .reserve_bytes = plan->reserve_bytes,
                                     .replay_bytes = plan->replay_bytes};
   for (size_t i = 0; i < sizeof settings.identity; i++) settings.identity[i] = (uint8_t)pick(world, 256);
-  log_init(&world->broker.store_log, on_log, world, LOG_DEBUG);
+  log_init(&world->broker.store_log, world_log, world, LOG_DEBUG);
   return store_open(&settings, world_mono(world), world_wall(world), &world->broker.keeper.store, error);
 }
 
@@ -38,7 +29,7 @@ static void create_shards(struct world *world)
   struct broker *broker = &world->broker;
   uint64_t secret = prng_next(&world->trial.prng);
   for (uint8_t i = 0; i < broker->shard_count; i++) {
-    log_init(&broker->logs[i], on_log, world, LOG_DEBUG);
+    log_init(&broker->logs[i], world_log, world, LOG_DEBUG);
     struct shard_settings settings = {.shard = i,
                                       .shard_count = broker->shard_count,
                                       .limits = broker->limits,

@@ -83,7 +83,6 @@ struct session *session_begin(struct client *client)
   struct session *session = sim_alloc(sizeof *session);
   session->client = client;
   session->number = world->session_count++;
-  session->begun = world->trial.tick;
   session->crashes = world->crashes;
   VECTOR_PUSH(&world->sessions, session);
   TRACE(world, "client %s has session %u", client->id, session->number);

@@ -115,8 +115,7 @@ struct session {
   bool surprise;                       // it was present although the client knew of none
   uint32_t expiry_s;                   // 0: it ends with its connection
   uint32_t least_expiry, most_expiry;  // of those asked for since
-  uint64_t begun;
-  unsigned crashes;  // of the world when it began
+  unsigned crashes;                    // of the world when it began
   unsigned connections;
   VECTOR(struct subscription *) subscriptions;
   VECTOR(struct flight) received;  // QoS 2 that the application has, waiting for PUBREL
@@ -231,9 +230,9 @@ struct broker {
 
 // How often things happened, over many worlds.
 struct statistics {
-  uint64_t kills, power_cuts, stops, mid_write, mid_turn, in_recovery, disk_faults, full, errors, rot, rot_noticed, rounds,
-      checkpoints, removed, copied, loads, loaded, torn, blocks, batches, resharded, retained, shared, acked, owed,
-      delivered, expired_sessions, resumed, wills, redelivered, dropped, refused, damaged, digests, compared, intruders;
+  uint64_t kills, power_cuts, stops, mid_write, mid_turn, in_recovery, disk_faults, full, errors, rot, rounds, checkpoints,
+      removed, copied, loads, loaded, torn, blocks, batches, resharded, retained, shared, acked, owed, delivered,
+      expired_sessions, resumed, wills, redelivered, dropped, refused, damaged, digests, compared, intruders;
 };
 
 struct world {
@@ -241,10 +240,9 @@ struct world {
   struct plan plan;
   uint64_t events;
   bool healing, ending;
-  bool lossy;     // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is
-                  // judged
-  bool rotten;    // bytes have rotted
-  bool rot_told;  // and the log said so
+  bool lossy;   // a crash may have taken back what was acknowledged (no `commit`), or bytes have rotted: only integrity is
+                // judged
+  bool rotten;  // bytes have rotted
   bool topic_rotten[TOPICS];
   bool nameless_rotten;  // a message without payload
   bool unreadable;       // the disk failed to read or to open some, but not all: what is there may be given up
