@@ -30,6 +30,30 @@ static struct jwt_keys *load(struct span text)
   return keys;
 }
 
+static enum status verify_at(const struct jwt_keys *keys, struct span token, int64_t ms)
+{
+  const struct identity *identity = NULL;
+  const char *why = NULL;
+  enum status status = jwt_verify(keys, token, span_text("wan"), (struct wall){ms}, &identity, &why);
+  identity_unref(identity);
+  return status;
+}
+
+// It holds until its end and not longer, is taken for a token where one is looked for, and fits nothing but what was signed.
+static void check_accepted(const struct jwt_keys *keys, struct span token, int64_t expires_ms)
+{
+  check(verify_at(keys, token, expires_ms > 0 ? expires_ms - 1 : now.ms * 4) == OK);
+  if (expires_ms > 0) check(verify_at(keys, token, expires_ms) == ERR_INVALID);
+  check(token.at[0] != 'e' || jwt_looks_like(token));  // 'e': a header that begins with a brace
+  uint8_t *other = malloc(token.size);
+  check(other != NULL);
+  memcpy(other, token.at, token.size);
+  size_t place = (size_t)((const uint8_t *)memrchr(token.at, '.', token.size) - token.at) + 1;
+  other[place] = other[place] == 'A' ? 'B' : 'A';
+  check(verify_at(keys, span_of(other, token.size), now.ms) == ERR_INVALID);
+  free(other);
+}
+
 static void verify(const struct jwt_keys *keys, struct span token)
 {
   const struct identity *identity = NULL;
@@ -48,6 +72,7 @@ static void verify(const struct jwt_keys *keys, struct span token)
   check(identity->expires_ms == 0 || identity->expires_ms > now.ms);
   for (size_t i = 0; i < identity->fact_count; i++)
     check(identity->facts[i].name.size >= 4 && memcmp(identity->facts[i].name.at, "jwt.", 4) == 0);
+  check_accepted(keys, token, identity->expires_ms);
   identity_unref(identity);
 }
 

@@ -36,13 +36,29 @@ static void check_listener(const struct mosquitto_plan *plan, const struct liste
   check(listener->auth.count == 0 || passwords);
 }
 
-static void check_result(const struct mosquitto_plan *plan, struct span text)
+// Without settings for each listener the last allow_anonymous holds for all of them.
+static void check_anonymous(const struct mosquitto_conf *conf, const struct mosquitto_plan *plan,
+                            const struct listener_config *listener)
+{
+  bool allowed = plan->doors[0].listener->local_only;
+  for (size_t i = 0; i < conf->line_count; i++) {
+    const struct mosquitto_line *line = &conf->lines[i];
+    if (strcmp(line->name, "listener_allow_anonymous") == 0) return;
+    if (strcmp(line->name, "allow_anonymous") == 0) allowed = strchr("t1", line->value[0]) != NULL;
+  }
+  if (!mosquitto_true(plan->settings->per_listener)) check(!listener->anonymous || allowed);
+}
+
+static void check_result(const struct mosquitto_conf *conf, const struct mosquitto_plan *plan, struct span text)
 {
   struct config config = {0};
   struct diagnostics diagnostics = {0};
   const struct config_source source = {.file = "skerry.yaml"};
   if (config_load_text(text, &source, &config, &diagnostics) == OK) {
-    for (size_t i = 0; i < config.listener_count; i++) check_listener(plan, &config.listeners[i]);
+    for (size_t i = 0; i < config.listener_count; i++) {
+      check_listener(plan, &config.listeners[i]);
+      check_anonymous(conf, plan, &config.listeners[i]);
+    }
     check((config.acl.path != NULL) == (plan->acl != NULL));
     check(config.acl.rules == NULL);
   }
@@ -83,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   mosquitto_plan_make(&conf, settings, &place, plan);
   if (conf.counts[MOSQUITTO_ERROR] == 0) {
     check(mosquitto_write(plan, &conf, &text) == OK);
-    check_result(plan, buffer_peek(&text));
+    check_result(&conf, plan, buffer_peek(&text));
   }
   check_findings(&conf);
   buffer_deinit(&text);

@@ -58,6 +58,29 @@ static void check_line(const struct passwords *passwords, const struct password_
   }
 }
 
+static void check_same(const struct password_line *a, const struct password_line *b)
+{
+  check(span_equal(a->user, b->user));
+  check(span_equal(a->hash, b->hash));
+  check(a->until_ms == b->until_ms);
+  check(span_equal(a->groups, b->groups));
+}
+
+// What is written is read as what it was.
+static void check_written(const struct password_line *line)
+{
+  struct password_line again;
+  struct span text, rest;
+  struct buffer out = {0};
+  check(password_line_append(line, &out) == OK);
+  rest = buffer_peek(&out);
+  check(password_next_line(&rest, &text));
+  check(rest.size == 0);
+  check(password_line_parse(text, &again, NULL) == OK);
+  check_same(line, &again);
+  buffer_deinit(&out);
+}
+
 static bool is_other(struct span line, struct span user)
 {
   struct password_line parsed;
@@ -79,7 +102,32 @@ static void check_others(struct span before, struct span after, struct span user
   }
 }
 
-static void check_edit(struct span text, struct span user, enum passwd_action action)
+static bool same_groups(const char *const *a, const char *const *b)
+{
+  size_t i = 0;
+  for (; a && b && a[i] && b[i]; i++)
+    if (strcmp(a[i], b[i]) != 0) return false;
+  return !(a && a[i]) && !(b && b[i]);
+}
+
+// Nobody else is there, or in another group, than before.
+static void check_users(const struct passwords *before, const struct passwords *after, struct span text, struct span user,
+                        enum passwd_action action)
+{
+  bool is_there = action != PASSWD_DELETE && (action != PASSWD_REGROUP || passwords_know(before, user));
+  check(action == PASSWD_ROTATE || passwords_know(after, user) == is_there);
+  check(passwords_users(after) - passwords_know(after, user) == passwords_users(before) - passwords_know(before, user));
+  for (struct span line; password_next_line(&text, &line);) {
+    struct password_line parsed;
+    check(password_line_parse(line, &parsed, NULL) == OK);
+    if (parsed.user.size == 0) continue;
+    bool changed = span_equal(parsed.user, user) && (action == PASSWD_DELETE || action == PASSWD_REGROUP);
+    check(changed || passwords_know(after, parsed.user));
+    check(changed || same_groups(passwords_groups(before, parsed.user), passwords_groups(after, parsed.user)));
+  }
+}
+
+static void check_edit(const struct passwords *before, struct span text, struct span user, enum passwd_action action)
 {
   const struct passwd_change change = {.action = action,
                                        .user = user,
@@ -98,6 +146,7 @@ static void check_edit(struct span text, struct span user, enum passwd_action ac
   if (action == PASSWD_SET) check(lines == 1);
   if (action == PASSWD_DELETE) check(lines == 0);
   check_others(text, buffer_peek(&out), user);
+  if (status == OK) check_users(before, passwords, text, user, action);
   passwords_unref(passwords);
   buffer_deinit(&out);
 }
@@ -116,11 +165,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(password_line_parse(line, &parsed, NULL) == OK);
     if (parsed.user.size == 0) continue;
     check_line(passwords, &parsed);
+    check_written(&parsed);
     if (!first.at) first = parsed.user;
   }
   check((passwords_users(passwords) > 0) == (first.at != NULL));
   for (int action = PASSWD_SET; action <= PASSWD_REGROUP; action++)
-    check_edit(text, first.at ? first : span_text("ann"), (enum passwd_action)action);
+    check_edit(passwords, text, first.at ? first : span_text("ann"), (enum passwd_action)action);
   struct buffer table = {0};
   check(passwd_list(text, now.ms, &table) == OK);
   buffer_deinit(&table);
