@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/param_build.h>
+#include <sodium.h>
 
 #include "auth/jwt_internal.h"
 #include "base/wipe.h"
@@ -187,7 +188,9 @@ static const char *take_okp(const json_t *jwk, struct jwt_key *key)
   const char *why = "\"x\" has to be there, 32 bytes in base64url without padding";
   struct bytes x = {0};
   if (take_bytes(jwk, "x", &x) && x.size == COORDINATE_BYTES) {
-    key->public_key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, x.at, x.size);
+    // OpenSSL takes any bytes for a key; with a point of small order, anybody's signature would fit.
+    bool sound = crypto_core_ed25519_is_valid_point(x.at) == 1;
+    key->public_key = sound ? EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, x.at, x.size) : NULL;
     why = key->public_key ? NULL : "it is no usable Ed25519 key";
     ERR_clear_error();
   }

@@ -732,6 +732,11 @@ static void keys_that_are_too_weak_or_broken_are_refused(void **state)
               "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}",
               "not a point of the curve");
   refuses_set("{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AQAB\"}]}", "32 bytes");
+  // Not on the curve; and its neutral point, to which everybody can sign.
+  refuses_set("{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}",
+              "no usable Ed25519 key");
+  refuses_set("{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}",
+              "no usable Ed25519 key");
   struct signer weak;
   char text[TEXT + 64];
   rsa_signer(&weak, 1024, ",\"kid\":\"old\"");
