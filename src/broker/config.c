@@ -166,7 +166,7 @@ static enum status set_key(const char *section, const char *name, const char *va
 {
   const struct config_key *key = config_find_key(section, name);
   if (!key) {
-    char message[256];
+    char message[CONFIG_UNKNOWN_KEY_SIZE];
     config_unknown_key(section, name, message, sizeof message);
     return error_set(error, ERR_INVALID, "%s", message);
   }
@@ -201,7 +201,7 @@ enum status config_set(struct config *config, const char *path, const char *valu
   size_t section_size = config_section_of(path, section);
   const struct config_section *found = section[0] ? config_find_section(section) : NULL;
   if (!found) {
-    char message[256];
+    char message[CONFIG_UNKNOWN_KEY_SIZE];
     config_unknown_key(NULL, section, message, sizeof message);
     return error_set(error, ERR_INVALID, "%s", message);
   }

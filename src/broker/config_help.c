@@ -96,7 +96,7 @@ void config_help_overview(FILE *out)
 enum status config_help_topic(FILE *out, const char *topic, struct error *error)
 {
   char section[CONFIG_NAME_SIZE];
-  char message[256];
+  char message[CONFIG_UNKNOWN_KEY_SIZE];
   (void)config_section_of(topic, section);
   const struct config_key *top = config_find_key("", topic);
   if (top) {

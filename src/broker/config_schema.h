@@ -161,6 +161,8 @@ struct yaml_document_s;
 bool config_load_tree(struct config *config, const char *file, struct span text, struct yaml_document_s *document,
                       struct diagnostics *diagnostics);
 
+enum { CONFIG_UNKNOWN_KEY_SIZE = 480 };  // holds the names of the largest section
+
 // The message for a name that no key or section of `section` (NULL: the top) has. In a mapping the name has its path before
 // it.
 void config_unknown_key(const char *section, const char *name, char *out, size_t size);

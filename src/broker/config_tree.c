@@ -277,7 +277,7 @@ static void load_keys(struct loader *loader, const struct target *target, const 
       continue;
     }
     if (!key) {
-      char message[256];
+      char message[CONFIG_UNKNOWN_KEY_SIZE];
       const char *dot = strrchr(written, '.');
       if (dot && config_find_key(target->section, name))
         snprintf(message, sizeof message, "is not one word; write %.*s: {%s: ...}", (int)(dot - written), written, dot + 1);
@@ -373,7 +373,7 @@ static void load_root(struct loader *loader, const yaml_node_t *root)
       continue;
     }
     if (!section && !key) {
-      char message[256];
+      char message[CONFIG_UNKNOWN_KEY_SIZE];
       config_unknown_key(NULL, name, message, sizeof message);
       COMPLAIN(loader, mark_of(key_node), "%s: %s", shown, message);
       continue;

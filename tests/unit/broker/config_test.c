@@ -211,6 +211,19 @@ static void quoted_values_and_null(void **state)
   config_deinit(&config);
 }
 
+static void unknown_keys_are_told_all_that_are_known(void **state)
+{
+  (void)state;
+  for (size_t i = 0; i < config_key_count; i++) {
+    char message[CONFIG_UNKNOWN_KEY_SIZE], name[CONFIG_NAME_SIZE];
+    const struct config_key *key = &config_keys[i];
+    if (!key->section[0]) continue;
+    config_unknown_key(key->section, "nothing_that_is_near", message, sizeof message);
+    snprintf(name, sizeof name, " %.*s", (int)strcspn(key->name, "."), key->name);
+    assert_non_null(strstr(message, name));
+  }
+}
+
 static void unknown_keys_name_the_nearest(void **state)
 {
   (void)state;
@@ -593,6 +606,7 @@ int main(void)
       cmocka_unit_test(a_whole_file),
       cmocka_unit_test(aliases_are_values),
       cmocka_unit_test(quoted_values_and_null),
+      cmocka_unit_test(unknown_keys_are_told_all_that_are_known),
       cmocka_unit_test(unknown_keys_name_the_nearest),
       cmocka_unit_test(all_mistakes_are_told),
       cmocka_unit_test(wrong_kinds),
