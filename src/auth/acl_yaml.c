@@ -70,6 +70,13 @@ static void complain_who(struct reader *reader, const yaml_node_t *node, struct 
              shown);
 }
 
+// "user: ann" is nobody, and what denies it something denies nothing. Where a name really has one, a backslash says so.
+static bool has_blank_around(struct span who)
+{
+  bool escaped = who.size > 1 && who.at[who.size - 2] == '\\';
+  return who.at[0] == ' ' || (who.at[who.size - 1] == ' ' && !escaped);
+}
+
 static bool read_who(struct reader *reader, const yaml_node_t *node, struct acl_rule *rule)
 {
   static const struct {
@@ -102,6 +109,10 @@ static bool read_who(struct reader *reader, const yaml_node_t *node, struct acl_
   if (rule->who.size == 0) {
     char shown[ACL_SHOWN + 1];
     COMPLAIN(reader, node, "who: names nobody; write \"%s:\" and a name, or a pattern with '*'", acl_show(kind, shown));
+    return false;
+  }
+  if (has_blank_around(rule->who)) {
+    COMPLAIN(reader, node, "who: a name has no blanks around it; write \"user:ann\", or a backslash in front of a blank");
     return false;
   }
   return true;

@@ -191,6 +191,17 @@ static void all_mistakes_are_told(void **state)
             "acl:9:3: a rule has to be a mapping: {who: \"user:ann\", allow: [publish], topics: [\"line/7/#\"]}");
 }
 
+static void blanks_around_names_are_mistakes(void **state)
+{
+  (void)state;
+  COMPLAINS("- {who: \"user: ann\", deny: [publish], topics: [a]}\n- {who: \"user:ann \", deny: [publish], topics: [a]}\n",
+            "acl:1:9: who: a name has no blanks around it; write \"user:ann\", or a backslash in front of a blank",
+            "acl:2:9: who: a name has no blanks around it; write \"user:ann\", or a backslash in front of a blank");
+  struct acl *acl = parse("- {who: 'user:\\ an n\\ ', allow: [publish], topics: [a]}\n");
+  assert_int_equal(ask(acl, (struct person){" an n ", "c"}, ACL_PUBLISH, "a", 0, false), 1);
+  acl_unref(acl);
+}
+
 static void topics_are_checked(void **state)
 {
   (void)state;
@@ -423,6 +434,7 @@ int main(void)
       cmocka_unit_test(an_empty_list_denies_all),
       cmocka_unit_test(aliases_are_values),
       cmocka_unit_test(all_mistakes_are_told),
+      cmocka_unit_test(blanks_around_names_are_mistakes),
       cmocka_unit_test(topics_are_checked),
       cmocka_unit_test(what_is_no_list_is_refused),
       cmocka_unit_test(a_flood_of_mistakes_ends),
