@@ -125,13 +125,15 @@ void publication_processed(struct publication *publication)
   for (uint8_t to = 0; to < broker->shard_count; to++) publication->need[to] = count_mails(broker, publication->shard, to);
 }
 
-bool publication_arrived(const struct publication *publication, uint8_t shard, const struct moment *moment)
+// Whether a shard had surely seen it at a moment of its own.
+static bool publication_arrived(const struct publication *publication, uint8_t shard, const struct moment *moment)
 {
   if (publication->end >= moment->tick) return false;
   return publication->shard == shard || moment->mails[publication->shard] >= publication->need[shard];
 }
 
-bool publication_before(const struct publication *first, const struct publication *second)
+// Whether one surely took effect before the other, everywhere.
+static bool publication_before(const struct publication *first, const struct publication *second)
 {
   if (first->end >= second->start.tick) return false;
   return first->shard == second->shard || first->end_ms < second->start.ms ||

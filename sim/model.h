@@ -143,12 +143,6 @@ void publication_processed(struct publication *publication);
 
 // ---- Judgements
 
-// Whether a shard had surely seen the publication at a moment of its own.
-bool publication_arrived(const struct publication *publication, uint8_t shard, const struct moment *moment);
-
-// Whether one surely took effect before the other, everywhere.
-bool publication_before(const struct publication *first, const struct publication *second);
-
 bool subscription_matches(const struct world *world, const struct subscription *subscription, const struct message *message);
 bool subscription_may_get(const struct subscription *subscription, const struct publication *publication);
 bool subscription_must_get(const struct subscription *subscription, const struct publication *publication);

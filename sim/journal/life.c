@@ -106,7 +106,7 @@ static bool start_once(struct world *world)
   return true;
 }
 
-static void heal_disk(struct world *world)
+void life_heal_disk(struct world *world)
 {
   const struct sim_disk_faults none = {0};
   world->faults = none;
@@ -127,7 +127,7 @@ void life_start(struct world *world)
   if (before != broker->shard_count) world->statistics.resharded++;
   for (unsigned i = 0; !start_once(world) && !world->trial.failed; i++) {
     world->trial.now_ms += pick(world, 50);
-    if (i > START_TRIES / 2) heal_disk(world);
+    if (i > START_TRIES / 2) life_heal_disk(world);
     if (i > START_TRIES) world_fail(world, "the broker does not start");
   }
   sim_disk_set_faults(world->disk, &world->faults);
@@ -181,7 +181,7 @@ static bool is_clear(const struct world *world)
          world->broker.keeper.state == JOURNAL_OK && !world->ever_bad;
 }
 
-void life_crash(struct world *world, enum sim_crash how)
+static void die(struct world *world, enum sim_crash how)
 {
   TRACE(world, "---- %s", how == SIM_KILL ? "killed" : "power cut");
   count_past(world);
@@ -329,7 +329,7 @@ static void judge_rot(struct world *world, struct span file, uint64_t offset)
   }
 }
 
-void life_rot(struct world *world)
+static void let_rot(struct world *world)
 {
   struct files *files = sim_alloc(sizeof *files);
   if (world->disk->operations->list(world->disk, found, files)) files->count = 0;
@@ -368,10 +368,10 @@ void life_restart(struct world *world)
   uint64_t died_ms = world->trial.now_ms;
   unsigned crashes = world->crashes;
   if (crash)
-    life_crash(world, how);
+    die(world, how);
   else
     life_stop(world);
-  if (world->plan.bit_rot && (!crash || how == SIM_POWER_CUT) && percent(world, 50)) life_rot(world);
+  if (world->plan.bit_rot && (!crash || how == SIM_POWER_CUT) && percent(world, 50)) let_rot(world);
   world->trial.now_ms += downtime_ms(world);
   for (unsigned i = 0; i < world->client_count; i++) client_read(world->clients[i], SIZE_MAX);
   life_start(world);

@@ -147,12 +147,8 @@ static void cut(struct world *world, struct wire *link)
 
 static void disk_heals(struct world *world)
 {
-  const struct sim_disk_faults none = {0};
   if (world->disk_bad) TRACE(world, "---- the disk is well again");
-  world->faults = none;
-  sim_disk_set_faults(world->disk, &none);
-  sim_disk_set_capacity(world->disk, 0);
-  world->disk_bad = false;
+  life_heal_disk(world);
 }
 
 static void disk_suffers(struct world *world)

@@ -294,9 +294,8 @@ void keeper_free(struct world *world);
 // ---- Life and death (life.c)
 
 void life_start(struct world *world);  // until it is up, whatever the disk does meanwhile
-void life_crash(struct world *world, enum sim_crash how);
 void life_stop(struct world *world);
-void life_rot(struct world *world);      // the broker is down
+void life_heal_disk(struct world *world);
 void life_restart(struct world *world);  // crash or stop, time passes, start
 
 // ---- Clients (client.c, client_receive.c)
