@@ -244,6 +244,9 @@ static void load_key(struct loader *loader, const struct config_key *key, const 
     load_certificates(loader, key, node, path, object);
   else if (node->type == YAML_SEQUENCE_NODE && key->type == CONFIG_ACL)
     load_rules(loader, key, node, object);
+  else if (is_null(node) && key->type == CONFIG_ACL)  // rules that are all commented out must not be none
+    COMPLAIN(loader, mark_of(node), "%s: has no rules; write [] to deny everything, or remove the key to allow everything",
+             path);
   else
     load_value(loader, key, node, path, object);
 }

@@ -354,6 +354,10 @@ static void methods_are_checked(void **state)
   assert_messages("auth: {jwks: x}\n", "b:1:8: auth.jwks: unknown key; did you mean \"auth.jwt.jwks\"?");
   assert_messages("jwks: x\n", "b:1:1: jwks: unknown key; did you mean \"auth.jwt.jwks\"?");
   assert_messages("acl: {who: x}\n", "b:1:6: acl: is a section; write a list of rules, or the path of a file");
+  assert_messages("acl:\n#  - {who: \"*\"}\nlog: {}\n",
+                  "b:1:5: acl: has no rules; write [] to deny everything, or remove the key to allow everything");
+  assert_messages("acl: ~\n",
+                  "b:1:6: acl: has no rules; write [] to deny everything, or remove the key to allow everything");
   assert_messages("acl: a\nacl: b\n", "b:2:1: acl: is there twice; keep one");
   assert_messages("\"\": a\n", "b:1:1: : unknown key; known here: broker, listeners, auth, limits, journal, "
                                "shared_subscriptions, metrics, control, sys, log, acl, acl_shadow, acl_denied");
