@@ -417,6 +417,10 @@ enum status journal_log_start(struct journal_log *log, struct error *error)
       return error_set(error, status, "%s: what was written last cannot be made safe: %s", name, status_name(status));
     }
     log_forget_windows(log, last->number);
+  } else {
+    // Nothing is left of what the process before did: nor may it come back.
+    enum status status = log->disk->operations->sync_directory(log->disk);
+    if (status) return error_set(error, status, "the directory cannot be made safe: %s", status_name(status));
   }
   log->safe = (struct log_place){.sequence = log->sequence};
   if (last) {
