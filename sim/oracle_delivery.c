@@ -131,11 +131,6 @@ static bool expiry_fits(const struct written *written, const struct publication 
 
 // ---- The three reasons for which a copy may be sent
 
-static unsigned smaller(unsigned a, unsigned b)
-{
-  return a < b ? a : b;
-}
-
 // By a shared subscription: exactly its identifier, its QoS.
 static struct subscription *explain_shared(const struct written *written)
 {

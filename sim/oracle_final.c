@@ -11,11 +11,6 @@ static bool exempt(const struct session *session, const struct message *message)
   return message_may_exceed(session->broker->world, message, session->client->maximum_packet_size);
 }
 
-static unsigned smaller(unsigned a, unsigned b)
-{
-  return a < b ? a : b;
-}
-
 // Whether the session is owed one copy of this receipt by its own (not shared) subscriptions.
 static bool owed(const struct session *session, const struct publication *publication)
 {

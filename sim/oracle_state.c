@@ -1,31 +1,10 @@
 // After every turn: the shard's counters balance and agree with what the world has seen.
-#include "client.h"
-
 #include <inttypes.h>
 
+#include "client.h"
+#include "ledger.h"
+
 enum { LINGER_MS = 5000 };  // what a closing connection may take to write its last packet
-
-static uint64_t sum(const uint64_t *values, size_t count)
-{
-  uint64_t total = 0;
-  for (size_t i = 0; i < count; i++) total += values[i];
-  return total;
-}
-
-static void check_balance(struct broker *broker, uint8_t shard, const struct counters *c)
-{
-  uint64_t refused = sum(c->publish_refused, REFUSE_REASONS), dropped = sum(c->dropped, DROP_REASONS);
-  if (c->publish_received != c->publish_routed + c->publish_unrouted + refused)
-    world_fail(broker->world,
-               "broker %u shard %u: received %" PRIu64 " != routed %" PRIu64 " + unrouted %" PRIu64 " + refused %" PRIu64,
-               broker->index, shard, c->publish_received, c->publish_routed, c->publish_unrouted, refused);
-  uint64_t accounted = c->delivered + c->copies_queued + c->copies_in_flight + c->expired + dropped;
-  if (c->copies != accounted)
-    world_fail(broker->world,
-               "broker %u shard %u: %" PRIu64 " copies != delivered %" PRIu64 " + queued %" PRIu64 " + in flight %" PRIu64
-               " + expired %" PRIu64 " + dropped %" PRIu64,
-               broker->index, shard, c->copies, c->delivered, c->copies_queued, c->copies_in_flight, c->expired, dropped);
-}
 
 static void check_roomy(struct broker *broker, uint8_t shard, const struct counters *c)
 {
@@ -83,7 +62,7 @@ void oracle_ledger(struct broker *broker, uint8_t shard)
 {
   struct counters counters;
   shard_counters(broker->shards[shard], &counters);
-  check_balance(broker, shard, &counters);
+  ledger_check(broker->world, broker->index, shard, &counters);
   check_roomy(broker, shard, &counters);
   check_gauges(broker, shard, &counters);
   check_memory(broker);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ledger.h"
 #include "world.h"
 
 // Whether not one message may be lost, stated or not.
@@ -12,27 +13,13 @@ static bool nothing_lost(const struct world *world)
 
 // ---- The ledger
 
-static uint64_t sum(const uint64_t *values, size_t count)
-{
-  uint64_t total = 0;
-  for (size_t i = 0; i < count; i++) total += values[i];
-  return total;
-}
-
 void oracle_ledger(struct world *world, uint8_t shard)
 {
   struct counters c;
   shard_counters(world->broker.shards[shard], &c);
-  uint64_t refused = sum(c.publish_refused, REFUSE_REASONS), dropped = sum(c.dropped, DROP_REASONS);
-  if (c.publish_received != c.publish_routed + c.publish_unrouted + refused)
-    world_fail(world, "shard %u: messages received do not balance", shard);
-  if (c.access_denied[0] + c.access_denied[1] + c.access_denied[2] > 0)
+  ledger_check(world, 0, shard, &c);
+  if (ledger_sum(c.access_denied, ACCESS_VERBS) > 0)
     world_fail(world, "shard %u: somebody was denied what it may do", shard);
-  uint64_t out = c.delivered + c.copies_queued + c.copies_in_flight + c.expired + dropped;
-  if (c.copies != out)
-    world_fail(world, "shard %u: %llu copies, but %llu delivered, %llu queued, %llu in flight, %llu expired, %llu dropped",
-               shard, (unsigned long long)c.copies, (unsigned long long)c.delivered, (unsigned long long)c.copies_queued,
-               (unsigned long long)c.copies_in_flight, (unsigned long long)c.expired, (unsigned long long)dropped);
 }
 
 // What a roomy world drops of QoS 1 and 2.
@@ -224,7 +211,7 @@ void oracle_catalog(struct world *world)
   const struct catalog_session *session;
   while ((session = map_next(&catalog->sessions, &cursor))) {
     check_owner(world, session);
-    if (session->tail != session->waiting + sum(session->outcomes, OUTCOMES))
+    if (session->tail != session->waiting + ledger_sum(session->outcomes, OUTCOMES))
       world_fail(world, "session %u has %llu places, which do not balance", session->number,
                  (unsigned long long)session->tail);
     if (nothing_lost(world) &&
