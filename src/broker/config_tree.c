@@ -99,7 +99,9 @@ static void load_value(struct loader *loader, const struct config_key *key, cons
   char expected[160];
   struct error error;
   if (is_null(node)) {
-    if (!key->default_text && key->type != CONFIG_URL) return;
+    // An issuer or a CRL that a template has left empty must not be any or none.
+    bool guards = strcmp(key->section, "listeners") == 0 || strcmp(key->section, "auth") == 0;
+    if (!key->default_text && key->type != CONFIG_URL && !guards) return;
     config_value_expected(key, expected, sizeof expected);
     COMPLAIN(loader, mark_of(node), "%s: has no value; write %s, or remove the key", path, expected);
     return;
@@ -271,7 +273,7 @@ static void load_keys(struct loader *loader, const struct target *target, const 
     join_path(key_path, path, shown);
     bool fits = (size_t)snprintf(name, sizeof name, "%s%s", prefix, written) < sizeof name && !strchr(written, '.');
     const struct config_key *key = fits ? config_find_key(target->section, name) : NULL;
-    if (!key && fits && config_is_group(target->section, name)) {
+    if (!key && fits && config_find_group(target->section, name)) {
       snprintf(group, sizeof group, "%s.", name);
       if (value->type == YAML_MAPPING_NODE)
         load_keys(loader, target, group, key_path, value);

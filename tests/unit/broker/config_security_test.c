@@ -356,6 +356,11 @@ static void methods_are_checked(void **state)
   assert_messages("acl: {who: x}\n", "b:1:6: acl: is a section; write a list of rules, or the path of a file");
   assert_messages("acl:\n#  - {who: \"*\"}\nlog: {}\n",
                   "b:1:5: acl: has no rules; write [] to deny everything, or remove the key to allow everything");
+  assert_messages("auth: {jwt: {jwks: x, issuer: , audience: ~}}\n",
+                  "b:1:31: auth.jwt.issuer: has no value; write a text of at most 1000 bytes, or remove the key\n"
+                  "b:1:43: auth.jwt.audience: has no value; write a text of at most 1000 bytes, or remove the key");
+  assert_messages("listeners:\n- url: mqtts://127.0.0.1\n  tls: {cert: c, key: k, crl: }\n",
+                  "b:3:31: listeners[0].tls.crl: has no value; write the path of a file, or remove the key");
   assert_messages("acl: ~\n",
                   "b:1:6: acl: has no rules; write [] to deny everything, or remove the key to allow everything");
   assert_messages("acl: a\nacl: b\n", "b:2:1: acl: is there twice; keep one");
