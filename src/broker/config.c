@@ -165,6 +165,8 @@ static enum status set_key(const char *section, const char *name, const char *va
                            struct config_origin *origin, struct error *error)
 {
   const struct config_key *key = config_find_key(section, name);
+  const struct config_key *inner = key ? NULL : config_find_group(section, name);
+  if (inner) return error_set(error, ERR_INVALID, "is several keys; write one of them, such as %s", inner->name);
   if (!key) {
     char message[CONFIG_UNKNOWN_KEY_SIZE];
     config_unknown_key(section, name, message, sizeof message);

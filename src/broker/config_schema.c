@@ -401,14 +401,14 @@ const struct config_key *config_find_key(const char *section, const char *name)
   return NULL;
 }
 
-bool config_is_group(const char *section, const char *name)
+const struct config_key *config_find_group(const char *section, const char *name)
 {
   size_t size = strlen(name);
   for (size_t i = 0; i < config_key_count; i++) {
     const struct config_key *key = &config_keys[i];
-    if (strcmp(key->section, section) == 0 && strncmp(key->name, name, size) == 0 && key->name[size] == '.') return true;
+    if (strcmp(key->section, section) == 0 && strncmp(key->name, name, size) == 0 && key->name[size] == '.') return key;
   }
-  return false;
+  return NULL;
 }
 
 void config_key_path(const struct config_key *key, char *out, size_t size)

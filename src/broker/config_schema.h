@@ -65,8 +65,8 @@ size_t config_section_of(const char *path, char out[CONFIG_NAME_SIZE]);
 const struct config_section *config_find_section(const char *name);
 const struct config_key *config_find_key(const char *section, const char *name);
 
-// Whether some key's name begins with this one and a dot.
-bool config_is_group(const char *section, const char *name);
+// The first key whose name begins with this one and a dot.
+const struct config_key *config_find_group(const char *section, const char *name);
 
 static inline bool config_given(const struct config_origin *origin, const struct config_key *key)
 {

@@ -149,10 +149,12 @@ static void check_anonymous(const struct subject *subject)
   struct listener_config *listener = subject->listener;
   if (!given(subject, "anonymous")) listener->anonymous = listener->auth.count == 0 && closed_to_the_network(listener);
   if (listener->anonymous || listener->auth.count > 0 || closed_to_the_network(listener)) return;
+  char option[CONFIG_NAME_SIZE] = "";
+  if (!listener->mark.line) snprintf(option, sizeof option, " (--set listeners[%zu].anonymous=true)", subject->index);
   COMPLAIN(subject, "auth",
            "nobody can come in at %.80s; write how clients show who they are, such as auth: [%s], or "
-           "anonymous: true to let everybody in who reaches it",
-           listener->address.text, listener->has_tls && listener->tls.client_ca ? "cert" : "password");
+           "anonymous: true%s to let everybody in who reaches it",
+           listener->address.text, listener->has_tls && listener->tls.client_ca ? "cert" : "password", option);
 }
 
 // Names are for rules: two listeners of one name would be one there.

@@ -556,6 +556,7 @@ static void wrong_overrides(void **state)
       {"limits.connections", "--set limits.connections: has no key and value; write --set limits.connections=100"},
       {"=5", "--set =5: has no key and value; write --set limits.connections=100"},
       {"limits=5", "--set limits: this is a section; write the key too, such as log.level=debug"},
+      {"auth.jwt=x", "--set auth.jwt: is several keys; write one of them, such as jwt.jwks"},
       {"log.level=loud", "--set log.level: \"loud\" is not one of the choices; write error, warning, info or debug"},
       {"listeners=mqtt://127.0.0.1", "--set listeners: listeners are set one by one; write listeners[0].anonymous=false"},
       {"listeners[x].anonymous=true", "--set listeners[x].anonymous: listeners are set one by one; write "
@@ -584,6 +585,14 @@ static void wrong_overrides(void **state)
   assert_int_equal(config_load(&source, &config, &diagnostics), ERR_INVALID);
   assert_string_equal(diagnostics.texts[0], "--listen nowhere: \"nowhere\" is not a URL; write mqtt://host:port, "
                                             "ws://host:port/path, unix:///path or systemd://name");
+  diagnostics_deinit(&diagnostics);
+  const char *const open_listen[] = {"mqtt://127.0.0.1:7", "mqtt://*:8"};
+  const struct config_source open_source = {.listen = open_listen, .listen_count = 2};
+  assert_int_equal(config_load(&open_source, &config, &diagnostics), ERR_INVALID);
+  assert_string_equal(diagnostics.texts[0],
+                      "listeners[1].auth: nobody can come in at mqtt://*:8; write how clients show who they are, such as "
+                      "auth: [password], or anonymous: true (--set listeners[1].anonymous=true) to let everybody in who "
+                      "reaches it");
   diagnostics_deinit(&diagnostics);
 }
 
