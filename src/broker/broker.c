@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "broker/broker_internal.h"
+#include "broker/running.h"
 #include "broker/service.h"
 #include "security/security.h"
 #include "store/log.h"

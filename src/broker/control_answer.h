@@ -1,8 +1,8 @@
 // An answer under way, for control_answers.c and control_clients.c.
 #pragma once
 
-#include "broker/broker_internal.h"
 #include "broker/control_json.h"
+#include "broker/running.h"
 
 struct answer {
   struct broker *broker;

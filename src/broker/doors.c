@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "broker/broker_internal.h"
 #include "broker/config_schema.h"
+#include "broker/running.h"
 #include "core/roll.h"
 #include "net/transport.h"
 #include "security/security.h"

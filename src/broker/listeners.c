@@ -1,4 +1,4 @@
-#include "broker/broker_internal.h"
+#include "broker/running.h"
 #include "broker/service.h"
 
 enum status broker_open_listener(const struct listener_config *config, const struct hardening_user *user,

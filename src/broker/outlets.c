@@ -1,5 +1,5 @@
 // What a broker shows of itself, and where: /metrics, $SYS, the control socket.
-#include "broker/broker_internal.h"
+#include "broker/running.h"
 
 void broker_fill_view(void *context, struct status_view *out)
 {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/broker_internal.h"
+#include "broker/running.h"
 #include "broker/service.h"
 
 void reload_report_deinit(struct reload_report *report)
