@@ -16,12 +16,13 @@
 #include "base/list.h"
 #include "broker/control_json.h"
 
-enum { BACKLOG = 16, WORD_SIZE = 32 };
+enum { BACKLOG = 16, WORD_SIZE = 32, ACCEPT_PAUSE_MS = 100 };
 
 struct control {
   struct event_base *base;
   int fd;
   struct event *accepting;
+  struct event *again;  // accepting has failed: goes on with it
   char *path;
   control_answer *answer;
   void *context;
@@ -200,12 +201,31 @@ static void know_peer(struct client *client, int fd)
   client->pid = known ? (int64_t)peer.pid : -1;
 }
 
+// Without descriptors (EMFILE) whoever waits goes on waiting: he must not wake this thread all the time.
+static void pause_accepting(struct control *control)
+{
+  const struct timeval in = {.tv_usec = ACCEPT_PAUSE_MS * 1000};
+  event_del(control->accepting);
+  event_add(control->again, &in);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *context)
+{
+  (void)fd;
+  (void)what;
+  struct control *control = context;
+  event_add(control->accepting, NULL);
+}
+
 static void accept_client(evutil_socket_t listening, short what, void *context)
 {
   (void)what;
   struct control *control = context;
   int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) return;
+  if (fd < 0) {
+    if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) pause_accepting(control);
+    return;
+  }
   struct client *client = control->count < CONTROL_CLIENTS_MAX ? calloc(1, sizeof *client) : NULL;
   if (client) client->stream = bufferevent_socket_new(control->base, fd, BEV_OPT_CLOSE_ON_FREE);
   if (!client || !client->stream) {
@@ -306,7 +326,8 @@ enum status control_open(struct event_base *base, const char *path, uint32_t mod
   list_init(&control->clients);
   control->path = strdup(path);
   control->accepting = event_new(base, fd, EV_READ | EV_PERSIST, accept_client, control);
-  if (!control->path || !control->accepting) {
+  control->again = event_new(base, -1, 0, accept_again, control);
+  if (!control->path || !control->accepting || !control->again) {
     control_close(control);
     return error_set(error, ERR_NO_MEMORY, "out of memory");
   }
@@ -324,6 +345,7 @@ static void stop_listening(struct control *control)
 {
   if (control->fd < 0) return;
   if (control->accepting) event_del(control->accepting);
+  if (control->again) event_del(control->again);
   close(control->fd);
   control->fd = -1;
   if (control->path) unlink(control->path);
@@ -342,6 +364,7 @@ void control_close(struct control *control)
     while (!list_empty(&control->clients)) close_client(CONTAINER_OF(control->clients.next, struct client, link));
     stop_listening(control);
     if (control->accepting) event_free(control->accepting);
+    if (control->again) event_free(control->again);
     free(control->path);
     free(control);
   }

@@ -8,11 +8,29 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+// What accept4 says instead of a descriptor; 0: what it says itself.
+static int accept_errno;
+static unsigned accepts;
+
+int __real_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
+
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+{
+  accepts++;
+  if (accept_errno == 0) return __real_accept4(fd, address, size, flags);
+  errno = accept_errno;
+  return -1;
+}
 
 static struct control_request parse(const char *line)
 {
@@ -113,12 +131,41 @@ static void the_socket_is_its_owners(void **state)
   assert_int_equal(rmdir(directory), 0);
 }
 
+static void without_descriptors_it_does_not_spin(void **state)
+{
+  (void)state;
+  char directory[] = "/tmp/skerry-control-XXXXXX";
+  assert_non_null(mkdtemp(directory));
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "%s/c.sock", directory);
+  struct event_base *base = event_base_new();
+  struct control *control = NULL;
+  struct error error = {0};
+  assert_int_equal(control_open(base, address.sun_path, 0600, never, NULL, &control, &error), OK);
+  int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(connect(client, (const struct sockaddr *)&address, sizeof address), 0);
+  accept_errno = EMFILE;
+  accepts = 0;
+  for (unsigned i = 0; i < 5; i++) assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+  // Each of them was a wait: for the pause to end, or for whom it is to accept.
+  assert_in_range(accepts, 2, 3);
+  accept_errno = 0;
+  while (accepts < 4) assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+  control_close(control);
+  event_base_free(base);
+  char byte;
+  assert_int_equal(recv(client, &byte, 1, MSG_DONTWAIT), 0);  // it was accepted
+  close(client);
+  assert_int_equal(rmdir(directory), 0);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(requests),
       cmocka_unit_test(wrong_requests),
       cmocka_unit_test(the_socket_is_its_owners),
+      cmocka_unit_test(without_descriptors_it_does_not_spin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
