@@ -5,6 +5,7 @@
 
 #define GLOBAL(field) .scope = SCOPE_GLOBAL, .offset = offsetof(struct mosquitto_settings, field)
 #define LISTENER(field) .scope = SCOPE_LISTENER, .offset = offsetof(struct mosquitto_listener, field)
+#define FIRST(field) .scope = SCOPE_FIRST, .offset = offsetof(struct mosquitto_listener, field)
 #define SECURITY(field) .scope = SCOPE_SECURITY, .offset = offsetof(struct mosquitto_security, field)
 #define TAKEN(name_, kind_, ...)                                                                                            \
   {                                                                                                                         \
@@ -51,7 +52,7 @@ const struct mosquitto_directive mosquitto_directives[] = {
     IDLE("autosave_interval", NO_DATABASE),
     IDLE("autosave_on_changes", NO_DATABASE),
     REFUSED("accept_protocol_versions", NULL, "versions of MQTT cannot be kept out: 3.1, 3.1.1 and 5.0 are always taken"),
-    TAKEN("bind_address", KIND_TEXT, LISTENER(bind_address), .opens = ""),
+    TAKEN("bind_address", KIND_TEXT, FIRST(bind_address), .opens = ""),
     REFUSED("bind_interface", NULL,
             "a listener cannot be bound to an interface; write the interface's address in \"listener\""),
     BRIDGE("bridge_*"),
@@ -125,7 +126,7 @@ const struct mosquitto_directive mosquitto_directives[] = {
     REFUSED("plugin_load", NULL, PLUGIN),
     REFUSED("plugin_opt_*", NULL, PLUGIN),
     REFUSED("plugin_use", NULL, PLUGIN),
-    TAKEN("port", KIND_NUMBER, LISTENER(port_given), .minimum = 1, .maximum = 65535, .opens = ""),
+    TAKEN("port", KIND_NUMBER, FIRST(port_given), .minimum = 1, .maximum = 65535, .opens = ""),
     TAKEN("protocol", KIND_TEXT, LISTENER(protocol), .opens = "mqtt"),
     TAKEN("psk_file", KIND_TEXT, SECURITY(psk_file)),
     TAKEN("psk_hint", KIND_TEXT, LISTENER(psk_hint), .opens = ""),

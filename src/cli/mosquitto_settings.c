@@ -167,6 +167,7 @@ static void *place_of(struct reader *reader, const struct mosquitto_directive *d
   switch (directive->scope) {
     case SCOPE_GLOBAL: return (char *)settings + directive->offset;
     case SCOPE_LISTENER: return (char *)reader->listener + directive->offset;
+    case SCOPE_FIRST: return (char *)&settings->listeners[0] + directive->offset;
     case SCOPE_SECURITY: break;
   }
   reader->security_started = true;
@@ -191,8 +192,8 @@ static void take(struct reader *reader, const struct mosquitto_line *line, const
   *setting = value;
   bool security = directive->scope == SCOPE_SECURITY && directive->kind == KIND_TEXT &&
                   strcmp(directive->name, "acl_file") != 0 && mosquitto_true(reader->settings->per_listener);
-  if (!reader->listener->line && (security || (directive->opens && !says(line->value, directive->opens))))
-    reader->listener->opened = true;
+  struct mosquitto_listener *listener = directive->scope == SCOPE_FIRST ? &reader->settings->listeners[0] : reader->listener;
+  if (!listener->line && (security || (directive->opens && !says(line->value, directive->opens)))) listener->opened = true;
 }
 
 static bool is_name(const char *name, const char *pattern)

@@ -76,7 +76,8 @@ enum mosquitto_fate {
 };
 
 // Where its place is, counted from the start of that struct.
-enum mosquitto_scope { SCOPE_GLOBAL, SCOPE_LISTENER, SCOPE_SECURITY };
+// SCOPE_FIRST: of the default listener, wherever it stands.
+enum mosquitto_scope { SCOPE_GLOBAL, SCOPE_LISTENER, SCOPE_FIRST, SCOPE_SECURITY };
 
 enum mosquitto_kind { KIND_TEXT, KIND_BOOL, KIND_NUMBER, KIND_OWN };
 

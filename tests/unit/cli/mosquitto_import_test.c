@@ -240,6 +240,8 @@ static void listeners_become_urls(void **state)
   (void)state;
   EXPECT("", "url: \"mqtt://127.0.0.1:1883\"", "url: \"mqtt://[::1]:1883\"", "anonymous: true");
   EXPECT("port 1884\nallow_anonymous true\nbind_address 10.0.0.1\n", "url: \"mqtt://10.0.0.1:1884\"");
+  EXPECT("allow_anonymous true\nlistener 1884\nport 1885\nbind_address 10.0.0.1\n", "url: \"mqtt://*:1884\"",
+         "url: \"mqtt://10.0.0.1:1885\"  # the default listener");
   EXPECT("allow_anonymous true\nlistener 1883 ::1\nprotocol websockets\n", "url: \"ws://[::1]:1883\"");
   EXPECT(OPEN "socket_domain ipv6\nmax_connections 20\n", "url: \"mqtt://[::]:1883\"", "ipv6_only: true",
          "max_connections: 20");
