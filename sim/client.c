@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "packets.h"
+
 enum { PACKET_IDS = 200, FLIGHTS = 16, SUBSCRIPTIONS = 8 };
 
 struct client *client_create(struct broker *broker, unsigned index)
@@ -66,13 +68,6 @@ static struct message *random_message(struct client *client, bool will)
   return message;
 }
 
-static void set_expiry(struct mqtt_properties *properties, const struct message *message)
-{
-  if (message->expiry_s == 0) return;
-  properties->present |= 1ull << MQTT_PROPERTY_MESSAGE_EXPIRY;
-  properties->message_expiry_s = message->expiry_s;
-}
-
 static void set_will(struct client *client, struct mqtt_will *will, uint8_t *scratch)
 {
   struct world *world = client->world;
@@ -84,7 +79,7 @@ static void set_will(struct client *client, struct mqtt_will *will, uint8_t *scr
   will->topic = span_text(world->topics[message->topic]);
   will->payload = message_payload(message, scratch);
   message_properties(message, scratch + 2048, &will->properties);
-  set_expiry(&will->properties, message);
+  packet_expiry(&will->properties, message->expiry_s);
   if (client->version == MQTT_5_0 && percent(world, 60)) {
     will->properties.present |= 1ull << MQTT_PROPERTY_WILL_DELAY;
     will->properties.will_delay_s = (uint32_t)pick(world, 5);
@@ -193,7 +188,7 @@ static void send_publish(struct client *client, struct message *message, uint16_
                                            .topic = span_text(world->topics[message->topic]),
                                            .payload = message_payload(message, payload)}};
   message_properties(message, properties, &packet.publish.properties);
-  set_expiry(&packet.publish.properties, message);
+  packet_expiry(&packet.publish.properties, message->expiry_s);
   uint16_t most = client->server_alias_maximum < 63 ? client->server_alias_maximum : 63;
   if (client->version == MQTT_5_0 && most > 0 && percent(world, 40)) {
     uint16_t alias = (uint16_t)(1 + message->topic % most);
@@ -241,23 +236,6 @@ void client_send_again(struct client *client)
 
 // ---- Subscribing
 
-static void filter_text(const struct world *world, uint8_t filter, uint8_t group, char out[96])
-{
-  if (group)
-    snprintf(out, 96, "$share/g%u/%s", group, world->filters[filter]);
-  else
-    snprintf(out, 96, "%s", world->filters[filter]);
-}
-
-static size_t add_text(uint8_t *out, const char *text)
-{
-  size_t size = strlen(text);
-  out[0] = (uint8_t)(size >> 8);
-  out[1] = (uint8_t)size;
-  memcpy(out + 2, text, size);
-  return 2 + size;
-}
-
 void client_subscribe(struct client *client, const uint8_t *filters, const uint8_t *groups, unsigned count)
 {
   struct world *world = client->world;
@@ -265,9 +243,9 @@ void client_subscribe(struct client *client, const uint8_t *filters, const uint8
   size_t size = 0;
   bool shared = false, v5 = client->version == MQTT_5_0;
   for (unsigned i = 0; i < count; i++) {
-    char text[96];
-    filter_text(world, filters[i], groups[i], text);
-    size += add_text(payload + size, text);
+    const char *text = (const char *)payload + size + 2;
+    size_t text_size = packet_filter(payload + size, world->filters[filters[i]], groups[i]);
+    size += text_size;
     uint8_t options = (uint8_t)pick(world, 3);
     if (world->healing) options = 2;
     if (groups[i]) shared = true;
@@ -275,7 +253,7 @@ void client_subscribe(struct client *client, const uint8_t *filters, const uint8
     if (v5 && percent(world, 40)) options |= 8;
     if (v5 && !world->healing) options |= (uint8_t)(pick(world, 3) << 4);
     payload[size++] = options;
-    TRACE(world, "client %s subscribes to %s with options 0x%02x", client->id, text, options);
+    TRACE(world, "client %s subscribes to %.*s with options 0x%02x", client->id, (int)text_size - 2, text, options);
   }
   struct mqtt_packet packet = {
       .type = MQTT_SUBSCRIBE,
@@ -321,11 +299,9 @@ static void random_unsubscribe(struct client *client)
     filter = subscription->filter;
     group = subscription->group;
   }
-  char text[96];
   uint8_t payload[128];
-  filter_text(world, filter, group, text);
-  TRACE(world, "client %s unsubscribes from %s", client->id, text);
-  size_t size = add_text(payload, text);
+  size_t size = packet_filter(payload, world->filters[filter], group);
+  TRACE(world, "client %s unsubscribes from %.*s", client->id, (int)size - 2, (const char *)payload + 2);
   struct mqtt_packet packet = {
       .type = MQTT_UNSUBSCRIBE,
       .unsubscribe = {.packet_id = next_packet_id(client), .count = 1, .payload = span_of(payload, size)}};

@@ -1,7 +1,4 @@
 // What a client does with what it reads, and what it must never read.
-#include <stdio.h>
-#include <string.h>
-
 #include "client.h"
 
 // ---- PUBLISH

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "client.h"
-#include "mqtt/topic.h"
+#include "packets.h"
 
 // ---- Messages
 
@@ -47,12 +47,6 @@ struct message *model_find(struct world *world, struct span payload)
   return world->messages.items[id];
 }
 
-static struct span property_text(uint8_t *at, const char *word, unsigned number)
-{
-  int size = snprintf((char *)at, 64, "%s%u", word, number);
-  return span_of(at, (size_t)size);
-}
-
 void message_properties(const struct message *message, uint8_t *scratch, struct mqtt_properties *out)
 {
   *out = (struct mqtt_properties){0};
@@ -63,21 +57,21 @@ void message_properties(const struct message *message, uint8_t *scratch, struct 
   }
   if (flavour & 2) {
     out->present |= 1ull << MQTT_PROPERTY_CONTENT_TYPE;
-    out->content_type = property_text(scratch, "text/x-", message->id);
+    out->content_type = packet_text(scratch, "text/x-", message->id);
   }
   if (flavour & 4) {
     out->present |= 1ull << MQTT_PROPERTY_RESPONSE_TOPIC;
-    out->response_topic = property_text(scratch + 64, "answer/", message->id);
+    out->response_topic = packet_text(scratch + 64, "answer/", message->id);
   }
   if (flavour & 8) {
     out->present |= 1ull << MQTT_PROPERTY_CORRELATION_DATA;
-    out->correlation_data = property_text(scratch + 128, "c", message->id);
+    out->correlation_data = packet_text(scratch + 128, "c", message->id);
   }
   size_t size = 0;
   for (unsigned i = 0; i < ((flavour >> 4) & 3); i++) {
     uint8_t name[64], value[64];
-    size += mqtt_write_user_property(scratch + 192 + size, 512 - size, property_text(name, "name ", i % 2),
-                                     property_text(value, "value ", message->id + i));
+    size += mqtt_write_user_property(scratch + 192 + size, 512 - size, packet_text(name, "name ", i % 2),
+                                     packet_text(value, "value ", message->id + i));
   }
   if (size > 0) out->present |= 1ull << MQTT_PROPERTY_USER;
   out->user = span_of(scratch + 192, size);

@@ -1,10 +1,6 @@
 // Judges every PUBLISH that a broker writes, at the instant it is written: is this copy owed or at least allowed, with this
 // QoS, this retain flag, these subscription identifiers and these properties, in this order, now?
-#include <stdio.h>
-#include <string.h>
-
 #include "client.h"
-#include "mqtt/topic.h"
 
 struct written {  // one PUBLISH and what its identifiers say
   struct link *link;

@@ -1,7 +1,6 @@
 // When all has come to rest: what was owed has arrived, exactly as often as it should; nothing waits; nothing is left over.
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "client.h"
 

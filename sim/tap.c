@@ -1,8 +1,5 @@
 // Listens where bytes pass between shards and connections, and tells the model. Everything that is taken or written must
 // decode.
-#include <stdio.h>
-#include <string.h>
-
 #include "client.h"
 #include "mqtt/topic.h"
 

@@ -1,7 +1,7 @@
 // Clients that behave right: whims from the seed, but the protocol as it has to be kept.
 #include <stdio.h>
-#include <string.h>
 
+#include "packets.h"
 #include "world.h"
 
 enum { SUBSCRIPTIONS = 5, PACKET_SIZE = 80 * 1024 };
@@ -67,13 +67,6 @@ static struct message *random_message(struct client *client, bool will)
   if (client->version == MQTT_5_0 && !will && percent(world, 15))
     message->expiry_s = percent(world, 50) ? 1 + (uint32_t)pick(world, 20) : 10000000;
   return message;
-}
-
-static void set_expiry(struct mqtt_properties *properties, const struct message *message)
-{
-  if (message->expiry_s == 0) return;
-  properties->present |= 1ull << MQTT_PROPERTY_MESSAGE_EXPIRY;
-  properties->message_expiry_s = message->expiry_s;
 }
 
 static void first_sent(struct message *message)
@@ -256,7 +249,7 @@ static void send_publish(struct client *client, struct message *message, uint16_
                                            .topic = span_text(TOPIC_NAMES[message->topic]),
                                            .payload = span_of(payload, message_payload(message, payload))}};
   message_properties(message, properties, &packet.publish.properties);
-  set_expiry(&packet.publish.properties, message);
+  packet_expiry(&packet.publish.properties, message->expiry_s);
   first_sent(message);
   message->attempts++;
   TRACE(world, "client %s publishes message %u to %s at QoS %u packet %u%s%s%s", client->id, message->id,
@@ -312,25 +305,11 @@ void client_publish_again(struct client *client)
 
 // ---- Subscribing
 
-static size_t add_filter(uint8_t *out, uint8_t filter, uint8_t group)
-{
-  char text[96];
-  if (group)
-    snprintf(text, sizeof text, "$share/g%u/%s", group, FILTER_NAMES[filter]);
-  else
-    snprintf(text, sizeof text, "%s", FILTER_NAMES[filter]);
-  size_t size = strlen(text);
-  out[0] = (uint8_t)(size >> 8);
-  out[1] = (uint8_t)size;
-  memcpy(out + 2, text, size);
-  return 2 + size;
-}
-
 void client_subscribe(struct client *client, uint8_t filter, uint8_t group)
 {
   struct world *world = client->world;
   uint8_t payload[128];
-  size_t size = add_filter(payload, filter, group);
+  size_t size = packet_filter(payload, FILTER_NAMES[filter], group);
   bool v5 = client->version == MQTT_5_0;
   struct subscription *subscription = sim_alloc(sizeof *subscription);
   *subscription = (struct subscription){.filter = filter,
@@ -385,7 +364,7 @@ static void unsubscribe(struct client *client, struct subscription *subscription
 {
   struct world *world = client->world;
   uint8_t payload[128];
-  size_t size = add_filter(payload, subscription->filter, subscription->group);
+  size_t size = packet_filter(payload, FILTER_NAMES[subscription->filter], subscription->group);
   struct mqtt_packet packet = {
       .type = MQTT_UNSUBSCRIBE,
       .unsubscribe = {.packet_id = next_packet_id(client), .count = 1, .payload = span_of(payload, size)}};

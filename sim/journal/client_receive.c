@@ -1,6 +1,4 @@
 // What a client does with what it reads, and what it must never read.
-#include <string.h>
-
 #include "world.h"
 
 // ---- PUBLISH

@@ -1,7 +1,5 @@
 // Between the shards and the store, as src/net/keeper.c has it: batches and loads go in order, two batches are under way at
 // most, commits and answers come back late.
-#include <string.h>
-
 #include "world.h"
 
 void keeper_post(struct world *world)

@@ -1,7 +1,7 @@
 // What was sent, and by whom: how a copy is told from others, and what a client knows of its sessions.
-#include <stdio.h>
 #include <string.h>
 
+#include "packets.h"
 #include "world.h"
 
 const char *const TOPIC_NAMES[TOPICS] = {"a", "a/b", "a/c", "b", "b/c", "c/d/e", "d", "e/f"};
@@ -47,29 +47,23 @@ struct message *model_find(struct world *world, struct span payload)
   return message;
 }
 
-static struct span property_text(uint8_t *at, const char *word, unsigned number)
-{
-  int size = snprintf((char *)at, 64, "%s%u", word, number);
-  return span_of(at, (size_t)size);
-}
-
 // `scratch`: 1024 bytes.
 void message_properties(const struct message *message, uint8_t *scratch, struct mqtt_properties *out)
 {
   *out = (struct mqtt_properties){0};
   if (message->flavour & 1) {
     out->present |= 1ull << MQTT_PROPERTY_CONTENT_TYPE;
-    out->content_type = property_text(scratch, "text/", message->id);
+    out->content_type = packet_text(scratch, "text/", message->id);
   }
   if (message->flavour & 2) {
     out->present |= 1ull << MQTT_PROPERTY_CORRELATION_DATA;
-    out->correlation_data = property_text(scratch + 64, "c", message->id);
+    out->correlation_data = packet_text(scratch + 64, "c", message->id);
   }
   size_t size = 0;
   for (unsigned i = 0; i < ((message->flavour >> 2) & 3); i++) {
     uint8_t name[64], value[64];
-    size += mqtt_write_user_property(scratch + 128 + size, 512 - size, property_text(name, "name ", i % 2),
-                                     property_text(value, "value ", message->id + i));
+    size += mqtt_write_user_property(scratch + 128 + size, 512 - size, packet_text(name, "name ", i % 2),
+                                     packet_text(value, "value ", message->id + i));
   }
   if (size > 0) out->present |= 1ull << MQTT_PROPERTY_USER;
   out->user = span_of(scratch + 128, size);

@@ -1,7 +1,5 @@
 // What a client reads is judged when it reads it: whether somebody sent it, whether it is as it was, in order, not too
 // often, with DUP where the client has had it before; and whether session present says the truth.
-#include <string.h>
-
 #include "world.h"
 
 enum { IDS = 16 };

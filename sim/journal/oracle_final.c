@@ -1,5 +1,4 @@
 // What holds after every turn, when nobody is connected, and at rest when all are back.
-#include <stdio.h>
 #include <string.h>
 
 #include "ledger.h"

@@ -1,7 +1,6 @@
 // Worlds in which clients are users: who is asked is answered at once or a little later, a list says what users and others
 // may do, and after every start somebody else comes for sessions that are not his.
 #include <stdio.h>
-#include <string.h>
 
 #include "core/access.h"
 #include "core/authentication.h"

@@ -2,8 +2,6 @@
 #include "world.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "mqtt/topic.h"
 
