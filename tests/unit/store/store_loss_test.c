@@ -180,7 +180,7 @@ static void live(struct world *world, uint64_t seed)
   rig_init(rig, seed);
   rig->settings.limit_bytes = 96 << 10;
   rig->settings.reserve_bytes = 12 << 10;
-  rig->settings.replay_bytes = 4096 << pick(world, 4);
+  rig->settings.replay_bytes = UINT64_C(4096) << pick(world, 4);
   rig_open(rig);
   struct buffer records = {0};
   for (uint32_t number = SLOW; number <= QUICK; number++)

@@ -24,6 +24,7 @@ static void leave_behind(uint64_t seed, uint64_t count)
   rig_crash_blind(&rig, SIM_POWER_CUT);
   if (sessions(&rig) != found)
     fail_msg("seed %u, change %u: %zu sessions, then %zu", (unsigned)seed, (unsigned)count, found, sessions(&rig));
+  buffer_deinit(&records);
   rig_deinit(&rig);
 }
 
