@@ -138,11 +138,30 @@ static void take_signs(evutil_socket_t fd, short what, void *context)
   arm(watch->quiet, left < QUIET_MS ? left : QUIET_MS);
 }
 
+// Writing gives no sign before the file is closed, but shows in its time. Half a file may look like a whole one.
+static bool is_being_written(const struct watch *watch)
+{
+  int64_t now_ms = broker_wall().ms;
+  for (size_t i = 0; i < watch->count; i++) {
+    struct stat info;
+    if (stat(watch->paths[i], &info) < 0) continue;
+    int64_t age_ms = now_ms - ((int64_t)info.st_mtim.tv_sec * 1000 + info.st_mtim.tv_nsec / 1000000);
+    if (age_ms >= 0 && age_ms < QUIET_MS) return true;
+  }
+  return false;
+}
+
 static void tell(evutil_socket_t fd, short what, void *context)
 {
   (void)fd;
   (void)what;
   struct watch *watch = context;
+  uint64_t now = broker_now().ms;
+  if (watch->first_ms == 0) watch->first_ms = now;
+  if (now < watch->first_ms + LATEST_MS && is_being_written(watch)) {
+    arm(watch->quiet, QUIET_MS);
+    return;
+  }
   watch->first_ms = 0;
   watch_all(watch);  // a link may lead elsewhere now
   watch->changed(watch->context);

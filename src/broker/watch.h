@@ -10,8 +10,8 @@
 
 struct watch;
 
-// `changed` is called 200 ms after the last sign of a change, at the latest 2 s after the first; and once a minute, for file
-// systems that give no signs.
+// `changed` is called 200 ms after the last sign of a change, and after the last write to one of the files, at the latest 2 s
+// after the first; and once a minute, for file systems that give no signs.
 CHECK_RESULT enum status watch_open(struct event_base *base, void (*changed)(void *context), void *context,
                                     struct watch **out, struct error *error);
 void watch_close(struct watch *watch);  // NULL is harmless

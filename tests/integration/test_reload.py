@@ -534,6 +534,36 @@ def test_passwords_change_by_themselves(guarded):
     bob.ping()
 
 
+def test_a_file_is_not_read_while_it_is_written(make_broker, tmp_path):
+    """In place, and slowly, while something beside it gives a sign; what is there at first would be a file as well."""
+    files, port = tmp_path / "files", free_port()
+    files.mkdir()
+    path = files / "passwd.txt"
+    for user in ("ann", "bob"):
+        add_password(path, user, f"{user}-secret")
+    broker = make_broker(options={"auth": {"passwords": str(path)}, "listeners": [
+        {"url": f"mqtt://127.0.0.1:{port}", "auth": ["password"]}, {"url": f"unix://{tmp_path}/broker.sock", "anonymous": True}]})
+    bob = Client(Stream(("127.0.0.1", port))).connect(username="bob", password="bob-secret")
+    ann, other = path.read_text().splitlines(keepends=True)
+    for _ in range(10):
+        with open(path, "w") as file:
+            (files / "beside").write_text("")
+            begun = last = time.monotonic()
+            longest = 0
+            file.write(ann)
+            while last < begun + 0.8:
+                file.write("# not all\n")
+                file.flush()
+                now = time.monotonic()
+                longest, last = max(longest, now - last), now
+            file.write(other)
+        if longest < QUIET_S / 2:
+            break  # this machine has let it write all the time
+    broker.wait_event("credentials_changed")
+    bob.ping()
+    assert not broker.events("client_dismissed") or longest >= QUIET_S / 2
+
+
 def test_a_broken_password_file_is_refused(guarded):
     guarded.passwords.write_text("nonsense\n")
     refused = guarded.wait_event("files_refused")
