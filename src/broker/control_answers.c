@@ -116,8 +116,8 @@ static void describe_listeners(struct answer *answer)
     if (end_ms) control_json_number(&answer->json, "certificate_end_s", end_ms / 1000);
     if (crl_end_ms) control_json_number(&answer->json, "crl_end_s", crl_end_ms / 1000);
     control_json_close(&answer->json, '}');
-    answer_say(answer, "  %s: %u connections%s%s", config->address.text, connections, config->anonymous ? ", anonymous" : "",
-               listener ? "" : ", lost: see listener_lost in the log");
+    answer_say(answer, "  %s: %u connection%s%s%s", config->address.text, connections, connections == 1 ? "" : "s",
+               config->anonymous ? ", anonymous" : "", listener ? "" : ", lost: see listener_lost in the log");
     if (end_ms) answer_say(answer, ", certificate ends in %" PRId64 " days", (end_ms - today_ms) / day_ms);
     if (crl_end_ms) answer_say(answer, ", CRL ends in %" PRId64 " days", (crl_end_ms - today_ms) / day_ms);
     answer_say(answer, "\n");

@@ -52,7 +52,7 @@ def test_status(controlled):
     client = controlled.connect()
     code, text, wrong = ctl(controlled, "status")
     assert code == 0 and not wrong
-    assert "clients: 1" in text and f"mqtt://127.0.0.1:{controlled.port}: 1 connections" in text
+    assert "clients: 1" in text and f"mqtt://127.0.0.1:{controlled.port}: 1 connection," in text
     code, text, _ = ctl(controlled, "status", "--json")
     status = json.loads(text)
     assert code == 0 and status["ok"] and status["id"] == "test" and status["clients"] == 1
