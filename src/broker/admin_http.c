@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 
 #include "broker/metrics.h"
 #include "net/tcp_listen.h"
@@ -22,10 +23,14 @@ enum {
   MAX_HEADER_BYTES = 8192,
   MAX_BODY_BYTES = 1024,  // nobody needs one
   TIMEOUT_S = 30,         // without a byte read or written
+  ACCEPT_PAUSE_MS = 100,  // after an error such as EMFILE
+  DAY_S = 24 * 3600,
 };
 
 struct admin_http {
   struct evhttp *server;
+  struct evconnlistener *listener;  // the server's
+  struct event *again;              // accepting has failed: goes on with it
   admin_view *view;
   void *context;
 };
@@ -38,6 +43,49 @@ static enum status open_socket(const char *host, uint16_t port, int *out_fd, str
   bool brackets = host && strchr(host, ':');
   snprintf(name, sizeof name, "%s%.*s%s:%u", brackets ? "[" : "", HOST_SHOWN, host ? host : "*", brackets ? "]" : "", port);
   return tcp_listen(&(struct tcp_listen){.name = name, .host = host, .port = port, .backlog = BACKLOG}, out_fd, error);
+}
+
+// ---- Without descriptors
+
+// Always armed, for this is how accept_failed finds it: what libevent tells there is its own.
+static void arm_again(struct admin_http *http, struct timeval in)
+{
+  event_add(http->again, &in);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *context)
+{
+  (void)fd;
+  (void)what;
+  struct admin_http *http = context;
+  evconnlistener_enable(http->listener);
+  arm_again(http, (struct timeval){.tv_sec = DAY_S});
+}
+
+struct search {
+  const struct evconnlistener *listener;
+  struct admin_http *found;
+};
+
+static int is_of(const struct event_base *base, const struct event *event, void *context)
+{
+  (void)base;
+  struct search *search = context;
+  if (event_get_callback(event) != accept_again) return 0;
+  struct admin_http *http = event_get_callback_arg(event);
+  if (http->listener == search->listener) search->found = http;
+  return search->found != NULL;
+}
+
+// Who waits to be accepted must not wake this thread, and be told of in the log, all the time.
+static void accept_failed(struct evconnlistener *listener, void *server)
+{
+  (void)server;
+  struct search search = {.listener = listener};
+  (void)event_base_foreach_event(evconnlistener_get_base(listener), is_of, &search);
+  if (!search.found) return;
+  evconnlistener_disable(listener);
+  arm_again(search.found, (struct timeval){.tv_usec = ACCEPT_PAUSE_MS * 1000});
 }
 
 // ---- Answering
@@ -138,13 +186,21 @@ enum status admin_http_open(struct event_base *base, const char *host, uint16_t 
   if (status != OK) return status;
   struct admin_http *http = calloc(1, sizeof *http);
   struct evhttp *server = http ? evhttp_new(base) : NULL;
-  if (!server || evhttp_accept_socket_with_handle(server, fd) == NULL) {
+  struct evhttp_bound_socket *bound = server ? evhttp_accept_socket_with_handle(server, fd) : NULL;
+  struct event *again = bound ? event_new(base, -1, 0, accept_again, http) : NULL;
+  if (!again) {
     if (server) evhttp_free(server);
     free(http);
-    close(fd);
+    if (!bound) close(fd);
     return error_set(error, ERR_NO_MEMORY, "%s:%u: out of memory", host ? host : "*", port);
   }
-  *http = (struct admin_http){.server = server, .view = view, .context = context};
+  *http = (struct admin_http){.server = server,
+                              .listener = evhttp_bound_socket_get_listener(bound),
+                              .again = again,
+                              .view = view,
+                              .context = context};
+  arm_again(http, (struct timeval){.tv_sec = DAY_S});
+  evconnlistener_set_error_cb(http->listener, accept_failed);
   evhttp_set_max_headers_size(server, MAX_HEADER_BYTES);
   evhttp_set_max_body_size(server, MAX_BODY_BYTES);
   evhttp_set_timeout(server, TIMEOUT_S);
@@ -159,6 +215,7 @@ enum status admin_http_open(struct event_base *base, const char *host, uint16_t 
 void admin_http_close(struct admin_http *http)
 {
   if (!http) return;
+  event_free(http->again);
   evhttp_free(http->server);
   free(http);
 }

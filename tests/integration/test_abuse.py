@@ -3,12 +3,14 @@
 `open_port` (TCP) has limits of its own, the unix socket has the broker's. Nothing here is judged by how long it takes.
 """
 
+import os
+import resource
 import signal
 import socket
 import time
 
 import pytest
-from broker import TIMEOUT_S, eventually
+from broker import TIMEOUT_S, elapse, eventually
 from certificates import Authority, Secure, client_context
 from wire import Client, Closed, R, Stream, T, disconnect_packet, publish_packet
 
@@ -468,3 +470,24 @@ def test_a_change_is_told_once(limited):
     assert len(changes) == 2, changes
     assert any("key=limits.subscriptions" in line.replace('"', "") for line in changes)
     assert any(".limits.topic_levels" in line and "before=3 after=4" in line.replace('"', "") for line in changes)
+
+
+def test_without_descriptors_nobody_who_waits_is_told_of_again_and_again(make_broker, tmp_path):
+    """Neither on the admin port nor on the control socket; they are served when there are some again."""
+    broker = make_broker(options={"control": {"socket": str(tmp_path / "control.sock")}})
+    used = {int(name) for name in os.listdir(f"/proc/{broker.pid}/fd")}
+    none_left = min(number for number in range(len(used) + 1) if number not in used)
+    before = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (none_left, before[1]))
+    admin = socket.create_connection(("127.0.0.1", broker.metrics_port), TIMEOUT_S)
+    with admin, socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(TIMEOUT_S)
+        control.connect(str(tmp_path / "control.sock"))
+        admin.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        control.sendall(b'{"command":"status"}\n')
+        elapse(0.5)
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, before)
+        assert admin.recv(100).startswith(b"HTTP/1.0 200 ")
+        assert control.recv(100).startswith(b'{"ok":true')
+    assert "accept() call" not in broker.log()
+    broker.alive()
