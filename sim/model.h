@@ -143,6 +143,12 @@ void publication_processed(struct publication *publication);
 
 // ---- Judgements
 
+// Of two QoS.
+static inline unsigned smaller(unsigned a, unsigned b)
+{
+  return a < b ? a : b;
+}
+
 bool subscription_matches(const struct world *world, const struct subscription *subscription, const struct message *message);
 bool subscription_may_get(const struct subscription *subscription, const struct publication *publication);
 bool subscription_must_get(const struct subscription *subscription, const struct publication *publication);

@@ -167,11 +167,6 @@ void tap_closed(struct link *link);  // the session is without this connection n
 
 // ---- Oracles
 
-static inline unsigned smaller(unsigned a, unsigned b)
-{
-  return a < b ? a : b;
-}
-
 void oracle_ledger(struct broker *broker, uint8_t shard);                    // after every turn
 void oracle_connections(struct broker *broker);                              // after every turn
 void oracle_publish(struct link *link, const struct mqtt_publish *publish);  // a PUBLISH was written
