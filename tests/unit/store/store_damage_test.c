@@ -190,7 +190,7 @@ static void any_byte_may_change(void **state)
 
 static void a_damaged_segment_is_set_aside(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 2);
   prepare_many(rig, 300, 10 << 20);  // all of it is read
   rig_close(rig);
   sim_disk_flip(rig->disk, "0000000003.segment", 4000, 1);
@@ -212,7 +212,7 @@ static void a_damaged_segment_is_set_aside(void **state)
 // Wherever the opening that finds the damage is interrupted: the file is never removed.
 static void it_is_so_after_a_crash_too(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 12);
   prepare_many(rig, 300, 10 << 20);
   rig_close(rig);
   sim_disk_flip(rig->disk, "0000000003.segment", 4000, 1);
@@ -243,7 +243,7 @@ static void it_is_so_after_a_crash_too(void **state)
 // A disk that reads at the second or third try: what an opening gives up does not come back, so it is patient.
 static void a_disk_that_stutters_is_no_damage(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 13);
   prepare_many(rig, 300, 10 << 20);
   rig_close(rig);
   for (unsigned i = 0; i < 10; i++) {
@@ -260,7 +260,7 @@ static void a_disk_that_stutters_is_no_damage(void **state)
 // The references of 256 messages are in one record. They are found again.
 static void damaged_references_cost_no_message(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 10);
   prepare_many(rig, 4000, 20000);
   rig_close(rig);
   rig_open(rig);
@@ -281,7 +281,7 @@ static void damaged_references_cost_no_message(void **state)
 
 static void a_missing_segment_is_told(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 3);
   prepare_many(rig, 700, 40000);
   assert_ok(store_finish(rig->store, rig->now, rig->wall));
   rig_close(rig);
@@ -298,7 +298,7 @@ static void a_missing_segment_is_told(void **state)
 // Nothing is left but the file names.
 static void all_segments_may_be_lost(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 9);
   prepare(rig, 300);
   rig_close(rig);
   struct names names;
@@ -322,7 +322,7 @@ static void all_segments_may_be_lost(void **state)
 // Damage that shows when messages are loaded is counted once, however often they are.
 static void damage_is_counted_once(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 14);
   prepare_many(rig, 700, 40000);
   assert_ok(store_finish(rig->store, rig->now, rig->wall));
   rig_close(rig);
@@ -398,7 +398,7 @@ static void assert_refused(struct rig *rig, const char *words)
 
 static void another_brokers_journal_is_refused(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 5);
   rig->settings.broker_id = "north";
   prepare(rig, 50);
   rig_close(rig);
@@ -415,7 +415,7 @@ static void another_brokers_journal_is_refused(void **state)
 
 static void a_journal_takes_the_first_name_that_it_gets(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 6);
   prepare(rig, 50);
   rig_close(rig);
   rig->settings.broker_id = "north";
@@ -427,7 +427,7 @@ static void a_journal_takes_the_first_name_that_it_gets(void **state)
 
 static void a_newer_version_is_refused(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 7);
   prepare(rig, 50);
   assert_ok(store_finish(rig->store, rig->now, rig->wall));
   rig_close(rig);
@@ -447,7 +447,7 @@ static void a_newer_version_is_refused(void **state)
 
 static void read_only_changes_nothing(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 8);
   rig->settings.segment_bytes = 8192;
   prepare(rig, 300);
   rig_close(rig);

@@ -175,7 +175,7 @@ static void sessions_come_in_order_to_the_keeper(void **state)
 // window let out may have been sent.
 static void who_was_connected_is_away_from_now_on(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 2);
   struct shard shards[SHARDS];
   struct buffer records = {0};
   rig_open(rig);
@@ -213,7 +213,7 @@ static void who_was_connected_is_away_from_now_on(void **state)
 
 static void retained_messages_come_to_all_but_the_expired(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 3);
   struct shard shards[SHARDS];
   struct buffer records = {0};
   rig_open(rig);
@@ -242,7 +242,7 @@ static void retained_messages_come_to_all_but_the_expired(void **state)
 
 static void what_cannot_be_read_is_told(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 4);
   struct shard shards[SHARDS];
   struct buffer records = {0};
   rig_open(rig);
@@ -267,7 +267,7 @@ static void what_cannot_be_read_is_told(void **state)
 // The end of a session was lost, and its client has begun another one.
 static void of_two_sessions_of_a_client_the_later_one_stays(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 6);
   struct shard shards[SHARDS] = {0};
   struct buffer records = {0};
   rig_open(rig);

@@ -68,6 +68,13 @@ int make_rig(void **state)
   return 0;
 }
 
+struct rig *rig_of_seed(void **state, uint64_t seed)
+{
+  rig_deinit(*state);
+  rig_init(*state, seed);
+  return *state;
+}
+
 int free_rig(void **state)
 {
   rig_deinit(*state);

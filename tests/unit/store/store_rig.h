@@ -37,9 +37,10 @@ struct rig {
 void rig_init(struct rig *rig, uint64_t seed);  // settings may be changed before rig_open
 void rig_deinit(struct rig *rig);
 
-// Around a test: *state is a rig of seed 1 that is not open yet.
+// Around a test: *state is a rig of seed 1 that is not open yet. Of another seed: made anew.
 int make_rig(void **state);
 int free_rig(void **state);
+struct rig *rig_of_seed(void **state, uint64_t seed);
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, make_rig, free_rig)
 
 void rig_open(struct rig *rig);

@@ -26,7 +26,7 @@ static void steady_traffic_takes_steady_space(void **state)
 
 static void replaying_is_bounded(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 2);
   rig->settings.segment_bytes = 65536;
   rig->settings.replay_bytes = 200000;
   rig_open(rig);
@@ -43,7 +43,7 @@ static void replaying_is_bounded(void **state)
 // Batches that are larger than what may be replayed, as they come when the disk is slower than the publishers.
 static void a_flood_does_not_outrun_it(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 11);
   rig->settings.segment_bytes = 65536;
   rig->settings.replay_bytes = 400000;
   rig_open(rig);
@@ -68,7 +68,7 @@ static void a_flood_does_not_outrun_it(void **state)
 // A checkpoint that is as large as what may be replayed is not written all the time.
 static void large_checkpoints_are_rare(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 3);
   rig->settings.segment_bytes = 65536;
   rig->settings.replay_bytes = 20000;
   rig_open(rig);
@@ -89,7 +89,7 @@ static void large_checkpoints_are_rare(void **state)
 // With one small record, and nothing behind it. Then the store is at rest.
 static void a_drained_backlog_is_given_back(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 9);
   rig->settings.segment_bytes = 16384;
   rig->settings.reserve_bytes = 16384;
   rig->settings.replay_bytes = 65536;
@@ -127,7 +127,7 @@ static enum status unlink_nothing(struct disk *disk, const char *name)
 // What cannot be removed is no reason to write checkpoints for ever.
 static void a_disk_that_removes_nothing_is_left_alone(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 10);
   rig->settings.segment_bytes = 16384;
   rig->settings.replay_bytes = 65536;
   rig_open(rig);
@@ -148,7 +148,7 @@ static void a_disk_that_removes_nothing_is_left_alone(void **state)
 
 static void one_old_message_does_not_hold_a_segment(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 4);
   rig->settings.segment_bytes = 16384;
   rig->settings.replay_bytes = 32768;
   rig->settings.limit_bytes = 400000;
@@ -176,7 +176,7 @@ static void one_old_message_does_not_hold_a_segment(void **state)
 // Whole blocks of references lie between messages that are done.
 static void old_blocks_are_copied_too(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 5);
   rig->settings.segment_bytes = 16384;
   rig->settings.replay_bytes = 32768;
   rig->settings.limit_bytes = 600000;
@@ -207,7 +207,7 @@ static unsigned fill_up(struct rig *rig, unsigned most)
 
 static void the_limit_holds_and_draining_ends_it(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 6);
   rig->settings.segment_bytes = 16384;
   rig->settings.reserve_bytes = 3 * 16384;
   rig->settings.limit_bytes = 500000;
@@ -272,7 +272,7 @@ static void a_full_disk_passes(void **state)
 // Opened while there is no room for anything.
 static void a_full_disk_can_be_opened(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 8);
   rig_open(rig);
   rig_put_session(rig);
   rig_put_messages(rig, 1, 500, 100);

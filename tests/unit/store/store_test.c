@@ -69,7 +69,7 @@ static void what_was_committed_is_there_again(void **state)
 
 static void large_and_many_batches_keep_their_order(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 3);
   rig->settings.segment_bytes = 1 << 20;
   rig->mix.payload_most = 4000;
   rig_open(rig);
@@ -273,7 +273,7 @@ static void a_load_waits_for_a_disk_that_does_not_answer(void **state)
 
 static void a_clean_stop_leaves_nothing_to_replay(void **state)
 {
-  struct rig *rig = *state;
+  struct rig *rig = rig_of_seed(state, 5);
   rig->settings.replay_bytes = 10 << 20;
   rig_open(rig);
   put_queue(rig, 5000);
