@@ -127,10 +127,13 @@ class Oracle:
             if message.once and packet.qos == 2:
                 subscriber.fail(f"{message} has reached the application {counts[message]} times")
         elif not shared:
+            # Sent before the subscription surely held, it may have come first to nobody, then later ones to the subscriber,
+            # and then this one again, because a crash took its acknowledgement.
+            held = any(one.since is not None and one.since < message.first_sent and one.until is None for one in matching)
             last = self.last.get((subscriber, message.topic), 0)
-            if message.serial < last:
+            if message.serial < last and held:
                 subscriber.fail(f"{message} came after {last}")
-            self.last[subscriber, message.topic] = message.serial
+            self.last[subscriber, message.topic] = max(last, message.serial)
 
     def required(self, subscribers):
         """[(who, message, counts)]: what must have come, once nothing is in flight."""
