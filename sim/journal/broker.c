@@ -34,6 +34,7 @@ struct wire *broker_connect(struct world *world, struct client *client)
   struct wire *link = sim_alloc(sizeof *link);
   link->client = client;
   link->number = world->link_count++;
+  link->life = world->crashes + 1;
   link->shard = (uint8_t)pick(world, broker->shard_count);
   pipe_init(&link->up, world->plan.window);
   pipe_init(&link->down, world->plan.window);

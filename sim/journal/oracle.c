@@ -9,6 +9,7 @@ struct read {
   struct session *session;
   const struct mqtt_publish *publish;
   struct message *message;
+  uint64_t written_ms;
   uint8_t topic;
   uint32_t ids[IDS];
   unsigned id_count;
@@ -88,7 +89,7 @@ static void check_properties(const struct read *read)
   if (!same_users(&wanted, got)) refuse(read, "its user properties have changed");
 }
 
-static void check_expiry(const struct read *read, uint64_t written_ms)
+static void check_expiry(const struct read *read)
 {
   const struct message *message = read->message;
   const struct mqtt_properties *got = &read->publish->properties;
@@ -99,7 +100,7 @@ static void check_expiry(const struct read *read, uint64_t written_ms)
   }
   // It waited at least since its acknowledgement was read.
   uint64_t life_ms = message->expiry_s * 1000ull, waited_ms = 0;
-  if (message->acked != NEVER && written_ms > message->acked_ms) waited_ms = written_ms - message->acked_ms;
+  if (message->acked != NEVER && read->written_ms > message->acked_ms) waited_ms = read->written_ms - message->acked_ms;
   if (!read->publish->dup && waited_ms > life_ms + 1000) refuse(read, "it has expired");
   if (read->client->version != MQTT_5_0) return;
   if (!has) {
@@ -235,6 +236,25 @@ static bool may_be_refused(const struct read *read)
          0;
 }
 
+// Whether it may have been left out because it had expired, and a crash has forgotten that before it was safe: it then comes
+// as if it had been sent, behind what really was. All that overtook it was written after it had expired, and in an earlier
+// life of the broker.
+static bool may_be_left_out(const struct read *read)
+{
+  const struct world *world = read->client->world;
+  const struct message *message = read->message;
+  if (!read->publish->dup || message->expiry_s == 0) return false;
+  uint64_t expired_ms = message->first_sent_ms + message->expiry_s * 1000ull;
+  for (size_t i = 0; i < world->messages.count; i++) {
+    const struct message *later = world->messages.items[i];
+    if (later->author != message->author || later->topic != message->topic || later->sequence <= message->sequence) continue;
+    const struct receipt *receipt = session_receipt(read->session, later);
+    if (receipt->life == 0 || receipt->qos != read->publish->qos) continue;
+    if (receipt->life == read->client->link->life || receipt->written_ms < expired_ms) return false;
+  }
+  return true;
+}
+
 static void check_order(const struct read *read)
 {
   struct message *message = read->message;
@@ -242,17 +262,21 @@ static void check_order(const struct read *read)
   if (message->is_will || read->as_retained || read->unclear || groups_of(read) > 0 || message->rotten) return;
   // Of a message that was sent again the first copy may have expired, or been dropped for want of room.
   if (message->attempts > 1 && (message->expiry_s > 0 || !read->client->world->plan.roomy)) return;
-  if (session_receipt(session, message)->taken > 0) return;  // not the first time
+  struct receipt *receipt = session_receipt(session, message);
+  if (receipt->taken > 0) return;  // not the first time
+  receipt->life = read->client->link->life;
+  receipt->qos = read->publish->qos;
+  receipt->written_ms = read->written_ms;
   uint64_t *last = &session->order[message->topic][message->author->index][read->publish->qos];
   bool early = message->sequence < *last && was_subscribed(read) && !read->client->world->lossy;
-  if (early && !may_be_refused(read)) refuse(read, "out of order");
+  if (early && !may_be_refused(read) && !may_be_left_out(read)) refuse(read, "out of order");
   if (message->sequence > *last) *last = message->sequence;
 }
 
 struct message *oracle_receive(struct client *client, const struct mqtt_publish *publish, uint64_t written_ms, bool repeated)
 {
   struct world *world = client->world;
-  struct read read = {.client = client, .session = client->session, .publish = publish};
+  struct read read = {.client = client, .session = client->session, .publish = publish, .written_ms = written_ms};
   if (!read_topic(&read)) return NULL;
   read_ids(&read);
   world->statistics.delivered++;
@@ -272,7 +296,7 @@ struct message *oracle_receive(struct client *client, const struct mqtt_publish 
   if (!read.message) return NULL;
   if (publish->qos > read.message->qos) refuse(&read, "at more than the QoS at which it was sent");
   check_properties(&read);
-  check_expiry(&read, written_ms);
+  check_expiry(&read);
   if (!world->lossy) check_ids(&read);
   if (repeated) return read.message;
   check_count(&read);

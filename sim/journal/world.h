@@ -87,6 +87,10 @@ struct receipt {
   uint16_t taken_2;   // of these, at QoS 2
   uint16_t retained;  // because it was retained
   uint16_t crashes;   // of the world when it came last
+  // When it came first, if it must come in order; `life` 0: it did not, or need not.
+  unsigned life;        // of the broker that wrote it
+  uint8_t qos;          // at which it came
+  uint64_t written_ms;  // when it was written
 };
 
 struct subscription {
@@ -177,6 +181,7 @@ struct written {
 struct wire {
   struct client *client;
   unsigned number;
+  unsigned life;  // of the broker: another one after each crash, from 1 on
   struct pipe up, down;
   bool client_done, ended, paused, blocked, closing;
   bool answered;  // CONNACK was written
