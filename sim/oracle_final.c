@@ -75,7 +75,8 @@ static uint64_t count_dropped(const struct broker *broker)
   struct counters counters;
   broker_counters(broker, &counters);
   return counters.dropped[DROP_QUEUE_FULL] + counters.dropped[DROP_MEMORY] + counters.dropped[DROP_SLOW_CONSUMER] +
-         broker->client_count * (counters.publish_refused[REFUSE_MEMORY] + counters.publish_refused[REFUSE_RETAINED_LIMIT]);
+         broker->client_count * (counters.publish_refused[REFUSE_MEMORY] + counters.publish_refused[REFUSE_RETAINED_LIMIT] +
+                                 counters.not_retained);
 }
 
 // ---- Shared subscriptions: one copy for each group

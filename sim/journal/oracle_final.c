@@ -313,9 +313,8 @@ void oracle_owed(struct world *world)
     world_fail(world, "at rest, but %llu copies are queued and %llu in flight", (unsigned long long)queued,
                (unsigned long long)in_flight);
   if (world->lossy) return;
-  // A retained message that there was no room for goes to nobody; before 5.0 its author is not told.
   uint64_t missing = count_missing(world, false);
-  uint64_t stated = unstated(&c) + c.publish_refused[REFUSE_RETAINED_LIMIT] * world->sessions.count;
+  uint64_t stated = unstated(&c);
   if (nothing_lost(world) && stated > 0)
     world_fail(
         world,

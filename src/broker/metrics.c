@@ -187,6 +187,10 @@ static const struct metric table[] = {
     {"skerry_shared_subscriptions", GAUGE("Memberships in shared subscriptions."), TOTAL(shared_subscriptions)},
     {"skerry_retained_messages", GAUGE("Retained messages."), TOTAL(retained_messages)},
     {"skerry_retained_bytes", GAUGE("Bytes of the retained messages."), TOTAL(retained_bytes)},
+    {"skerry_not_retained_total",
+     COUNTER("Messages to retain that were passed on and not retained, for want of room: of QoS 0, of clients before 5.0, "
+             "and wills. Other clients are refused (retained_limit)."),
+     TOTAL(not_retained)},
     {"skerry_wills_sent_total", COUNTER("Will messages published."), TOTAL(wills_sent)},
 
     // The journal

@@ -29,7 +29,7 @@ enum drop_reason {
 // Why a PUBLISH from a client was not taken.
 enum refuse_reason {
   REFUSE_MEMORY,          // memory_limit reached
-  REFUSE_RETAINED_LIMIT,  // retained_messages or retained_bytes reached
+  REFUSE_RETAINED_LIMIT,  // retained_messages or retained_bytes reached, and the client could be told
   REFUSE_TOPIC_LEVELS,    // more levels than topic_levels
   REFUSE_DUPLICATE,       // QoS 2 packet identifier already received: answered, not delivered again
   REFUSE_NOT_AUTHORIZED,
@@ -62,6 +62,7 @@ struct counters {
   uint64_t connections_accepted, connects_accepted, connects_refused, takeovers;
   uint64_t disconnects_clean, disconnects_lost, disconnects_protocol, keep_alive_timeouts, connect_timeouts;
   uint64_t sessions_expired, wills_sent, subscribes_refused;
+  uint64_t not_retained;  // messages that were passed on, although the retained store had no room for them
   uint64_t packets_received[16], packets_sent[16];
   uint64_t bytes_received, bytes_sent;
   uint64_t publish_received, publish_routed, publish_unrouted, publish_refused[REFUSE_REASONS];

@@ -70,13 +70,14 @@ static bool retained_room(const struct shard *shard, const struct mqtt_publish *
 
 // MQTT_SUCCESS, MQTT_NO_MATCHING_SUBSCRIBERS, or MQTT_QUOTA_EXCEEDED when memory is short and the message has gone nowhere.
 // *out_need: what its acknowledgement waits for.
-static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish, uint64_t *out_need)
+static enum mqtt_reason route(struct connection *connection, const struct mqtt_publish *publish, bool retain,
+                              uint64_t *out_need)
 {
   struct shard *shard = connection->shard;
   struct index *index = &shard->index;
   uint64_t hash = index_hash(index, publish->topic);
   const struct match *match = index_match(index, publish->topic, hash);
-  bool wanted = publish->retain || (match && (match->target_count || match->group_count || match->remote));
+  bool wanted = retain || (match && (match->target_count || match->group_count || match->remote));
   size_t before = buffer_size(&shard->journal.records);
   if (match && !wanted) {
     shard->counters.publish_unrouted++;
@@ -99,10 +100,10 @@ static enum mqtt_reason route(struct connection *connection, const struct mqtt_p
   if (!message) return MQTT_QUOTA_EXCEEDED;
   uint16_t packet_id = publish->qos == 2 ? publish->packet_id : 0;
   uint64_t wanted_before = shard->journal.wanted;
-  bool anybody = route_message(shard, message, match, publish->retain, connection->session, packet_id);
+  bool anybody = route_message(shard, message, match, retain, connection->session, packet_id);
   *out_need = journal_need(shard, before);
   if (shard->journal.wanted != wanted_before && shard->settings.journal_waits) *out_need = shard->journal.wanted;
-  if (anybody || publish->retain)
+  if (anybody || retain)
     shard->counters.publish_routed++;
   else
     shard->counters.publish_unrouted++;
@@ -168,8 +169,9 @@ static bool may_publish(struct connection *connection, const struct mqtt_publish
   return access_may_publish(connection, publish->topic, hash, publish->qos, publish->retain);
 }
 
-// Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then.
-static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_go_on)
+// Whether this PUBLISH may be taken; answers it when not. *out_go_on: what handle_publish returns then. *out_retain: it goes into
+// the retained store, too. When there is no room and its client cannot be told, who is subscribed gets it all the same.
+static bool admit(struct connection *connection, const struct mqtt_publish *publish, bool *out_retain, bool *out_go_on)
 {
   struct shard *shard = connection->shard;
   if (topic_too_deep(connection, publish->topic)) {
@@ -184,9 +186,14 @@ static bool admit(struct connection *connection, const struct mqtt_publish *publ
     *out_go_on = deny(connection, publish);
     return false;
   }
+  *out_retain = publish->retain;
   if (publish->retain && !retained_room(shard, publish)) {
-    *out_go_on = refuse(connection, publish, REFUSE_RETAINED_LIMIT, MQTT_QUOTA_EXCEEDED, "the retained store is full");
-    return false;
+    if (publish->qos > 0 && connection->version == MQTT_5_0) {
+      *out_go_on = refuse(connection, publish, REFUSE_RETAINED_LIMIT, MQTT_QUOTA_EXCEEDED, "the retained store is full");
+      return false;
+    }
+    shard_not_retained(shard, session_id(connection->session), publish->topic);
+    *out_retain = false;
   }
   if (publish->qos > 0 && shard_memory_full(shard) && connection->version == MQTT_5_0) {
     *out_go_on = refuse(connection, publish, REFUSE_MEMORY, MQTT_QUOTA_EXCEEDED, "the broker's memory limit is reached");
@@ -258,12 +265,12 @@ bool handle_publish(struct connection *connection, uint8_t first, struct span bo
     shard->counters.publish_refused[REFUSE_DUPLICATE]++;
     return answer(connection, &publish, MQTT_SUCCESS, NULL, journal_need_all(shard));
   }
-  bool go_on;
-  if (!admit(connection, &publish, &go_on)) return go_on;
+  bool retain, go_on;
+  if (!admit(connection, &publish, &retain, &go_on)) return go_on;
   if (publish.qos == 2 && packet_ids_add(received, publish.packet_id) != OK) return out_of_memory(connection, &publish);
   shard->hit_congestion = false;
   uint64_t need = 0;
-  enum mqtt_reason reason = route(connection, &publish, &need);
+  enum mqtt_reason reason = route(connection, &publish, retain, &need);
   if (reason >= MQTT_UNSPECIFIED_ERROR) {
     if (publish.qos == 2) packet_ids_remove(received, publish.packet_id);
     return out_of_memory(connection, &publish);

@@ -319,8 +319,7 @@ static void will_send(struct session *session)
   bool retain = message->retain;
   if (retain && message->payload_size > 0 &&
       !retained_has_room(&shard->retained, message_topic(message), message_size(message), &shard->limits[BROKER_LIMITS])) {
-    LOG(shard->settings.log, shard->now, LOG_WARNING, "will_not_retained", FIELD_SPAN("client", session_id(session)),
-        FIELD_SPAN("topic", message_topic(message)));
+    shard_not_retained(shard, session_id(session), message_topic(message));
     retain = false;
   }
   route_topic(shard, message, retain);

@@ -226,6 +226,13 @@ bool shard_memory_tight(const struct shard *shard)
   return pool_tight(&shard->pool);
 }
 
+void shard_not_retained(struct shard *shard, struct span client_id, struct span topic)
+{
+  shard->counters.not_retained++;
+  LOG(shard->settings.log, shard->now, LOG_WARNING, "message_not_retained", FIELD_SPAN("client", client_id),
+      FIELD_SPAN("topic", topic));
+}
+
 // ---- Attention
 
 void connection_want(struct connection *connection, unsigned wants)

@@ -115,6 +115,9 @@ void shard_want_sweep(struct shard *shard);
 // There is a durable session: look after its queue while it is away.
 void shard_want_look(struct shard *shard);
 
+// Counts and logs that the retained store has no room for a message, which goes to who is subscribed all the same.
+void shard_not_retained(struct shard *shard, struct span client_id, struct span topic);
+
 // Another shard takes the client over, because its session will be durable: what it has here ends (handle_connect.c).
 void take_over_mail(struct shard *shard, struct mail *mail);
 

@@ -135,6 +135,36 @@ static void refused_messages_give_their_place_back(void **state)
 
 // ---- What is not taken
 
+// The store is full: a client of 5.0 is told so for QoS 1 and 2. What others publish, and what was acknowledged to them, comes
+// to who is subscribed all the same.
+static void what_cannot_be_retained_is_passed_on(void **state)
+{
+  struct limits limits = limits_default();
+  limits.retained_messages = 1;
+  struct bench *bench = bench_make(state, 1, &limits);
+  struct client *subscriber = client_subscribed(bench, MQTT_5_0, "s", "#", 2);
+  struct client *new = client_new(bench, MQTT_5_0, "n"), *old = client_new(bench, MQTT_3_1_1, "o");
+  client_publish(new, "a", "1", 1, true);
+  client_ack(subscriber, MQTT_PUBACK, client_expect_publish(subscriber, "a", "1")->packet_id, MQTT_SUCCESS);
+  client_expect_ack(new, MQTT_PUBACK, client_send_publish(new, "b", "2", 1, true), MQTT_QUOTA_EXCEEDED);
+  client_expect_ack(new, MQTT_PUBREC, client_send_publish(new, "b", "2", 2, true), MQTT_QUOTA_EXCEEDED);
+  client_expect_nothing(subscriber);
+  client_publish(new, "b", "3", 0, true);
+  client_expect_publish(subscriber, "b", "3");
+  for (uint8_t qos = 0; qos <= 2; qos++) {
+    client_publish(old, "b", "4", qos, true);
+    const struct mqtt_publish *publish = client_expect_publish(subscriber, "b", "4");
+    assert_int_equal(publish->qos, qos);
+    if (qos == 1) client_ack(subscriber, MQTT_PUBACK, publish->packet_id, MQTT_SUCCESS);
+    if (qos == 2) client_ack(subscriber, MQTT_PUBREC, publish->packet_id, MQTT_SUCCESS);
+  }
+  struct counters counters = bench_counters(bench);
+  assert_int_equal(counters.retained_messages, 1);
+  assert_int_equal(counters.publish_refused[REFUSE_RETAINED_LIMIT], 2);
+  assert_int_equal(counters.not_retained, 4);
+  assert_true(bench_logged(bench, "message_not_retained"));
+}
+
 static void refusals_have_reasons(void **state)
 {
   struct limits limits = limits_default();
@@ -183,8 +213,10 @@ static void refusals_have_reasons(void **state)
       }
       client_expect_nothing(client);
       struct counters after = bench_counters(bench);
+      bool passed_on = cases[i].why == REFUSE_RETAINED_LIMIT && qos == 0;  // nobody can be told
       if (cases[i].why < REFUSE_REASONS)
-        assert_int_equal(after.publish_refused[cases[i].why], before.publish_refused[cases[i].why] + 1);
+        assert_int_equal(after.publish_refused[cases[i].why], before.publish_refused[cases[i].why] + !passed_on);
+      assert_int_equal(after.not_retained, before.not_retained + passed_on);
       assert_int_equal(after.publish_received, before.publish_received + 1);
     }
   }
@@ -384,6 +416,7 @@ int main(void)
       WITH_BENCH(a_clean_start_forgets_identifiers),
       cmocka_unit_test(receive_maximum_is_exact),
       WITH_BENCH(refused_messages_give_their_place_back),
+      WITH_BENCH(what_cannot_be_retained_is_passed_on),
       WITH_BENCH(refusals_have_reasons),
       cmocka_unit_test(reason_strings_come_when_wanted),
       WITH_BENCH(aliases_resolve),
