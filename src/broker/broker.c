@@ -125,7 +125,8 @@ static enum status settle_down(struct broker *broker, struct error *error)
     hardening_hide_memory();
     status = security_load(error);
   }
-  if (status == OK) status = hardening_prepare_directory(&broker->user, broker->config.broker.data, error);
+  if (status == OK && config_has_journal(&broker->config))
+    status = hardening_prepare_directory(&broker->user, broker->config.broker.data, error);
   if (status == OK) status = hardening_become(&broker->user, error);
   // Becoming another user opens the memory to that user's debuggers, or closes it, as the system is set.
   if (status == OK && entrance_has_secrets(&broker->config)) hardening_hide_memory();

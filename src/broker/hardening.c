@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/disk.h"
+
 enum { PASSWD_BYTES = 16 * 1024, GROUPS_MAX = 256 };
 
 void hardening_set_umask(void)
@@ -87,30 +89,37 @@ static bool may_use(const struct hardening_user *user, const struct stat *info)
   return (info->st_mode & 0007) == 0007;
 }
 
-// Every directory that is made is given to the user.
+// With all of its path. What is there keeps its permissions; what is made is given to the user, and outlives a power cut.
 static enum status make_directories(const struct hardening_user *user, const char *path, struct error *error)
 {
   char *copy = strdup(path);
   if (!copy) return error_set(error, ERR_NO_MEMORY, "out of memory");
   enum status status = OK;
+  int error_number = 0;
   char *slash = copy;
   do {
     slash = strchr(slash + 1, '/');
     if (slash) *slash = '\0';
-    if (mkdir(copy, 0700) == 0) status = hardening_give(user, copy, error);
+    if (mkdir(copy, 0700) == 0) {
+      status = hardening_give(user, copy, error);
+      disk_posix_sync_above(copy);
+    } else if (errno != EEXIST) {
+      error_number = errno;
+    }
     if (slash) *slash = '/';
   } while (slash && slash[1] && status == OK);
   free(copy);
-  return status;
+  struct stat info;
+  if (stat(path, &info) == 0) error_number = S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+  if (status != OK || error_number == 0) return status;
+  return error_set(error, status_from_errno(error_number), "cannot make the directory: %s", strerror(error_number));
 }
 
 enum status hardening_prepare_directory(const struct hardening_user *user, const char *path, struct error *error)
 {
-  if (!user->change || !path) return OK;
   struct stat info;
-  enum status status = stat(path, &info) == 0 ? OK : make_directories(user, path, error);
-  if (status != OK || stat(path, &info) < 0) return status;  // what cannot be made is explained by who opens it
-  if (may_use(user, &info)) return OK;
+  if (make_directories(user, path, error) != OK) return error_prefix(error, "broker.data %s", path);
+  if (!user->change || stat(path, &info) < 0 || may_use(user, &info)) return OK;
   return error_set(
       error, ERR_IO,
       "broker.data %s: broker.user %s cannot use this directory; give it to that user (chown -R %s %s), or write "

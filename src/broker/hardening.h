@@ -30,7 +30,7 @@ CHECK_RESULT enum status hardening_give(const struct hardening_user *user, const
 // Becomes the user, for good. ERR_IO when it could be undone, or does not work.
 CHECK_RESULT enum status hardening_become(const struct hardening_user *user, struct error *error);
 
-// The directory for the data: made, with all of its path, and the user's when root makes it; one that is there has to be of
-// use to the user. Before hardening_become.
+// The directory for the data: made, with all of its path, and the user's when root makes it; one that is
+// there has to be of use to the user. Before hardening_become.
 CHECK_RESULT enum status hardening_prepare_directory(const struct hardening_user *user, const char *path,
                                                      struct error *error);

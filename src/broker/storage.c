@@ -9,26 +9,6 @@
 
 #include "broker/now.h"
 
-// With all of its path. What is there keeps its permissions.
-static enum status make_directory(const char *path, struct error *error)
-{
-  char *copy = strdup(path);
-  if (!copy) return error_set(error, ERR_NO_MEMORY, "out of memory");
-  int error_number = 0;
-  char *slash = copy;
-  do {
-    slash = strchr(slash + 1, '/');
-    if (slash) *slash = '\0';
-    if (mkdir(copy, 0700) < 0 && errno != EEXIST) error_number = errno;
-    if (slash) *slash = '/';
-  } while (slash && slash[1]);
-  struct stat status;
-  if (stat(path, &status) == 0) error_number = S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
-  free(copy);
-  if (error_number == 0) return OK;
-  return error_set(error, status_from_errno(error_number), "cannot make the directory: %s", strerror(error_number));
-}
-
 static enum status open_store(const struct config *config, const char *path, struct storage *storage, struct error *error)
 {
   enum status status = disk_posix_open(path, true, true, &storage->disk, error);
@@ -52,8 +32,7 @@ enum status storage_open(const struct config *config, struct log_output *output,
   if (!config_has_journal(config)) return OK;
   char *path = NULL;
   if (asprintf(&path, "%s/journal", config->broker.data) < 0) return error_set(error, ERR_NO_MEMORY, "out of memory");
-  enum status status = make_directory(config->broker.data, error);
-  if (status == OK) status = open_store(config, path, out, error);
+  enum status status = open_store(config, path, out, error);
   free(path);
   if (status == OK) return OK;
   storage_close(out);

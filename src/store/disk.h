@@ -55,6 +55,9 @@ struct disk {
 // directory in use.
 CHECK_RESULT enum status disk_posix_open(const char *path, bool create, bool lock, struct disk **out, struct error *error);
 
+// Has the directory above remember this one, which was just made, or a power cut takes it with all that is in it.
+void disk_posix_sync_above(const char *directory);
+
 static inline void disk_destroy(struct disk *disk)
 {
   if (disk) disk->operations->destroy(disk);

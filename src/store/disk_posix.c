@@ -231,13 +231,13 @@ static const struct disk_operations operations = {
 
 // ---- Opening
 
-// The directory above must remember the new one, or a power cut takes the journal with it.
-static void sync_parent(int directory)
+void disk_posix_sync_above(const char *directory)
 {
-  int parent = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (parent < 0) return;  // not ours to read: nothing that could be done
-  fsync(parent);
-  close(parent);
+  int own = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int above = own < 0 ? -1 : openat(own, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (above >= 0) fsync(above);  // else it is not ours to read: nothing that could be done
+  if (above >= 0) close(above);
+  if (own >= 0) close(own);
 }
 
 static enum status open_directory(const char *path, bool create, int *out, struct error *error)
@@ -254,7 +254,7 @@ static enum status open_directory(const char *path, bool create, int *out, struc
   }
   *out = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (*out >= 0) {
-    if (made) sync_parent(*out);
+    if (made) disk_posix_sync_above(path);
     return OK;
   }
   switch (errno) {

@@ -85,6 +85,27 @@ def test_relative_directory(make_broker, tmp_path):
     broker.stop()
 
 
+def test_new_directories_outlive_a_power_cut(tmp_path):
+    """Each directory that is made on the way to the journal is then remembered by the one above it."""
+    data, trace, log = tmp_path / "site" / "line" / "data", tmp_path / "trace", tmp_path / "log"
+    words = ["strace", "-D", "-f", "-y", "-e", "trace=mkdir,fsync", "-o", str(trace), skerry_binary(), "broker"]
+    words += ["--listen", f"mqtt://127.0.0.1:{free_port()}", "--set", f"broker.data={data}"]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # -D: it is the broker
+    try:
+        eventually(lambda: " ready" in log.read_text(), "it is ready", START_S)
+        process.terminate()
+        process.wait(START_S)
+    finally:
+        process.kill()
+        process.wait(START_S)
+    eventually(lambda: "+++ exited" in trace.read_text(), "strace has written it all")
+    lines = trace.read_text(errors="replace").splitlines()
+    for made in (data / "journal", data, *data.parents[:2]):
+        at = next(i for i, line in enumerate(lines) if f'mkdir("{made}"' in line and line.endswith("= 0"))
+        assert any("fsync(" in line and f"<{made.parent}>" in line for line in lines[at:]), f"{made} can be forgotten"
+
+
 @pytest.mark.parametrize("shards", [1, 2])
 def test_storage_is_said_once(make_broker, shards):
     broker = make_broker(shards, OPTIONS)
