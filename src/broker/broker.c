@@ -64,11 +64,19 @@ static void raise_descriptor_limit(void)
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// By root, who can, before it becomes another user; else when all files were found to be good.
+static enum status prepare_data(struct broker *broker, struct error *error)
+{
+  if (!config_has_journal(&broker->config)) return OK;
+  return hardening_prepare_directory(&broker->user, broker->config.broker.data, error);
+}
+
 static enum status start_net(struct broker *broker, struct error *error)
 {
   const struct config *config = &broker->config;
   struct mono began = broker_now();
-  enum status status = storage_open(config, &broker->output, &broker->storage, error);
+  enum status status = prepare_data(broker, error);
+  if (status == OK) status = storage_open(config, &broker->output, &broker->storage, error);
   if (status != OK) return status;
   uint64_t seed;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
@@ -125,8 +133,7 @@ static enum status settle_down(struct broker *broker, struct error *error)
     hardening_hide_memory();
     status = security_load(error);
   }
-  if (status == OK && config_has_journal(&broker->config))
-    status = hardening_prepare_directory(&broker->user, broker->config.broker.data, error);
+  if (status == OK && broker->user.change) status = prepare_data(broker, error);
   if (status == OK) status = hardening_become(&broker->user, error);
   // Becoming another user opens the memory to that user's debuggers, or closes it, as the system is set.
   if (status == OK && entrance_has_secrets(&broker->config)) hardening_hide_memory();
