@@ -97,13 +97,23 @@ static void never(void *context, const struct control_request *request, struct b
   fail();
 }
 
+#define SOCKETS "/tmp/skerry-control-XXXXXX"
+
+// A directory for sockets, made from that pattern, and the address of a socket in it.
+static struct sockaddr_un make_address(char directory[])
+{
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  assert_non_null(mkdtemp(directory));
+  snprintf(address.sun_path, sizeof address.sun_path, "%s/c.sock", directory);
+  return address;
+}
+
 static void the_socket_is_its_owners(void **state)
 {
   (void)state;
-  char directory[] = "/tmp/skerry-control-XXXXXX";
-  char path[64];
-  assert_non_null(mkdtemp(directory));
-  snprintf(path, sizeof path, "%s/c.sock", directory);
+  char directory[] = SOCKETS;
+  const struct sockaddr_un address = make_address(directory);
+  const char *path = address.sun_path;
   struct event_base *base = event_base_new();
   struct control *control = NULL;
   struct control *other = NULL;
@@ -134,10 +144,8 @@ static void the_socket_is_its_owners(void **state)
 static void without_descriptors_it_does_not_spin(void **state)
 {
   (void)state;
-  char directory[] = "/tmp/skerry-control-XXXXXX";
-  assert_non_null(mkdtemp(directory));
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  snprintf(address.sun_path, sizeof address.sun_path, "%s/c.sock", directory);
+  char directory[] = SOCKETS;
+  const struct sockaddr_un address = make_address(directory);
   struct event_base *base = event_base_new();
   struct control *control = NULL;
   struct error error = {0};

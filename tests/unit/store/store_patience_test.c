@@ -103,6 +103,12 @@ static bool opens_stuck(struct rig *rig, struct disk *whole, uint64_t count)
   return false;
 }
 
+static void open_stuck(struct rig *rig, struct disk *whole)
+{
+  uint64_t count = 1;
+  while (!opens_stuck(rig, whole, count)) assert_true(++count < 1000);
+}
+
 // A segment is cleared of what can be read of it, slice by slice. A clean stop in between takes nothing of the rest with it.
 static void a_stop_while_a_damaged_segment_is_emptied(void **state)
 {
@@ -110,8 +116,7 @@ static void a_stop_while_a_damaged_segment_is_emptied(void **state)
   prepare(rig);
   sim_disk_flip(rig->disk, "0000000001.segment", 600000, 0x10);
   struct disk *whole = rig->disk;
-  uint64_t count = 1;
-  while (!opens_stuck(rig, whole, count)) assert_true(++count < 1000);
+  open_stuck(rig, whole);
   rig->now.ms += 1000;
   assert_true(store_round(rig->store, rig->now, rig->wall));
   assert_ok(store_finish(rig->store, rig->now, rig->wall));
@@ -129,8 +134,7 @@ static void errors_that_pass_while_a_segment_is_emptied(void **state)
   prepare(rig);
   sim_disk_put(rig->disk, "0000000001.suspect", span_of(NULL, 0));
   struct disk *whole = rig->disk;
-  uint64_t count = 1;
-  while (!opens_stuck(rig, whole, count)) assert_true(++count < 1000);
+  open_stuck(rig, whole);
   sim_disk_set_faults(rig->disk, &(struct sim_disk_faults){.reads = 3});
   for (unsigned i = 0; i < 100; i++) rig_rounds(rig, 1000);
   sim_disk_set_faults(rig->disk, &(struct sim_disk_faults){0});
@@ -149,8 +153,7 @@ static void errors_that_stay_while_a_segment_is_emptied(void **state)
   prepare(rig);
   sim_disk_put(rig->disk, "0000000001.suspect", span_of(NULL, 0));
   struct disk *whole = rig->disk;
-  uint64_t count = 1;
-  while (!opens_stuck(rig, whole, count)) assert_true(++count < 1000);
+  open_stuck(rig, whole);
   bad.offset = 600000;
   unsigned waits = 0;
   while (!rig_logged(rig, "journal_segment_copied")) {
